@@ -1,0 +1,48 @@
+// Package settings is the front's part of the configuration: what it needs to
+// mount, decide and audit. It holds no secret; those stay in the opaque blob that
+// only resolver children can read.
+package settings
+
+import (
+	"time"
+
+	"github.com/connfs/connfs/internal/policy"
+)
+
+// Front is the front's part of a validated configuration.
+type Front struct {
+	Mounts      []Mount       `json:"mounts"`
+	Rules       []policy.Rule `json:"rules"`
+	OwnerOnly   *uint32       `json:"owner_only,omitempty"` // an ordinary user's mount without grants: this uid, and no other, may read everything
+	TTL         time.Duration `json:"ttl"`                  // 0 to 60 s
+	NegativeTTL time.Duration `json:"negative_ttl"`
+	Epoch       time.Duration `json:"epoch"`   // life of a resolver child after its first answer; already defaulted to TTL
+	Timeout     time.Duration `json:"timeout"` // deadline of one read
+	ShareNames  bool          `json:"share_names"`
+	MemoryLock  string        `json:"memory_lock"` // "require" or "try"
+	Audit       Audit         `json:"audit"`
+	Child       *Child        `json:"child,omitempty"` // nil: children run as the front does
+	Path        []string      `json:"path"`            // the search path in order, one sentence each: which backend, and why it is in or out
+	Warnings    []string      `json:"warnings"`
+}
+
+// Mount is one mountpoint.
+type Mount struct {
+	Path string `json:"path"` // absolute
+}
+
+// Audit says where the audit lines go.
+type Audit struct {
+	File     string `json:"file"` // a path, or "-" for standard error
+	Required bool   `json:"required"`
+	Cgroup   bool   `json:"cgroup"`
+}
+
+// Child is the user as whom resolver children run, when connfs was started by
+// root.
+type Child struct {
+	UID    uint32   `json:"uid"`
+	GID    uint32   `json:"gid"`
+	Groups []uint32 `json:"groups"`
+	Why    string   `json:"why"` // for the log: "user = ..." or "owner of airflow_home"
+}

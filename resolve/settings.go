@@ -1,0 +1,32 @@
+package resolve
+
+// Settings is what the resolver needs to know: the secret part of the
+// configuration. It exists in resolver children and, encoded, as an opaque blob
+// in a locked slot of the front, and is never printed.
+type Settings struct {
+	Order   string // "aip-33" (the default) or "airflow"
+	OnError string // "stop" (the default) or "next"
+
+	Metastore   *MetastoreSettings // nil: no metastore in the path
+	Environment EnvironmentSettings
+}
+
+// MetastoreSettings names an Airflow metadata database.
+type MetastoreSettings struct {
+	URL       string // SQLAlchemy form, as in [database] sql_alchemy_conn
+	Schema    string // [database] sql_alchemy_schema: where the tables are; empty: the server's default
+	FernetKey string // [core] fernet_key, verbatim: comma-separated, first one writes; empty: no key
+}
+
+// EnvironmentSettings says where the AIRFLOW_CONN_* variables are.
+type EnvironmentSettings struct {
+	// File holds NAME=value lines and is read again when it changes. Empty:
+	// Variables are used.
+	File string
+	// Variables are the AIRFLOW_CONN_* variables that connfs was started with,
+	// as NAME=value.
+	Variables []string
+	// Spellings are ids that grants spell out. The name of a variable does not
+	// tell the case of its id; List uses these, and lower case otherwise.
+	Spellings []string
+}
