@@ -1,0 +1,237 @@
+// Package cache holds plaintext, and nothing else does in the front process. A
+// value lies in locked pages from the moment it is read from the resolver's pipe
+// until its time is up, and is wiped then; a reply under way pins it for as long
+// as the kernel copies it, which is the only thing that can outlast its time.
+package cache
+
+import (
+	"errors"
+	"sync"
+	"time"
+)
+
+// PageSize is the unit in which values are stored, in bytes.
+const PageSize = 4096
+
+// MaxValue is the largest value that can be stored, in bytes.
+const MaxValue = 1 << 20
+
+// ErrFull is returned by Reserve when every page is pinned by a reply under way.
+var ErrFull = errors.New("no free slot")
+
+// Cache is a bounded set of values in one locked [Region]. All methods may be
+// called concurrently.
+type Cache struct {
+	region *Region
+
+	mu             sync.Mutex
+	free           []int // page numbers
+	values         map[string]*Value
+	oldest, newest *Value // committed values, in the order of their fetch
+
+	drain sync.Mutex // guards the last page, into which unwanted bytes are read
+}
+
+// New returns a cache of size bytes, of which one page is kept for [Cache.Discard].
+func New(size int) (*Cache, error) {
+	region, err := NewRegion(max(size, 2*PageSize))
+	if err != nil {
+		return nil, err
+	}
+	c := &Cache{region: region, values: make(map[string]*Value)}
+	for p := len(region.Bytes())/PageSize - 2; p >= 0; p-- {
+		c.free = append(c.free, p)
+	}
+	return c, nil
+}
+
+// LockError says why the values are not locked in memory; nil if they are.
+func (c *Cache) LockError() error { return c.region.LockError() }
+
+// Value is one plaintext. Whoever got it from Reserve, Get or Pin has one pin and
+// gives it back with Release; the bytes may be used until then.
+type Value struct {
+	cache   *Cache
+	pages   []int
+	size    int
+	version uint64
+
+	// Guarded by cache.mu.
+	pins         int
+	key          string
+	committed    bool
+	timer        *time.Timer
+	older, newer *Value
+}
+
+// Size returns the length of the plaintext in bytes.
+func (v *Value) Size() int { return v.size }
+
+// Version is the keyed digest of the content that the resolver computed: equal
+// for equal content, and of no use without the key.
+func (v *Value) Version() uint64 { return v.version }
+
+// SetVersion is called once, before Commit.
+func (v *Value) SetVersion(version uint64) { v.version = version }
+
+// Slices returns the n bytes from offset off, or fewer at the end, as they lie in
+// the locked pages.
+func (v *Value) Slices(off, n int) [][]byte {
+	if off < 0 || off >= v.size || n <= 0 {
+		return nil
+	}
+	end := min(v.size, off+n)
+	var out [][]byte
+	for off < end {
+		page, at := v.cache.page(v.pages[off/PageSize]), off%PageSize
+		stop := min(PageSize, at+end-off)
+		out = append(out, page[at:stop])
+		off += stop - at
+	}
+	return out
+}
+
+func (c *Cache) page(p int) []byte { return c.region.Bytes()[p*PageSize : (p+1)*PageSize] }
+
+// Reserve returns a value of n bytes to be filled through Slices, with one pin.
+// To make room it drops the oldest values that no reply pins; ErrFull means that
+// there were not enough.
+func (c *Cache) Reserve(n int) (*Value, error) {
+	need := max(1, (n+PageSize-1)/PageSize)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for v := c.oldest; v != nil && len(c.free) < need; {
+		next := v.newer
+		if v.pins == 0 {
+			c.forget(v)
+		}
+		v = next
+	}
+	if len(c.free) < need {
+		return nil, ErrFull
+	}
+	at := len(c.free) - need
+	v := &Value{cache: c, pages: append([]int(nil), c.free[at:]...), size: n, pins: 1}
+	c.free = c.free[:at]
+	return v, nil
+}
+
+// Commit makes v the value of key for ttl from now, in place of an earlier one.
+// Reads do not prolong it. The caller keeps its pin.
+func (c *Cache) Commit(key string, v *Value, ttl time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if old := c.values[key]; old != nil {
+		c.forget(old)
+	}
+	if ttl <= 0 {
+		return // the last Release frees it
+	}
+	v.key, v.committed = key, true
+	c.values[key] = v
+	if v.older = c.newest; v.older != nil {
+		v.older.newer = v
+	} else {
+		c.oldest = v
+	}
+	c.newest = v
+	v.timer = time.AfterFunc(ttl, func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if v.committed {
+			c.forget(v)
+		}
+	})
+}
+
+// Get returns the value of key with a pin of the caller's, or nil.
+func (c *Cache) Get(key string) *Value {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	v := c.values[key]
+	if v != nil {
+		v.pins++
+	}
+	return v
+}
+
+// Pin adds n pins to a value that the caller has pinned.
+func (v *Value) Pin(n int) {
+	v.cache.mu.Lock()
+	v.pins += n
+	v.cache.mu.Unlock()
+}
+
+// Release gives one pin back. The last one of a value whose time is up wipes it.
+func (v *Value) Release() {
+	v.cache.mu.Lock()
+	defer v.cache.mu.Unlock()
+	v.pins--
+	if v.pins == 0 && !v.committed {
+		v.cache.wipe(v)
+	}
+}
+
+// Clear drops every value; those that are pinned go with their last pin.
+func (c *Cache) Clear() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for c.oldest != nil {
+		c.forget(c.oldest)
+	}
+}
+
+// Discard calls fill with locked memory for up to n bytes that nobody wants, until
+// they are consumed, and wipes it. fill returns how many it took.
+func (c *Cache) Discard(n int, fill func([]byte) (int, error)) error {
+	c.drain.Lock()
+	defer c.drain.Unlock()
+	page := c.page(len(c.region.Bytes())/PageSize - 1)
+	defer clear(page)
+	for n > 0 {
+		took, err := fill(page[:min(n, PageSize)])
+		if err != nil {
+			return err
+		}
+		n -= took
+	}
+	return nil
+}
+
+// Close wipes all. No value may be in use.
+func (c *Cache) Close() error {
+	c.Clear()
+	return c.region.Close()
+}
+
+// forget takes a committed value out of the index. c.mu is held.
+func (c *Cache) forget(v *Value) {
+	v.timer.Stop()
+	v.committed = false
+	if c.values[v.key] == v {
+		delete(c.values, v.key)
+	}
+	if v.older != nil {
+		v.older.newer = v.newer
+	} else {
+		c.oldest = v.newer
+	}
+	if v.newer != nil {
+		v.newer.older = v.older
+	} else {
+		c.newest = v.older
+	}
+	v.older, v.newer = nil, nil
+	if v.pins == 0 {
+		c.wipe(v)
+	}
+}
+
+// wipe clears a value's pages and frees them. c.mu is held.
+func (c *Cache) wipe(v *Value) {
+	for _, p := range v.pages {
+		clear(c.page(p))
+	}
+	c.free = append(c.free, v.pages...)
+	v.pages, v.size = nil, 0
+}

@@ -1,0 +1,122 @@
+package policy_test
+
+import (
+	"encoding/json"
+	"os"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/connfs/connfs/internal/policy"
+)
+
+// The cases were answered by Python's fnmatch.fnmatchcase.
+func TestMatchAgreesWithPython(t *testing.T) {
+	raw, err := os.ReadFile("testdata/fnmatch.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var cases [][3]any
+	if err := json.Unmarshal(raw, &cases); err != nil {
+		t.Fatal(err)
+	}
+	if len(cases) < 1000 {
+		t.Fatalf("only %d cases", len(cases))
+	}
+	for _, c := range cases {
+		if got := policy.Match(c[0].(string), c[1].(string)); got != c[2].(bool) {
+			t.Errorf("Match(%q, %q) = %v, Python says %v", c[0], c[1], got, c[2])
+		}
+	}
+}
+
+func TestMatchIsLinearInTheStars(t *testing.T) {
+	pattern, id := "", ""
+	for range 200 {
+		pattern += "*a"
+		id += "aaaaaaaaaaaaaaa"
+	}
+	if policy.Match(pattern+"b", id) {
+		t.Error("matched")
+	}
+}
+
+func TestMatchTakesInvalidUTF8ByteForByte(t *testing.T) {
+	for _, c := range []struct {
+		pattern, id string
+		want        bool
+	}{
+		{"a\xff", "a\xff", true},
+		{"a\xff", "a\xfe", false},
+		{"a\ufffd", "a\xff", false},
+		{"a[\ufffd]", "a\xff", false},
+		{"a?", "a\xff", true},
+		{"*", "\xff\xfe", true},
+	} {
+		if got := policy.Match(c.pattern, c.id); got != c.want {
+			t.Errorf("Match(%q, %q) = %v, want %v", c.pattern, c.id, got, c.want)
+		}
+	}
+}
+
+func uid(n uint32) *uint32 { return &n }
+
+func TestDecide(t *testing.T) {
+	rules := []policy.Rule{
+		{RunAsUser: "billing", Connections: []string{"billing_db", "warehouse_*"}, DAG: "billing_*", File: "a.toml", Line: 3},
+		{UID: uid(5001), Connections: []string{"*"}, File: "a.toml", Line: 9},
+		{RunAsUser: "nobody_here", Connections: []string{"ghost"}, File: "a.toml", Line: 12},
+		{RunAsUser: "billing", Connections: []string{"billing_db"}, File: "b.toml", Line: 1},
+	}
+	p := policy.New(rules, policy.UserTable{"billing": 1200, "root": 0}, nil)
+	for _, c := range []struct {
+		uid  uint32
+		id   string
+		want policy.Decision
+	}{
+		{1200, "billing_db", policy.Decision{Allowed: true, RunAsUser: "billing", DAG: "billing_*", Rule: "a.toml:3"}},
+		{1200, "warehouse_/x", policy.Decision{Allowed: true, RunAsUser: "billing", DAG: "billing_*", Rule: "a.toml:3"}},
+		{1200, "Billing_db", policy.Decision{Rule: "no grant of this uid names the id"}},
+		{1200, "billing_db ", policy.Decision{Rule: "no grant of this uid names the id"}},
+		{5001, "anything", policy.Decision{Allowed: true, RunAsUser: "#5001", Rule: "a.toml:9"}},
+		{0, "billing_db", policy.Decision{Rule: "no grant for this uid"}},
+		{65534, "ghost", policy.Decision{Rule: "no grant for this uid"}},
+	} {
+		if diff := cmp.Diff(c.want, p.Decide(c.uid, c.id)); diff != "" {
+			t.Errorf("Decide(%d, %q) (-want +got):\n%s", c.uid, c.id, diff)
+		}
+	}
+}
+
+func TestNoRulesLetNobodyRead(t *testing.T) {
+	p := policy.New(nil, nil, nil)
+	for _, u := range []uint32{0, 1, 1000, 65534, 4294967295} {
+		if p.Decide(u, "x").Allowed || p.ReadsAnything(u) {
+			t.Errorf("uid %d may read", u)
+		}
+	}
+	if p.Grantable("x") {
+		t.Error("x is grantable")
+	}
+}
+
+func TestOwnMountIsForItsOwnerAlone(t *testing.T) {
+	p := policy.New(nil, nil, uid(1000))
+	for _, c := range []struct {
+		uid  uint32
+		want bool
+	}{{1000, true}, {0, false}, {1001, false}} {
+		if got := p.Decide(c.uid, "x").Allowed; got != c.want {
+			t.Errorf("uid %d: allowed = %v", c.uid, got)
+		}
+	}
+}
+
+func TestGrantableCountsRulesOfUnknownUsers(t *testing.T) {
+	p := policy.New([]policy.Rule{{RunAsUser: "ghost", Connections: []string{"a", "b_*"}}}, nil, nil)
+	for id, want := range map[string]bool{"a": true, "b_1": true, "c": false} {
+		if got := p.Grantable(id); got != want {
+			t.Errorf("Grantable(%q) = %v", id, got)
+		}
+	}
+}
