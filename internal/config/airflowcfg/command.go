@@ -1,0 +1,121 @@
+package airflowcfg
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// commandTimeout is how long a _cmd may take. Airflow waits for ever.
+const commandTimeout = 10 * time.Second
+
+// run executes a _cmd as Airflow does: split shell-style, run without a shell,
+// standard output taken verbatim except for bytes that are no UTF-8. It runs
+// with the AIRFLOW* variables, PATH and HOME of env, and nothing else: what
+// belongs to connfs alone (its cloud identity, its service manager's sockets)
+// is no business of whoever writes an airflow.cfg. Errors name the program, and
+// never what it was given or what it printed.
+func run(ctx context.Context, line string, env []string) (string, error) {
+	words, err := split(line)
+	if err != nil {
+		return "", err
+	}
+	if len(words) == 0 {
+		return "", errors.New("the command is empty")
+	}
+	program, err := findProgram(words[0], env)
+	if err != nil {
+		return "", err
+	}
+	ctx, cancel := context.WithTimeout(ctx, commandTimeout)
+	defer cancel()
+
+	var out limited
+	cmd := exec.CommandContext(ctx, program)
+	cmd.Args = words
+	cmd.Env = commandEnv(env)
+	cmd.Stdout = &out
+	// A group of its own, so that the deadline ends what the command started too.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
+	cmd.WaitDelay = time.Second
+
+	err = cmd.Run()
+	var exit *exec.ExitError
+	switch {
+	case errors.Is(ctx.Err(), context.DeadlineExceeded):
+		return "", fmt.Errorf("the command %q did not end within %v", words[0], commandTimeout)
+	case ctx.Err() != nil:
+		return "", ctx.Err()
+	case out.full:
+		return "", fmt.Errorf("the command %q printed more than %d bytes", words[0], maxText)
+	case errors.As(err, &exit):
+		return "", fmt.Errorf("the command %q ended with %v", words[0], exit.ProcessState)
+	case err != nil:
+		return "", fmt.Errorf("the command %q could not be run: %v", words[0], cause(err))
+	}
+	return strings.ToValidUTF8(out.String(), ""), nil
+}
+
+// limited keeps the first maxText bytes written to it.
+type limited struct {
+	bytes.Buffer
+	full bool
+}
+
+func (l *limited) Write(p []byte) (int, error) {
+	if l.Len()+len(p) > maxText {
+		l.full = true
+		return 0, errors.New("too much output")
+	}
+	return l.Buffer.Write(p)
+}
+
+// findProgram looks a program up in the PATH of env, not in that of this process.
+func findProgram(name string, env []string) (string, error) {
+	if strings.Contains(name, "/") {
+		return name, nil
+	}
+	path, ok := lookup(env)("PATH")
+	if !ok {
+		path = "/usr/local/bin:/usr/bin:/bin"
+	}
+	for _, dir := range filepath.SplitList(path) {
+		program := filepath.Join(dir, name)
+		if !filepath.IsAbs(program) {
+			continue
+		}
+		if info, err := os.Stat(program); err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0 {
+			return program, nil
+		}
+	}
+	return "", fmt.Errorf("the command %q is not in PATH", name)
+}
+
+// commandEnv returns the part of env that a _cmd gets.
+func commandEnv(env []string) []string {
+	kept := []string{}
+	for _, entry := range env {
+		name, _, _ := strings.Cut(entry, "=")
+		if strings.HasPrefix(name, "AIRFLOW") || name == "PATH" || name == "HOME" {
+			kept = append(kept, entry)
+		}
+	}
+	return kept
+}
+
+// cause returns the system's reason alone: the error of os/exec repeats the path.
+func cause(err error) error {
+	var errno syscall.Errno
+	if errors.As(err, &errno) {
+		return errno
+	}
+	return err
+}

@@ -1,0 +1,336 @@
+// Package airflowcfg reads Airflow's own configuration: its airflow.cfg, its
+// AIRFLOW__SECTION__OPTION variables, and the commands and secrets that either
+// can name in place of a value. It follows Airflow 2.10 in the precedence of the
+// sources, in what counts as set, and in what stops the start.
+//
+// What it returns may be secret, and so may every line that it reads: its errors
+// say where something is wrong and what, and never show the text.
+package airflowcfg
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// maxFile is the size beyond which a file cannot be an airflow.cfg.
+const maxFile = 4 << 20
+
+// Config is an Airflow's configuration. Its exported fields may be set between
+// [Open] and the first [Config.Get].
+type Config struct {
+	// Secret answers what a _secret option or variable asks the [secrets]
+	// backend for: the value and whether there is one. Nil: there is no backend,
+	// and the next source counts, as in Airflow.
+	Secret func(key string) (string, bool, error)
+
+	// TrustCommand is asked before a _cmd that stands in the file is run, with
+	// what fstat said about that file; its error refuses the command. Nil: every
+	// command runs. Commands in variables are not asked about: who sets the
+	// environment of connfs controls connfs.
+	TrustCommand func(fs.FileInfo) error
+
+	home string
+	env  []string
+	get  func(string) (string, bool)
+	doc  *document
+	info fs.FileInfo
+}
+
+// Origin says where a value comes from.
+type Origin struct {
+	Kind     Kind
+	Variable string // name of the environment variable; empty if the file decided
+	File     string // path of the file; empty if a variable decided
+	Line     int    // line in File
+}
+
+// Kind is the kind of source a value comes from.
+type Kind uint8
+
+// The kinds of source.
+const (
+	Default  Kind = iota // nothing is set: Airflow's default
+	Variable             // an environment variable
+	File                 // airflow.cfg
+	Command              // the output of a _cmd
+	Secret               // the answer of the [secrets] backend to a _secret
+)
+
+// String returns the origin as `connfs config` shows it: "default", "variable
+// NAME", "file:line", "command of ..." or "secret of ...".
+func (o Origin) String() string {
+	at := fmt.Sprintf("%s:%d", o.File, o.Line)
+	if o.Variable != "" {
+		at = "variable " + o.Variable
+	}
+	switch o.Kind {
+	case Default:
+		return "default"
+	case Command:
+		return "command of " + at
+	case Secret:
+		return "secret of " + at
+	default:
+		return at
+	}
+}
+
+// Value is an option's value. Text may be secret.
+type Value struct {
+	Text       string
+	Set        bool // false: nothing sets it, and Text is Airflow's default
+	Origin     Origin
+	Deprecated string // the old name that the value was found under, such as "[core] sql_alchemy_conn"; empty if it is the present one
+}
+
+// Open reads the configuration of the Airflow whose home is home. The file is
+// configFile, or else what AIRFLOW_CONFIG in env (NAME=value) names, or else
+// airflow.cfg in home; one that is not there is an empty one. Within the
+// configuration AIRFLOW_HOME means home, whatever env says. With an empty home
+// and no file named, variables alone count.
+func Open(home, configFile string, env []string) (*Config, error) {
+	c := &Config{home: home, env: slices.Clone(env)}
+	if home != "" {
+		c.env = slices.DeleteFunc(c.env, func(entry string) bool { return strings.HasPrefix(entry, "AIRFLOW_HOME=") })
+		c.env = append(c.env, "AIRFLOW_HOME="+home)
+	}
+	c.get = lookup(c.env)
+	if configFile == "" && home != "" {
+		configFile = filepath.Join(home, "airflow.cfg")
+		if named, ok := c.get("AIRFLOW_CONFIG"); ok {
+			expanded, err := expand(named, c.get)
+			if err != nil {
+				return nil, fmt.Errorf("expanding AIRFLOW_CONFIG: %w", err)
+			}
+			configFile = expanded
+		}
+	}
+	c.doc = &document{}
+	if configFile == "" {
+		return c, nil
+	}
+	text, info, err := readFile(configFile)
+	if errors.Is(err, fs.ErrNotExist) {
+		return c, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading Airflow's configuration: %w", err)
+	}
+	c.info = info
+	c.doc, err = parse(configFile, text)
+	return c, err
+}
+
+// readFile returns the text of a regular file and what fstat says about it.
+func readFile(path string) (string, fs.FileInfo, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return "", nil, err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return "", nil, err
+	}
+	if !info.Mode().IsRegular() {
+		return "", nil, fmt.Errorf("%s is not a regular file", path)
+	}
+	text, err := io.ReadAll(io.LimitReader(f, maxFile+1))
+	if err != nil {
+		return "", nil, err
+	}
+	if len(text) > maxFile {
+		return "", nil, fmt.Errorf("%s is larger than %d bytes", path, maxFile)
+	}
+	return string(text), info, nil
+}
+
+// File returns the path of the file that was read and what fstat said about it;
+// empty and nil if there is none.
+func (c *Config) File() (string, fs.FileInfo) { return c.doc.file, c.info }
+
+// Get returns an option's value. Its sources, the first one that is set counts:
+// the variable, its _CMD, its _SECRET, the same three under a deprecated name,
+// the file, its _cmd, its _secret, the default.
+func (c *Config) Get(ctx context.Context, section, option string) (Value, error) {
+	v, err := c.find(ctx, section, option)
+	if err != nil {
+		return Value{}, err
+	}
+	switch section + "." + option {
+	case "database.sql_alchemy_conn":
+		v.Text = modernPostgres(v.Text)
+	case "secrets.backend":
+		// Airflow imports it, so a name without a dot can never load.
+		if v.Text != "" && !strings.Contains(v.Text, ".") {
+			return Value{}, &OptionError{Section: section, Option: option, Origin: v.Origin, Err: errors.New("it is not the path of a class, and Airflow could not load it")}
+		}
+	}
+	return v, nil
+}
+
+// OptionError says which option could not be read, and where it is set.
+type OptionError struct {
+	Section, Option string
+	Origin          Origin
+	Err             error
+}
+
+// Error implements error.
+func (e *OptionError) Error() string {
+	return fmt.Sprintf("[%s] %s: %s: %v", e.Section, e.Option, e.Origin, e.Err)
+}
+
+// Unwrap returns the cause.
+func (e *OptionError) Unwrap() error { return e.Err }
+
+// name is one place in which an option may stand.
+type name struct{ section, option string }
+
+func (n name) variable() string {
+	return "AIRFLOW__" + strings.ToUpper(strings.ReplaceAll(n.section, ".", "_")) + "__" + strings.ToUpper(n.option)
+}
+
+func (c *Config) find(ctx context.Context, section, option string) (Value, error) {
+	present := name{section, option}
+	names := []name{present}
+	if old, ok := deprecated[present]; ok {
+		names = append(names, old)
+	}
+	type source func(context.Context, name, bool) (Value, error)
+	ask := func(sources ...source) (Value, error) {
+		for _, from := range sources {
+			for _, n := range names {
+				v, err := from(ctx, n, sensitive[present])
+				if err != nil {
+					return Value{}, &OptionError{Section: section, Option: option, Origin: v.Origin, Err: err}
+				}
+				if v.Set {
+					if n != present {
+						v.Deprecated = fmt.Sprintf("[%s] %s", n.section, n.option)
+					}
+					return v, nil
+				}
+			}
+		}
+		return Value{}, nil
+	}
+	v, err := ask(c.fromVariables, c.fromFile, c.fromFileCommand, c.fromFileSecret)
+	if err != nil || v.Set {
+		return v, err
+	}
+	return c.fromDefault(present)
+}
+
+// fromVariables asks the three variables of one name. An empty one counts as
+// set, and so does the empty output of a command.
+func (c *Config) fromVariables(ctx context.Context, n name, secret bool) (Value, error) {
+	variable := n.variable()
+	if text, ok := c.get(variable); ok {
+		text, err := expand(text, c.get)
+		return Value{Text: text, Set: true, Origin: Origin{Kind: Variable, Variable: variable}}, err
+	}
+	if !secret {
+		return Value{}, nil
+	}
+	if line, ok := c.get(variable + "_CMD"); ok {
+		text, err := run(ctx, line, c.env)
+		return Value{Text: text, Set: true, Origin: Origin{Kind: Command, Variable: variable + "_CMD"}}, err
+	}
+	if key, ok := c.get(variable + "_SECRET"); ok {
+		text, found, err := c.secret(key)
+		return Value{Text: text, Set: found, Origin: Origin{Kind: Secret, Variable: variable + "_SECRET"}}, err
+	}
+	return Value{}, nil
+}
+
+// fromFile asks the file for the value itself. An empty one counts as set.
+func (c *Config) fromFile(_ context.Context, n name, _ bool) (Value, error) {
+	text, line, ok, err := c.doc.get(n.section, n.option)
+	origin := Origin{Kind: File, File: c.doc.file, Line: line}
+	if err != nil || !ok {
+		return Value{Origin: origin}, reason(err)
+	}
+	text, err = expand(text, c.get)
+	return Value{Text: text, Set: true, Origin: origin}, err
+}
+
+// fromFileCommand runs the command that the file names. Unlike that of a
+// variable, its empty output counts as not set.
+func (c *Config) fromFileCommand(ctx context.Context, n name, secret bool) (Value, error) {
+	if !secret {
+		return Value{}, nil
+	}
+	line, number, ok, err := c.doc.get(n.section, n.option+"_cmd")
+	v := Value{Origin: Origin{Kind: Command, File: c.doc.file, Line: number}}
+	if err != nil || !ok {
+		return v, reason(err)
+	}
+	if c.TrustCommand != nil {
+		if err := c.TrustCommand(c.info); err != nil {
+			return v, err
+		}
+	}
+	v.Text, err = run(ctx, line, c.env)
+	v.Set = v.Text != ""
+	return v, err
+}
+
+// fromFileSecret asks the secrets backend for what the file names.
+func (c *Config) fromFileSecret(_ context.Context, n name, secret bool) (Value, error) {
+	if !secret {
+		return Value{}, nil
+	}
+	key, number, ok, err := c.doc.get(n.section, n.option+"_secret")
+	v := Value{Origin: Origin{Kind: Secret, File: c.doc.file, Line: number}}
+	if err != nil || !ok {
+		return v, reason(err)
+	}
+	v.Text, _, err = c.secret(key)
+	v.Set = v.Text != ""
+	return v, err
+}
+
+func (c *Config) fromDefault(n name) (Value, error) {
+	text := defaults[n]
+	if n == (name{"database", "sql_alchemy_conn"}) && c.home == "" {
+		text = "" // no home, no file in it
+	}
+	text, err := expand(text, c.get)
+	return Value{Text: text}, err
+}
+
+func (c *Config) secret(key string) (string, bool, error) {
+	if c.Secret == nil {
+		return "", false, nil
+	}
+	return c.Secret(key)
+}
+
+// reason returns what a ParseError says without the place, which the caller's
+// Origin holds.
+func reason(err error) error {
+	var parse *ParseError
+	if errors.As(err, &parse) {
+		return errors.New(parse.Message)
+	}
+	return err
+}
+
+// modernPostgres rewrites the schemes that SQLAlchemy no longer knows, as
+// Airflow does at its start.
+func modernPostgres(url string) string {
+	for _, old := range []string{"postgres://", "postgres+psycopg2://"} {
+		if rest, ok := strings.CutPrefix(url, old); ok {
+			return "postgresql://" + rest
+		}
+	}
+	return url
+}

@@ -1,0 +1,215 @@
+package airflowcfg
+
+import (
+	"fmt"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+// defaultSection is the section whose options every other section inherits.
+const defaultSection = "DEFAULT"
+
+// maxDepth is how deep %(name)s may nest, as in Python.
+const maxDepth = 10
+
+// ParseError is a line that Python's ConfigParser, in the strict mode that
+// Airflow uses, refuses. Its text never holds the line itself, which may be a
+// misplaced secret.
+type ParseError struct {
+	File    string
+	Line    int
+	Message string
+}
+
+// Error implements error: "file:line: message".
+func (e *ParseError) Error() string { return fmt.Sprintf("%s:%d: %s", e.File, e.Line, e.Message) }
+
+// option is one option as it is written, before interpolation.
+type option struct {
+	text string
+	line int
+}
+
+// document is a parsed airflow.cfg: options by section and name, both of them
+// case-sensitive.
+type document struct {
+	file     string
+	sections map[string]map[string]option
+}
+
+// parse reads text as Python's ConfigParser does: `=` or `:`, whole-line
+// comments only, indented lines and blank ones between them continue a value.
+func parse(file, text string) (*document, error) {
+	d := &document{file: file, sections: map[string]map[string]option{}}
+	fail := func(line int, format string, args ...any) error {
+		return &ParseError{File: file, Line: line, Message: fmt.Sprintf(format, args...)}
+	}
+	if !utf8.ValidString(text) {
+		return nil, fail(1+strings.Count(text[:invalidAt(text)], "\n"), "the line is not UTF-8")
+	}
+	if strings.HasPrefix(text, "\ufeff") {
+		return nil, fail(1, "the file begins with a UTF-8 byte order mark, which Airflow refuses")
+	}
+	text = strings.NewReplacer("\r\n", "\n", "\r", "\n").Replace(text)
+
+	var (
+		section map[string]option // nil before the first header
+		name    string            // of the option that a continuation line adds to
+		open    bool              // whether there is one
+		lines   []string          // of its value
+		indent  int               // of the line it began on
+		first   error             // a stray line stops the start, but a repeated name later on is what Python reports
+	)
+	finish := func() {
+		if open {
+			o := section[name]
+			o.text = strings.TrimRightFunc(strings.Join(lines, "\n"), isSpace)
+			section[name] = o
+		}
+		open = false
+	}
+	for i, line := range strings.Split(text, "\n") {
+		number := i + 1
+		value := strings.TrimFunc(line, isSpace)
+		if value == "" {
+			if open {
+				lines = append(lines, "")
+			}
+			continue
+		}
+		if value[0] == '#' || value[0] == ';' {
+			continue
+		}
+		level := utf8.RuneCountInString(line[:len(line)-len(strings.TrimLeftFunc(line, isSpace))])
+		if open && level > indent {
+			lines = append(lines, value)
+			continue
+		}
+		finish()
+		indent = level
+		if header, ok := sectionHeader(value); ok {
+			if _, twice := d.sections[header]; twice && header != defaultSection {
+				return nil, fail(number, "section [%s] stands here for the second time", header)
+			}
+			if d.sections[header] == nil {
+				d.sections[header] = map[string]option{}
+			}
+			section = d.sections[header]
+			continue
+		}
+		if section == nil {
+			return nil, fail(number, "text before the first [section]")
+		}
+		at := strings.IndexAny(value, "=:")
+		if at <= 0 {
+			if first == nil {
+				first = fail(number, "the line is neither a section, an option, a comment nor the indented continuation of a value")
+			}
+			continue
+		}
+		name = strings.TrimRightFunc(value[:at], isSpace)
+		if _, twice := section[name]; twice {
+			return nil, fail(number, "option %q stands here for the second time", name)
+		}
+		section[name] = option{line: number}
+		lines, open = []string{strings.TrimFunc(value[at+1:], isSpace)}, true
+	}
+	finish()
+	if first != nil {
+		return nil, first
+	}
+	return d, nil
+}
+
+// sectionHeader returns the name in a header: everything up to the last `]`;
+// what follows that is ignored.
+func sectionHeader(line string) (string, bool) {
+	end := strings.LastIndexByte(line, ']')
+	if line[0] != '[' || end < 2 {
+		return "", false
+	}
+	return line[1:end], true
+}
+
+// isSpace is Python's str.isspace of one character.
+func isSpace(r rune) bool { return unicode.IsSpace(r) || r >= 0x1c && r <= 0x1f }
+
+// invalidAt returns the offset of the first byte of text that is not UTF-8.
+func invalidAt(text string) int {
+	for i := 0; i < len(text); {
+		r, size := utf8.DecodeRuneInString(text[i:])
+		if r == utf8.RuneError && size == 1 {
+			return i
+		}
+		i += size
+	}
+	return len(text)
+}
+
+// find returns an option as it is written. An existing section inherits the
+// options of [DEFAULT].
+func (d *document) find(section, name string) (option, bool) {
+	options, ok := d.sections[section]
+	if !ok {
+		return option{}, false
+	}
+	if o, ok := options[name]; ok {
+		return o, true
+	}
+	o, ok := d.sections[defaultSection][name]
+	return o, ok
+}
+
+// get returns an option's value with %(name)s and %% resolved. Only the option
+// that holds a bad reference fails; others in the file stay usable.
+func (d *document) get(section, name string) (text string, line int, ok bool, err error) {
+	o, ok := d.find(section, name)
+	if !ok {
+		return "", 0, false, nil
+	}
+	var b strings.Builder
+	if err := d.interpolate(&b, section, o.text, 1); err != nil {
+		return "", o.line, false, &ParseError{File: d.file, Line: o.line, Message: err.Error()}
+	}
+	return b.String(), o.line, true, nil
+}
+
+// interpolate appends text to b with its references resolved.
+func (d *document) interpolate(b *strings.Builder, section, text string, depth int) error {
+	if depth > maxDepth {
+		return fmt.Errorf("references are nested more than %d deep", maxDepth)
+	}
+	for {
+		before, rest, found := strings.Cut(text, "%")
+		b.WriteString(before)
+		if !found {
+			return nil
+		}
+		if b.Len() > maxText {
+			return fmt.Errorf("the value grows beyond %d bytes", maxText)
+		}
+		switch {
+		case strings.HasPrefix(rest, "%"):
+			b.WriteByte('%')
+			text = rest[1:]
+		case strings.HasPrefix(rest, "("):
+			end := strings.IndexByte(rest, ')')
+			if end < 2 || !strings.HasPrefix(rest[end:], ")s") {
+				return fmt.Errorf("a reference is not written %%(name)s")
+			}
+			o, ok := d.find(section, rest[1:end])
+			if !ok {
+				return fmt.Errorf("a %%(name)s refers to an option that this section does not have")
+			}
+			if !strings.Contains(o.text, "%") {
+				b.WriteString(o.text)
+			} else if err := d.interpolate(b, section, o.text, depth+1); err != nil {
+				return err
+			}
+			text = rest[end+2:]
+		default:
+			return fmt.Errorf("a lone %% must be written %%%%")
+		}
+	}
+}

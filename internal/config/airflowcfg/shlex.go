@@ -1,0 +1,60 @@
+package airflowcfg
+
+import (
+	"errors"
+	"strings"
+)
+
+// split cuts a command line into words as Python's shlex.split does: white
+// space, both kinds of quotes, backslashes; no comments and nothing else that a
+// shell would give a meaning to.
+func split(line string) ([]string, error) {
+	var (
+		words []string
+		word  strings.Builder
+		begun bool // a word may be empty: ''
+	)
+	for i := 0; i < len(line); i++ {
+		switch c := line[i]; c {
+		case ' ', '\t', '\r', '\n':
+			if begun {
+				words = append(words, word.String())
+				word.Reset()
+				begun = false
+			}
+		case '\'':
+			end := strings.IndexByte(line[i+1:], '\'')
+			if end < 0 {
+				return nil, errors.New("a quotation is not closed")
+			}
+			word.WriteString(line[i+1 : i+1+end])
+			begun = true
+			i += 1 + end
+		case '"':
+			begun = true
+			for i++; i < len(line) && line[i] != '"'; i++ {
+				// Inside double quotes a backslash protects only itself and the quote.
+				if line[i] == '\\' && i+1 < len(line) && (line[i+1] == '"' || line[i+1] == '\\') {
+					i++
+				}
+				word.WriteByte(line[i])
+			}
+			if i >= len(line) {
+				return nil, errors.New("a quotation is not closed")
+			}
+		case '\\':
+			if i++; i >= len(line) {
+				return nil, errors.New("nothing follows the last backslash")
+			}
+			word.WriteByte(line[i])
+			begun = true
+		default:
+			word.WriteByte(c)
+			begun = true
+		}
+	}
+	if begun {
+		words = append(words, word.String())
+	}
+	return words, nil
+}
