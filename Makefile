@@ -1,0 +1,76 @@
+# connfs
+#
+#   make build       bin/connfs
+#   make test        everything that CI runs (root, about 20 minutes on two cores)
+#   make test-short  unit tests only: no root, nothing to install
+#   make demo        two users, one mount, on a metastore made for the purpose
+#   make bench       connfs beside the smallest filesystem that go-fuse allows
+
+export CONNFS_TEST_CACHE ?= /opt/connfs-test
+export CONNFS_START ?= $(shell date +%s)
+export CONNFS_COUNTS ?= $(CURDIR)/.cache/test-counts
+export FUZZTIME ?= 30s
+
+STEP    := scripts/step
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+LDFLAGS := -s -w -X main.version=$(VERSION)
+
+# Scanning a process for secrets says nothing about the race detector's.
+NO_RACE := ./integration/memscan
+
+.NOTPARALLEL:
+.PHONY: build test test-short setup lint arch unit integration fuzz e2e bench demo clean
+
+build:
+	@$(STEP) "build" env CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/connfs ./cmd/connfs
+	@chmod 0711 bin/connfs
+
+test: counts-reset setup lint arch build unit integration fuzz e2e
+	@echo
+	@scripts/counts $(CONNFS_COUNTS)
+
+test-short:
+	@$(STEP) "unit tests" scripts/gotest ./...
+
+.PHONY: counts-reset
+counts-reset:
+	@mkdir -p $(dir $(CONNFS_COUNTS))
+	@: > $(CONNFS_COUNTS)
+
+setup:
+	@$(STEP) "setup" scripts/setup
+
+lint:
+	@$(STEP) "lint" scripts/lint
+
+arch:
+	@$(STEP) "arch" scripts/arch
+
+unit:
+	@$(STEP) "unit tests, race detector" scripts/gotest -race -timeout 10m \
+		$$(go list ./... | grep -vxF "$$(go list $(NO_RACE))")
+	@$(STEP) "unit tests" scripts/gotest -timeout 5m $(NO_RACE)
+
+# Only the packages that hold a test with the tag, so that no unit test runs twice.
+integration: build
+	@$(STEP) "integration tests" env CGO_ENABLED=0 CONNFS_BIN=$(CURDIR)/bin/connfs \
+		scripts/gotest -tags integration -p 1 -timeout 20m \
+		$$(grep -rl --include='*_test.go' '^//go:build integration' . | xargs -n 1 dirname | sort -u)
+
+fuzz:
+	@$(STEP) "fuzz, $(FUZZTIME) each" scripts/fuzz
+
+e2e: build
+	@$(STEP) "Airflow 2.10.5 tasks with run_as_user" integration/airflow_e2e/e2e 2.10.5
+	@$(STEP) "Airflow 3.3.2 tasks with run_as_user" integration/airflow_e2e/e2e 3.3.2
+
+bench: build
+	@$(STEP) "bench" integration/fusefloor/bench
+
+demo: build
+	@integration/demo/demo
+
+clean:
+	rm -rf bin .cache
+	$(MAKE) -C integration/fusefloor/reader clean
+	$(MAKE) -C integration/fusefloor/probes clean
