@@ -61,7 +61,7 @@ func LookupUID(ctx context.Context, uid uint32) (User, error) { return System().
 
 // Lookup is [Lookup] in this directory.
 func (d *Directory) Lookup(ctx context.Context, name string) (User, error) {
-	if name == "" || strings.ContainsAny(name, ":\n\x00") {
+	if name == "" || name[0] == '-' || strings.ContainsAny(name, ":\n\x00") { // no account's name, and never an option of getent
 		return User{}, fmt.Errorf("user %q: %w", name, ErrUnknown)
 	}
 	getent, ok := program(d.Getent)
@@ -87,7 +87,7 @@ func (d *Directory) LookupUID(ctx context.Context, uid uint32) (User, error) {
 
 // ask looks key, a name or a uid, up with getent, and the groups with id.
 func (d *Directory) ask(ctx context.Context, getent, key string) (User, error) {
-	out, err := d.output(ctx, getent, "passwd", "--", key)
+	out, err := d.output(ctx, getent, "passwd", key)
 	var exit *exec.ExitError
 	if errors.As(err, &exit) && exit.ExitCode() == 2 { // "one or more supplied key could not be found"
 		return User{}, fmt.Errorf("user %q: %w", key, ErrUnknown)
@@ -134,7 +134,7 @@ func (d *Directory) groups(ctx context.Context, u User) ([]uint32, error) {
 		}
 		return parseGroups(u.GID, ids)
 	}
-	out, err := d.output(ctx, id, "-G", "--", u.Name)
+	out, err := d.output(ctx, id, "-G", u.Name)
 	if err != nil {
 		return nil, err
 	}

@@ -1,0 +1,199 @@
+package config
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/connfs/connfs/internal/config/airflowcfg"
+	"github.com/connfs/connfs/resolve"
+)
+
+// airflow is what was taken from Airflow's configuration, over config.toml.
+type airflow struct {
+	metastore *resolve.MetastoreSettings // nil: not in the path
+	why       string                     // why it is in the path, or not
+
+	url           value[string]
+	schema        value[string]
+	fernetKey     value[string]
+	impersonation value[string]
+}
+
+// readAirflow takes what config.toml does not set from Airflow: the home's
+// airflow.cfg and the AIRFLOW__* variables; without a home, the variables alone.
+func (l *loader) readAirflow(ctx context.Context, f *file, h home, child account) airflow {
+	a := airflow{url: f.url, fernetKey: f.fernetKey, schema: value[string]{origin: "default"}, impersonation: value[string]{origin: "default"}}
+	env := l.Environ
+	if child.Child != nil && child.home != "" {
+		env = append(env[:len(env):len(env)], "HOME="+child.home)
+	}
+	cfg, err := airflowcfg.Open(h.path, "", env)
+	if err != nil {
+		l.failAirflow("", err)
+		return a
+	}
+	if l.EUID == 0 {
+		cfg.TrustCommand = func(info fs.FileInfo) error { return trustCommand(info, child) }
+	}
+	r := airflowReader{loader: l, ctx: ctx, cfg: cfg}
+
+	r.refuseBackend()
+	if a.url.v == "" {
+		a.url = r.get("database", "sql_alchemy_conn")
+		r.refuseConnectArgs()
+		if message, hint := checkURL(a.url.v); message != "" {
+			l.add(&Error{Key: "[database] sql_alchemy_conn", Message: a.url.origin + ": " + message, Hint: hint})
+		}
+	}
+	a.schema = r.get("database", "sql_alchemy_schema")
+	if a.fernetKey.v == "" {
+		a.fernetKey = r.get("core", "fernet_key")
+	}
+	a.impersonation = r.get("core", "default_impersonation")
+	if backend := r.get("workers", "secrets_backend"); backend.v != "" {
+		l.warn("[workers] secrets_backend (%s) is not searched: alternative backends are %s", backend.origin, notYet)
+	}
+	r.warnReadable(&a)
+	l.settleMetastore(&a, h)
+	return a
+}
+
+// settleMetastore decides whether the metastore is in the path, and says why.
+// Airflow's default database counts only if its file is there.
+func (l *loader) settleMetastore(a *airflow, h home) {
+	file := filepath.Join(h.path, "airflow.db")
+	switch {
+	case a.url.v == "":
+		a.why = "not searched: no database URL is set"
+		return
+	case !a.url.set:
+		if _, err := os.Stat(file); errors.Is(err, fs.ErrNotExist) {
+			a.why = fmt.Sprintf("not searched: no database URL is set, and %s is not there", file)
+			return
+		} else if err != nil {
+			l.add(&Error{Key: "metastore.url", Message: fmt.Sprintf("is Airflow's default database there? %s: %v", file, bare(err))})
+			return
+		}
+		a.why = "searched: SQLite, Airflow's default database " + file
+	default:
+		a.why = fmt.Sprintf("searched: %s, its URL is from %s", dialect(a.url.v), a.url.origin)
+	}
+	a.metastore = &resolve.MetastoreSettings{URL: strings.TrimSuffix(a.url.v, "\n"), Schema: a.schema.v, FernetKey: a.fernetKey.v}
+}
+
+// airflowReader reads options of one Airflow and reports what is wrong.
+type airflowReader struct {
+	*loader
+	ctx context.Context
+	cfg *airflowcfg.Config
+}
+
+func (r *airflowReader) get(section, option string) value[string] {
+	v, err := r.cfg.Get(r.ctx, section, option)
+	if err != nil {
+		r.failAirflow(section+"."+option, err)
+		return value[string]{origin: "default"}
+	}
+	if v.Deprecated != "" {
+		r.warn("%s (%s) is the old name of [%s] %s, which this Airflow may still read", v.Deprecated, v.Origin, section, option)
+	}
+	return value[string]{v: v.Text, set: v.Set, line: v.Origin.Line, origin: v.Origin.String()}
+}
+
+// refuseBackend stops the start where Airflow would ask an alternative backend
+// that connfs would silently leave out.
+func (r *airflowReader) refuseBackend() {
+	v, err := r.cfg.Get(r.ctx, "secrets", "backend")
+	if err == nil && v.Text == "" {
+		return
+	}
+	e := &Error{Key: "[secrets] backend", Message: notYet + ": alternative secrets backends are not searched, and a connection that only they hold would seem absent"}
+	origin := v.Origin
+	var option *airflowcfg.OptionError
+	if errors.As(err, &option) {
+		origin = option.Origin
+	}
+	place(e, origin)
+	e.Hint = "to go on without it, start connfs with AIRFLOW__SECRETS__BACKEND set to the empty text"
+	r.add(e)
+}
+
+// refuseConnectArgs stops the start where the connection to the database needs
+// what only Python can import.
+func (r *airflowReader) refuseConnectArgs() {
+	v, err := r.cfg.Get(r.ctx, "database", "sql_alchemy_connect_args")
+	if err != nil {
+		r.failAirflow("database.sql_alchemy_connect_args", err)
+		return
+	}
+	if v.Text == "" || v.Text == "None" {
+		return
+	}
+	e := &Error{
+		Key:     "[database] sql_alchemy_connect_args",
+		Message: "it names a Python object, which only Python can load",
+		Hint:    "set metastore.url in config.toml, with parameters such as ?sslmode=verify-full&sslrootcert=/path (PostgreSQL) or ?ssl_ca=/path (MySQL)",
+	}
+	place(e, v.Origin)
+	r.add(e)
+}
+
+// warnReadable warns of a secret in an airflow.cfg that everybody can read. For
+// Airflow that is not an error, and so it is none here.
+func (r *airflowReader) warnReadable(a *airflow) {
+	file, info := r.cfg.File()
+	if info == nil || info.Mode()&othersRead == 0 {
+		return
+	}
+	from := func(v value[string]) bool { return strings.HasPrefix(v.origin, file+":") }
+	if from(a.fernetKey) && a.fernetKey.v != "" || from(a.url) && holdsPassword(a.url.v) {
+		r.warn("%s holds a secret, and everybody can read it; run: chmod o-rwx %s", file, file)
+	}
+}
+
+// failAirflow reports an option of Airflow's that could not be read.
+func (l *loader) failAirflow(key string, err error) {
+	e := &Error{Message: err.Error()}
+	if section, option, ok := strings.Cut(key, "."); ok {
+		e.Key = fmt.Sprintf("[%s] %s", section, option)
+	}
+	var parse *airflowcfg.ParseError
+	var option *airflowcfg.OptionError
+	switch {
+	case errors.As(err, &option):
+		place(e, option.Origin)
+		e.Message = option.Err.Error()
+		if option.Origin.File == "" {
+			e.Message = option.Origin.String() + ": " + e.Message
+		}
+	case errors.As(err, &parse):
+		e.File, e.Line, e.Message = parse.File, parse.Line, parse.Message
+	}
+	l.add(e)
+}
+
+// place says where an option of Airflow's stands.
+func place(e *Error, origin airflowcfg.Origin) {
+	e.File, e.Line = origin.File, origin.Line
+	if origin.Variable != "" {
+		e.Message = origin.String() + ": " + e.Message
+	}
+}
+
+// trustCommand refuses to run, where root started connfs, what somebody else may
+// have written.
+func trustCommand(info fs.FileInfo, child account) error {
+	if info.Mode()&writableWide != 0 {
+		return errors.New("root does not run a command from a file that others can write")
+	}
+	uid := owner(info)
+	if uid == 0 || child.Child != nil && uid == child.UID {
+		return nil
+	}
+	return fmt.Errorf("root does not run a command from a file of uid %d", uid)
+}

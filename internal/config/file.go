@@ -1,0 +1,275 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+	"sort"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/connfs/connfs/internal/policy"
+	"github.com/connfs/connfs/internal/settings"
+)
+
+// file is what config.toml and the files that it names say, over the defaults.
+type file struct {
+	path  string      // empty: there is none
+	info  fs.FileInfo // of config.toml
+	found bool
+
+	include     value[[]string]
+	airflowHome value[string]
+	order       value[string]
+	onError     value[string]
+	ttl         value[time.Duration]
+	negativeTTL value[time.Duration]
+	epoch       value[time.Duration]
+	timeout     value[time.Duration]
+	shareNames  value[bool]
+	user        value[string]
+	memoryLock  value[string]
+
+	url       value[string]
+	fernetKey value[string]
+
+	environmentFile value[string]
+
+	auditFile     value[string]
+	auditRequired value[bool]
+	auditCgroup   value[bool]
+
+	mounts []settings.Mount
+	at     []int // line of each mount
+	rules  []policy.Rule
+}
+
+// Limits of the times.
+const (
+	maxTTL     = time.Minute
+	minTimeout = 100 * time.Millisecond
+	maxTimeout = 5 * time.Minute
+	minEpoch   = 100 * time.Millisecond
+	maxEpoch   = 24 * time.Hour
+	zeroEpoch  = time.Second // the default epoch where ttl is 0: a child for each read would be a fork for each read
+)
+
+// defaults returns the configuration of an empty file.
+func defaults() file {
+	f := file{
+		order:       value[string]{v: "aip-33"},
+		onError:     value[string]{v: "stop"},
+		ttl:         value[time.Duration]{v: 5 * time.Second},
+		negativeTTL: value[time.Duration]{v: time.Second},
+		timeout:     value[time.Duration]{v: 5 * time.Second},
+		memoryLock:  value[string]{v: "require"},
+		auditFile:   value[string]{v: "-"},
+	}
+	for _, origin := range []*string{
+		&f.include.origin, &f.airflowHome.origin, &f.order.origin, &f.onError.origin, &f.ttl.origin, &f.negativeTTL.origin,
+		&f.epoch.origin, &f.timeout.origin, &f.shareNames.origin, &f.user.origin, &f.memoryLock.origin, &f.url.origin,
+		&f.fernetKey.origin, &f.environmentFile.origin, &f.auditFile.origin, &f.auditRequired.origin, &f.auditCgroup.origin,
+	} {
+		*origin = "default"
+	}
+	return f
+}
+
+// defaultEpoch is the epoch where none is set: the TTL, within reason.
+func defaultEpoch(ttl time.Duration) time.Duration {
+	if ttl == 0 {
+		return zeroEpoch
+	}
+	return max(ttl, minEpoch)
+}
+
+// readConfig reads config.toml, its includes and the files with secrets.
+func (l *loader) readConfig() file {
+	f := defaults()
+	if l.ConfigFile == "" {
+		return f
+	}
+	text, info, err := readFile(l.ConfigFile, 0)
+	if errors.Is(err, fs.ErrNotExist) && !l.ConfigExplicit {
+		return f
+	}
+	f.path = l.ConfigFile
+	if err != nil {
+		l.add(&Error{File: f.path, Message: err.Error()})
+		return f
+	}
+	f.info, f.found = info, true
+	if l.EUID == 0 && info.Mode()&writableWide != 0 {
+		l.add(&Error{File: f.path, Message: "others can write this file, and it says what root does", Hint: "run: chmod go-w " + f.path})
+		return f
+	}
+	root := decode(f.path, text, &l.report)
+	if root == nil {
+		return f
+	}
+	root.unknown()
+	l.readTop(root, &f)
+	l.readMetastore(root, &f)
+	root.sub("environment").text("file", &f.environmentFile)
+	if f.environmentFile.v != "" {
+		f.environmentFile.v = l.beside(f.environmentFile.v)
+	}
+	readAudit(root, &f)
+	readLater(root)
+	readMounts(root, &f)
+	f.rules = readGrants(root)
+	for _, path := range l.included(root, &f) {
+		f.rules = append(f.rules, l.readInclude(path, &f)...)
+	}
+	return f
+}
+
+func (l *loader) readTop(t *table, f *file) {
+	t.texts("include", &f.include)
+	t.text("airflow_home", &f.airflowHome, absoluteOrEmpty)
+	t.text("order", &f.order, oneOf("aip-33", "airflow"))
+	t.text("on_error", &f.onError, oneOf("stop", "next"))
+	t.duration("ttl", &f.ttl, 0, maxTTL)
+	t.duration("negative_ttl", &f.negativeTTL, 0, maxTTL)
+	if t.values["epoch"] != "" {
+		t.duration("epoch", &f.epoch, minEpoch, maxEpoch)
+	}
+	t.duration("timeout", &f.timeout, minTimeout, maxTimeout)
+	t.boolean("share_names", &f.shareNames)
+	t.text("user", &f.user)
+	t.text("memory_lock", &f.memoryLock, oneOf("require", "try"))
+	t.refuse("socket", "", "/run/connfs/connfs.sock")
+}
+
+func readAudit(root *table, f *file) {
+	t := root.sub("audit")
+	t.text("file", &f.auditFile, func(v string) (string, string) {
+		switch {
+		case v == "syslog":
+			return notYet, ""
+		case v == "-" || filepath.IsAbs(v):
+			return "", ""
+		}
+		return `it may be an absolute path or "-" for standard error`, ""
+	})
+	t.boolean("required", &f.auditRequired)
+	t.boolean("cgroup", &f.auditCgroup)
+	if f.auditRequired.v && f.auditFile.v == "-" {
+		t.fail("required", "a required audit needs a file", `set audit.file to a path`)
+	}
+}
+
+// readLater refuses the tables that this version does not have.
+func readLater(root *table) {
+	secrets := root.sub("secrets")
+	secrets.refuse("backend", "")
+	if kwargs, ok := secrets.values["backend_kwargs"].(map[string]any); !ok || len(kwargs) > 0 {
+		secrets.refuse("backend_kwargs", "")
+	}
+	for _, name := range []string{"kms", "tenant"} {
+		tables, ok := root.values[name].(map[string]any)
+		if !ok {
+			root.refuse(name)
+		}
+		for key := range tables {
+			root.report.add(&Error{File: root.file, Line: root.pos.at(name).at(key).line, Key: name + "." + key, Message: notYet})
+		}
+	}
+}
+
+func readMounts(root *table, f *file) {
+	seen := map[string]bool{}
+	for _, t := range root.array("mount") {
+		t.refuse("tenant", "")
+		t.refuse("identity", "uid")
+		t.refuse("as", "")
+		t.refuse("denied", "EACCES")
+		t.refuse("uid_map", "")
+		path := value[string]{}
+		if _, ok := t.values["path"]; !ok {
+			t.fail("path", "a [[mount]] needs a path", "")
+		}
+		t.text("path", &path, func(v string) (string, string) {
+			switch clean := filepath.Clean(v); {
+			case !filepath.IsAbs(v):
+				return "a mountpoint must be an absolute path", ""
+			case clean == "/":
+				return "the root directory cannot be a mountpoint", ""
+			case seen[clean]:
+				return "another [[mount]] has the same path", ""
+			}
+			return "", ""
+		})
+		if path.set {
+			path.v = filepath.Clean(path.v)
+			seen[path.v] = true
+			f.mounts = append(f.mounts, settings.Mount{Path: path.v})
+			f.at = append(f.at, path.line)
+		}
+	}
+}
+
+// included returns the files that the include patterns match, in the order of
+// the patterns and sorted within each, every file once.
+func (l *loader) included(root *table, f *file) []string {
+	var paths []string
+	seen := map[string]bool{}
+	for i, pattern := range f.include.v {
+		fail := func(message string) {
+			l.add(&Error{File: f.path, Line: root.pos.at("include").elem(i).line, Key: "include", Message: message})
+		}
+		matches, err := filepath.Glob(l.beside(pattern))
+		if err != nil {
+			fail("this is no file pattern")
+			continue
+		}
+		if len(matches) == 0 && !strings.ContainsAny(pattern, `*?[\`) {
+			fail("there is no such file")
+		}
+		sort.Strings(matches)
+		for _, path := range matches {
+			if !strings.HasPrefix(filepath.Base(path), ".") && !seen[path] {
+				seen[path] = true
+				paths = append(paths, path)
+			}
+		}
+	}
+	return paths
+}
+
+// readInclude reads a file that holds [[grant]] only. Who can write it decides
+// who may read, so it must be as safe from others as config.toml.
+func (l *loader) readInclude(path string, f *file) []policy.Rule {
+	text, info, err := readFile(path, syscall.O_NOFOLLOW)
+	if err != nil {
+		l.add(&Error{File: path, Message: err.Error()})
+		return nil
+	}
+	if info.Mode()&writableWide != 0 {
+		l.add(&Error{File: path, Message: "others can write this file, and it grants access", Hint: "run: chmod go-w " + path})
+		return nil
+	}
+	if uid := owner(info); uid != 0 && uid != owner(f.info) {
+		l.add(&Error{File: path, Message: fmt.Sprintf("it belongs to uid %d, and it grants access", uid), Hint: "it must belong to root or to the owner of " + f.path})
+		return nil
+	}
+	root := decode(path, text, &l.report)
+	if root == nil {
+		return nil
+	}
+	for name := range root.values {
+		if name != "grant" {
+			root.fail(name, "only [[grant]] may stand in an included file", "")
+		}
+	}
+	return readGrants(root)
+}
+
+func absoluteOrEmpty(v string) (string, string) {
+	if v == "" || filepath.IsAbs(v) {
+		return "", ""
+	}
+	return "it must be an absolute path", ""
+}

@@ -1,0 +1,118 @@
+package config
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/connfs/connfs/internal/policy"
+)
+
+// nobody is the uid that the kernel shows for one it cannot map. It and -1 stand
+// for no user in particular, so a grant to either would be one to strangers.
+const nobody = 65534
+
+const invalidUID = 1<<32 - 1
+
+// readGrants returns the [[grant]] tables of a file.
+func readGrants(root *table) []policy.Rule {
+	var rules []policy.Rule
+	for _, t := range root.array("grant") {
+		rule := policy.Rule{File: t.file, Line: t.pos.line}
+		before := len(t.report.errs)
+
+		dag, connections := value[string]{}, value[[]string]{}
+		t.text("dag", &dag, notEmpty)
+		rule.DAG = dag.v
+		t.refuse("tenant", "")
+		for _, name := range []string{"dag_file", "bundle", "team"} {
+			t.refuse(name, "")
+		}
+		if raw, ok := t.values["run_as_user"]; ok {
+			if message, hint := setUser(&rule, raw); message != "" {
+				t.fail("run_as_user", message, hint)
+			}
+		} else if len(t.report.errs) == before {
+			if _, ok := t.values["dag"]; ok {
+				t.fail("run_as_user", "deriving the user from the DAGs is "+notYet, "name the run_as_user")
+			} else {
+				t.fail("run_as_user", "a [[grant]] needs a run_as_user", "")
+			}
+		}
+		if _, ok := t.values["connections"]; !ok {
+			t.fail("connections", "a [[grant]] needs connections", `a list of patterns: ["billing_db", "warehouse_*"]`)
+		}
+		t.texts("connections", &connections)
+		if connections.set && len(connections.v) == 0 {
+			t.fail("connections", "the list is empty, which grants nothing", `every connection: ["*"]`)
+		}
+		rule.Connections = connections.v
+		if len(t.report.errs) == before {
+			rules = append(rules, rule)
+		}
+	}
+	return rules
+}
+
+// setUser takes a run_as_user: text is a name, as in Airflow, a number is a uid,
+// and so is text such as "#1234", as for sudo.
+func setUser(rule *policy.Rule, raw any) (message, hint string) {
+	switch v := raw.(type) {
+	case int64:
+		return setUID(rule, v)
+	case string:
+		number, isUID := strings.CutPrefix(v, "#")
+		switch {
+		case isUID:
+			uid, err := strconv.ParseUint(number, 10, 63)
+			if err != nil && number != "-1" {
+				return "this is no uid", `"#1234" is the uid 1234`
+			} else if err != nil {
+				return setUID(rule, -1)
+			}
+			return setUID(rule, int64(uid))
+		case v == "" || v[0] == '-' || strings.ContainsAny(v, ":/\n\x00"):
+			return "no user can have this name", ""
+		}
+		rule.RunAsUser = v
+		return "", ""
+	default:
+		return fmt.Sprintf("expected a user name or a uid, got %s", kind(v)), ""
+	}
+}
+
+func setUID(rule *policy.Rule, v int64) (message, hint string) {
+	switch {
+	case v == -1 || v == invalidUID:
+		return "-1 stands for no user", ""
+	case v == nobody:
+		return "65534 stands for every user that the kernel cannot map", ""
+	case v < 0 || v > invalidUID:
+		return "a uid has 32 bits", ""
+	}
+	uid := uint32(v)
+	rule.UID = &uid
+	return "", ""
+}
+
+func notEmpty(v string) (string, string) {
+	if v == "" {
+		return "it is empty", ""
+	}
+	return "", ""
+}
+
+// spellings returns the ids that rules spell out, each once.
+func spellings(rules []policy.Rule) []string {
+	var ids []string
+	seen := map[string]bool{}
+	for _, rule := range rules {
+		for _, pattern := range rule.Connections {
+			if !strings.ContainsAny(pattern, "*?[") && !seen[pattern] {
+				seen[pattern] = true
+				ids = append(ids, pattern)
+			}
+		}
+	}
+	return ids
+}

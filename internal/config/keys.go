@@ -1,0 +1,85 @@
+package config
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// keys are the keys of the contract by table, in its order; "" is the top level.
+// Some of them are refused in this version, by name.
+var keys = []struct {
+	table string
+	names []string
+}{
+	{"", []string{
+		"include", "airflow_home", "order", "on_error", "ttl", "negative_ttl", "epoch", "timeout", "share_names", "user",
+		"memory_lock", "socket", "metastore", "environment", "secrets", "kms", "audit", "grant", "tenant", "mount",
+	}},
+	{"metastore", []string{"url", "url_file", "fernet_key", "fernet_key_file", "dags", "dags_every", "dags_keep"}},
+	{"environment", []string{"file"}},
+	{"secrets", []string{"backend", "backend_kwargs"}},
+	{"audit", []string{"file", "required", "cgroup"}},
+	{"grant", []string{"dag", "dag_file", "bundle", "team", "run_as_user", "connections", "tenant"}},
+	{"mount", []string{"path", "tenant", "identity", "as", "denied", "uid_map"}},
+}
+
+// known returns the keys of a table.
+func known(table string) []string {
+	for _, k := range keys {
+		if k.table == table {
+			return k.names
+		}
+	}
+	return nil
+}
+
+// suggest says what an unknown key of a table was probably meant to be: a key
+// that belongs elsewhere, or else the nearest one of the table.
+func suggest(table, key string) string {
+	for _, k := range keys {
+		if k.table == table || !slices.Contains(k.names, key) {
+			continue
+		}
+		switch k.table {
+		case "":
+			return fmt.Sprintf("%q belongs at the top, above the first [table]", key)
+		case "grant", "mount":
+			return fmt.Sprintf("%q belongs in a [[%s]]", key, k.table)
+		default:
+			return fmt.Sprintf("%q belongs in [%s]", key, k.table)
+		}
+	}
+	nearest, best := "", -1
+	for _, name := range known(table) {
+		if d := distance(strings.ToLower(key), name); best < 0 || d < best {
+			nearest, best = name, d
+		}
+	}
+	if best <= max(2, len(nearest)/2) {
+		return fmt.Sprintf("did you mean %q?", nearest)
+	}
+	return fmt.Sprintf("the nearest known key is %q", nearest)
+}
+
+// distance is the least number of letters to insert, delete or replace that
+// turns a into b.
+func distance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			replace := diagonal
+			if a[i] != b[j] {
+				replace++
+			}
+			diagonal = row[j+1]
+			row[j+1] = min(replace, row[j]+1, row[j+1]+1)
+		}
+	}
+	return row[len(b)]
+}

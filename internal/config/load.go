@@ -1,0 +1,152 @@
+// Package config makes one valid configuration out of connfs's config.toml, the
+// files that it includes or names, an Airflow's own configuration, and the
+// environment. What is wrong is reported with its file, its line and its key,
+// all of it at once.
+//
+// It reads secrets and may run the commands that an airflow.cfg names, so it
+// belongs in a child that exits, and never in the front. The result comes in two
+// parts: the front's, which holds no secret, and the resolver's, which does.
+package config
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/connfs/connfs/internal/settings"
+	"github.com/connfs/connfs/internal/users"
+	"github.com/connfs/connfs/resolve"
+)
+
+// loader is one Load under way.
+type loader struct {
+	Source
+	report
+}
+
+// Load reads a configuration. Its error is of type [Errors], unless ctx ended or
+// Drop failed. What config.toml sets wins over what Airflow's configuration says.
+func Load(ctx context.Context, src Source) (*Result, error) {
+	l := &loader{Source: src}
+	if l.LookupUser == nil {
+		l.LookupUser = users.Lookup
+	}
+	if l.LookupUID == nil {
+		l.LookupUID = users.LookupUID
+	}
+
+	f := l.readConfig()
+	l.chooseMounts(&f)
+	home := l.findHome(&f)
+	child := l.chooseChild(ctx, &f, home)
+	if err := l.err(); err != nil {
+		return nil, err
+	}
+	if l.EUID == 0 && l.Drop != nil {
+		var id Identity
+		if child.Child != nil {
+			id = Identity{UID: child.UID, GID: child.GID, Groups: child.Groups}
+		}
+		if err := l.Drop(id); err != nil {
+			return nil, fmt.Errorf("giving up the rights of root: %w", err)
+		}
+	}
+	a := l.readAirflow(ctx, &f, home, child)
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	if err := l.err(); err != nil {
+		return nil, err
+	}
+
+	front := settings.Front{
+		Mounts:      f.mounts,
+		Rules:       f.rules,
+		OwnerOnly:   l.ownerOnly(&f),
+		TTL:         f.ttl.v,
+		NegativeTTL: f.negativeTTL.v,
+		Epoch:       f.epoch.v,
+		Timeout:     f.timeout.v,
+		ShareNames:  f.shareNames.v,
+		MemoryLock:  f.memoryLock.v,
+		Audit:       settings.Audit{File: f.auditFile.v, Required: f.auditRequired.v, Cgroup: f.auditCgroup.v},
+		Child:       child.Child,
+	}
+	if !f.epoch.set {
+		front.Epoch = defaultEpoch(front.TTL)
+	}
+	resolver := resolve.Settings{Order: f.order.v, OnError: f.onError.v, Metastore: a.metastore}
+	resolver.Environment.File = f.environmentFile.v
+	if f.environmentFile.v == "" {
+		resolver.Environment.Variables = l.connections()
+	}
+	resolver.Environment.Spellings = spellings(f.rules)
+	front.Path = path(&f, &a, len(resolver.Environment.Variables))
+	front.Warnings = l.warnings
+	return &Result{
+		Front:    front,
+		Resolver: resolver,
+		Settings: l.effective(&f, &a, home, child, front),
+		Warnings: l.warnings,
+	}, nil
+}
+
+// chooseMounts settles where to mount: the command line or the file, not both.
+func (l *loader) chooseMounts(f *file) {
+	switch {
+	case l.Mountpoint != "" && len(f.mounts) > 0:
+		l.add(&Error{File: f.path, Line: f.at[0], Key: "mount", Message: "the command line names a mountpoint too", Hint: "only one of the two"})
+	case l.Mountpoint != "":
+		f.mounts = []settings.Mount{{Path: l.Mountpoint}}
+	case l.NeedMount && len(f.mounts) == 0 && len(l.errs) == 0:
+		l.add(&Error{Message: "no mountpoint", Hint: "connfs mount MOUNTPOINT, or a [[mount]] with a path in the configuration"})
+	}
+}
+
+// ownerOnly returns the uid of an ordinary user who started connfs by hand
+// without any configuration, and who may read everything: that user holds the
+// keys anyway.
+func (l *loader) ownerOnly(f *file) *uint32 {
+	if len(f.rules) > 0 {
+		return nil
+	}
+	if l.EUID == 0 || f.found {
+		l.warn("there is no [[grant]], so nobody may read anything")
+		return nil
+	}
+	for _, name := range []string{"INVOCATION_ID", "NOTIFY_SOCKET"} {
+		if _, ok := l.variable(name); ok {
+			l.warn("there is no [[grant]], so nobody may read anything: the variable %s says that a service manager started connfs; without it, uid %d alone could read", name, l.EUID)
+			return nil
+		}
+	}
+	uid := uint32(l.EUID)
+	l.warn("there is no configuration file: uid %d, and nobody else, may read every connection", uid)
+	return &uid
+}
+
+// connections returns the AIRFLOW_CONN_* variables of the environment.
+func (l *loader) connections() []string {
+	var found []string
+	for _, entry := range l.Environ {
+		if strings.HasPrefix(entry, "AIRFLOW_CONN_") {
+			found = append(found, entry)
+		}
+	}
+	return found
+}
+
+// path describes the search path, one sentence for each backend, in its order.
+// Both orders agree where no alternative backend is configured, and this version
+// has none.
+func path(f *file, a *airflow, variables int) []string {
+	environment := fmt.Sprintf("environment: searched first, always in the path; %d AIRFLOW_CONN_* variables were there at the start", variables)
+	if f.environmentFile.v != "" {
+		environment = "environment: searched first, always in the path; its lines are in " + f.environmentFile.v
+	}
+	return []string{
+		"alternative backend: not searched: [secrets] backend is not set",
+		environment,
+		"metastore: " + a.why,
+	}
+}

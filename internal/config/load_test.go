@@ -1,0 +1,172 @@
+package config_test
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/connfs/connfs/internal/config"
+	"github.com/connfs/connfs/internal/policy"
+	"github.com/connfs/connfs/internal/settings"
+	"github.com/connfs/connfs/internal/users"
+	"github.com/connfs/connfs/resolve"
+)
+
+// accounts are the users of the machine that tests pretend to run on.
+var accounts = map[string]users.User{
+	"root":    {Name: "root", Home: "/root"},
+	"airflow": {Name: "airflow", UID: 50000, GID: 50000, Groups: []uint32{4, 50000}, Home: "/home/airflow"},
+}
+
+// source returns a source on that machine: an ordinary user with a configuration
+// file of the given text ("": none) and nothing in the environment but HOME.
+func source(t *testing.T, text string) config.Source {
+	t.Helper()
+	src := config.Source{
+		EUID:    1000,
+		Environ: []string{"HOME=/home/dev", "PATH=" + os.Getenv("PATH")},
+		LookupUser: func(_ context.Context, name string) (users.User, error) {
+			if u, ok := accounts[name]; ok {
+				return u, nil
+			}
+			return users.User{}, fmt.Errorf("user %q: %w", name, users.ErrUnknown)
+		},
+		LookupUID: func(_ context.Context, uid uint32) (users.User, error) {
+			for _, u := range accounts {
+				if u.UID == uid {
+					return u, nil
+				}
+			}
+			return users.User{}, fmt.Errorf("user #%d: %w", uid, users.ErrUnknown)
+		},
+	}
+	if text != "" {
+		src.ConfigFile = filepath.Join(t.TempDir(), "config.toml")
+		src.ConfigExplicit = true
+		write(t, src.ConfigFile, text, 0o600)
+	}
+	return src
+}
+
+func write(t *testing.T, path, text string, mode os.FileMode) {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(text), mode); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(path, mode); err != nil { // whatever the umask is
+		t.Fatal(err)
+	}
+}
+
+func load(t *testing.T, src config.Source) *config.Result {
+	t.Helper()
+	got, err := config.Load(context.Background(), src)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return got
+}
+
+// airflowHome makes an Airflow's home with an airflow.cfg of the given text.
+func airflowHome(t *testing.T, cfg string) string {
+	t.Helper()
+	home := filepath.Join(t.TempDir(), "airflow")
+	if err := os.Mkdir(home, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	write(t, filepath.Join(home, "airflow.cfg"), cfg, 0o600)
+	return home
+}
+
+func TestNothingConfiguredServesTheUserAlone(t *testing.T) {
+	src := source(t, "")
+	src.Mountpoint, src.NeedMount = "/home/dev/conn", true
+	src.ConfigFile = filepath.Join(t.TempDir(), "none.toml")
+	src.Environ = append(src.Environ, "AIRFLOW_CONN_A_B=postgres://h", "OTHER=1")
+	got := load(t, src)
+	uid := uint32(1000)
+	want := settings.Front{
+		Mounts:    []settings.Mount{{Path: "/home/dev/conn"}},
+		OwnerOnly: &uid,
+		TTL:       5 * time.Second, NegativeTTL: time.Second, Epoch: 5 * time.Second, Timeout: 5 * time.Second,
+		MemoryLock: "require",
+		Audit:      settings.Audit{File: "-"},
+		Path: []string{
+			"alternative backend: not searched: [secrets] backend is not set",
+			"environment: searched first, always in the path; 1 AIRFLOW_CONN_* variables were there at the start",
+			"metastore: not searched: no database URL is set",
+		},
+		Warnings: []string{"there is no configuration file: uid 1000, and nobody else, may read every connection"},
+	}
+	if diff := cmp.Diff(want, got.Front); diff != "" {
+		t.Errorf("front (-want +got):\n%s", diff)
+	}
+	wantResolver := resolve.Settings{
+		Order: "aip-33", OnError: "stop",
+		Environment: resolve.EnvironmentSettings{Variables: []string{"AIRFLOW_CONN_A_B=postgres://h"}},
+	}
+	if diff := cmp.Diff(wantResolver, got.Resolver); diff != "" {
+		t.Errorf("resolver (-want +got):\n%s", diff)
+	}
+}
+
+func TestServiceWithoutGrantsServesNobody(t *testing.T) {
+	for name, change := range map[string]func(*config.Source){
+		"systemd":              func(s *config.Source) { s.Environ = append(s.Environ, "INVOCATION_ID=1") },
+		"notify socket":        func(s *config.Source) { s.Environ = append(s.Environ, "NOTIFY_SOCKET=/run/x") },
+		"root":                 func(s *config.Source) { s.EUID = 0 },
+		"a configuration file": func(s *config.Source) { *s = source(t, "ttl = \"1s\"\n") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			src := source(t, "")
+			change(&src)
+			got := load(t, src)
+			if got.Front.OwnerOnly != nil {
+				t.Errorf("uid %d may read everything", *got.Front.OwnerOnly)
+			}
+			if !strings.Contains(strings.Join(got.Warnings, "\n"), "nobody may read anything") {
+				t.Errorf("no warning says that nobody may read: %q", got.Warnings)
+			}
+		})
+	}
+}
+
+func TestGrantsKeepTheirPlace(t *testing.T) {
+	src := source(t, `
+[[grant]]
+dag         = "billing_*"
+run_as_user = "billing"
+connections = ["billing_db", "warehouse_*"]
+
+[[grant]]
+run_as_user = 1234
+connections = ["a[b", "billing_db"]
+
+[[grant]]
+run_as_user = "#0"
+connections = ["x"]
+[[grant]]
+run_as_user = "1234"
+connections = ["*"]
+`)
+	got := load(t, src)
+	uid, root := uint32(1234), uint32(0)
+	want := []policy.Rule{
+		{RunAsUser: "billing", DAG: "billing_*", Connections: []string{"billing_db", "warehouse_*"}, File: src.ConfigFile, Line: 2},
+		{UID: &uid, Connections: []string{"a[b", "billing_db"}, File: src.ConfigFile, Line: 7},
+		{UID: &root, Connections: []string{"x"}, File: src.ConfigFile, Line: 11},
+		{RunAsUser: "1234", Connections: []string{"*"}, File: src.ConfigFile, Line: 14},
+	}
+	if diff := cmp.Diff(want, got.Front.Rules); diff != "" {
+		t.Errorf("rules (-want +got):\n%s", diff)
+	}
+	if diff := cmp.Diff([]string{"billing_db", "x"}, got.Resolver.Environment.Spellings); diff != "" {
+		t.Errorf("spellings (-want +got):\n%s", diff)
+	}
+}

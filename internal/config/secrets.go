@@ -1,0 +1,120 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+	"strings"
+)
+
+// readMetastore reads [metastore] and the files with secrets that it names.
+func (l *loader) readMetastore(root *table, f *file) {
+	t := root.sub("metastore")
+	t.refuse("dags", false)
+	t.refuse("dags_every", "30s")
+	t.refuse("dags_keep", "1h")
+
+	t.text("url", &f.url, checkURL)
+	secret := ""
+	if holdsPassword(f.url.v) {
+		secret = "url"
+	}
+	l.readSecretFile(t, "url", &f.url)
+	if f.url.set && secret == "" {
+		if message, hint := checkURL(f.url.v); message != "" {
+			t.fail("url_file", message, hint)
+		}
+	}
+
+	t.text("fernet_key", &f.fernetKey)
+	if f.fernetKey.v != "" {
+		secret = "fernet_key"
+	}
+	l.readSecretFile(t, "fernet_key", &f.fernetKey)
+
+	if secret != "" && f.info.Mode()&othersRead != 0 {
+		t.fail(secret, "a secret in a file that everybody can read", "run: chmod o-rwx "+f.path)
+	}
+}
+
+// readSecretFile reads what the key name+"_file" of the table names: a relative
+// name is looked up in the service manager's $CREDENTIALS_DIRECTORY, and then
+// beside the configuration file. One line end at the end does not count.
+func (l *loader) readSecretFile(t *table, name string, to *value[string]) {
+	key, named := name+"_file", value[string]{}
+	t.text(key, &named)
+	if named.v == "" {
+		return
+	}
+	if to.v != "" {
+		t.fail(key, fmt.Sprintf("%s is set too", t.key(name)), "only one of the two")
+		return
+	}
+	paths := []string{l.beside(named.v)}
+	if dir, ok := l.variable("CREDENTIALS_DIRECTORY"); ok && filepath.IsAbs(dir) && !filepath.IsAbs(named.v) {
+		paths = append([]string{filepath.Join(dir, named.v)}, paths...)
+	}
+	for i, path := range paths {
+		text, info, err := readFile(path, 0)
+		if errors.Is(err, fs.ErrNotExist) && i+1 < len(paths) {
+			continue
+		}
+		switch text = strings.TrimSuffix(text, "\n"); {
+		case err != nil:
+			t.fail(key, fmt.Sprintf("%s: %v", path, err), "")
+		case text == "":
+			t.fail(key, path+" is empty", "")
+		case strings.ContainsRune(text, 0):
+			t.fail(key, path+" holds a NUL", "")
+		default:
+			if info.Mode()&othersRead != 0 {
+				l.warn("%s holds a secret, and everybody can read it; run: chmod o-rwx %s", path, path)
+			}
+			*to = value[string]{v: text, set: true, line: named.line, origin: path}
+		}
+		return
+	}
+}
+
+// dialects are the databases that can hold a metastore, by the scheme of their
+// URL without the driver.
+var dialects = map[string]string{
+	"postgresql": "PostgreSQL", "postgres": "PostgreSQL", "mysql": "MySQL", "mariadb": "MariaDB", "sqlite": "SQLite",
+}
+
+// dialect returns the database that a URL names; empty if it is none of ours.
+func dialect(url string) string {
+	scheme, _, ok := strings.Cut(url, "://")
+	if !ok {
+		return ""
+	}
+	name, _, _ := strings.Cut(scheme, "+")
+	return dialects[name]
+}
+
+// checkURL says what is wrong with a database URL, and never shows it.
+func checkURL(url string) (message, hint string) {
+	switch {
+	case url == "" || dialect(url) != "":
+		return "", ""
+	case strings.HasPrefix(url, "airflow-db-not-allowed:"):
+		return "this is what Airflow 3 gives to tasks in place of the database URL", "start connfs outside a task"
+	}
+	return "this is no URL of a PostgreSQL, MySQL, MariaDB or SQLite database", "postgresql://user:password@host/database"
+}
+
+// holdsPassword reports whether a database URL holds a password, in its
+// authority or among its parameters. It errs on the side of a secret.
+func holdsPassword(url string) bool {
+	_, rest, ok := strings.Cut(url, "://")
+	if !ok {
+		return url != ""
+	}
+	rest, query, _ := strings.Cut(rest, "?")
+	if at := strings.LastIndexByte(rest, '@'); at >= 0 && strings.Contains(rest[:at], ":") {
+		return true
+	}
+	query = strings.ToLower(query)
+	return strings.Contains(query, "pass") || strings.Contains(query, "secret") || strings.Contains(query, "token") || strings.Contains(query, "%")
+}

@@ -1,0 +1,134 @@
+package config
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/connfs/connfs/conn"
+	"github.com/connfs/connfs/internal/settings"
+)
+
+// Setting is one effective key.
+type Setting struct {
+	Key    string // "metastore.url"; "grant[0].connections" for the tables of an array
+	Value  any    // a string, bool, integer or list of strings; a [conn.Secret] where Secret is set
+	Origin string // "file:line", "variable NAME", "command of ...", "default", ...
+	Secret bool
+}
+
+// WriteSettings writes settings one a line: "key = value  # origin" with values
+// as TOML writes them, or one JSON object with key, value and origin. Secrets
+// show as [redacted] unless showSecrets is set.
+func WriteSettings(w io.Writer, list []Setting, showSecrets, asJSON bool) error {
+	for _, s := range list {
+		v := s.Value
+		if secret, ok := v.(conn.Secret); ok {
+			v = "[redacted]"
+			if text, _ := secret.Reveal(); showSecrets {
+				v = text
+			}
+		}
+		if err := writeSetting(w, s, v, asJSON); err != nil {
+			return fmt.Errorf("writing the settings: %w", err)
+		}
+	}
+	return nil
+}
+
+func writeSetting(w io.Writer, s Setting, v any, asJSON bool) error {
+	encode := func(w io.Writer, v any) error {
+		encoder := json.NewEncoder(w)
+		encoder.SetEscapeHTML(false)
+		return encoder.Encode(v)
+	}
+	if asJSON {
+		return encode(w, struct {
+			Key    string `json:"key"`
+			Value  any    `json:"value"`
+			Origin string `json:"origin"`
+		}{s.Key, v, s.Origin})
+	}
+	// A JSON string, boolean, number or list of strings is one of TOML's too.
+	var text strings.Builder
+	if err := encode(&text, v); err != nil {
+		return err
+	}
+	_, err := fmt.Fprintf(w, "%s = %s  # %s\n", s.Key, strings.TrimSuffix(text.String(), "\n"), s.Origin)
+	return err
+}
+
+// effective lists every key that this version has, in the order of the contract.
+func (l *loader) effective(f *file, a *airflow, h home, child account, front settings.Front) []Setting {
+	var list []Setting
+	add := func(key string, v any, origin string) {
+		list = append(list, Setting{Key: key, Value: v, Origin: origin})
+	}
+	secret := func(key string, v value[string]) {
+		list = append(list, Setting{Key: key, Value: conn.NewSecret(v.v), Origin: v.origin, Secret: true})
+	}
+
+	add("include", orEmpty(f.include.v), f.include.origin)
+	add("airflow_home", h.path, h.origin)
+	add("order", f.order.v, f.order.origin)
+	add("on_error", f.onError.v, f.onError.origin)
+	add("ttl", short(f.ttl.v), f.ttl.origin)
+	add("negative_ttl", short(f.negativeTTL.v), f.negativeTTL.origin)
+	add("epoch", short(front.Epoch), f.epoch.origin)
+	add("timeout", short(f.timeout.v), f.timeout.origin)
+	add("share_names", f.shareNames.v, f.shareNames.origin)
+	add("user", child.name, child.origin)
+	add("memory_lock", f.memoryLock.v, f.memoryLock.origin)
+
+	if a.metastore != nil && holdsPassword(a.url.v) {
+		secret("metastore.url", a.url)
+	} else if a.metastore != nil {
+		add("metastore.url", a.url.v, a.url.origin)
+	} else {
+		add("metastore.url", "", "default")
+	}
+	if a.fernetKey.v != "" {
+		secret("metastore.fernet_key", a.fernetKey)
+	} else {
+		add("metastore.fernet_key", "", a.fernetKey.origin)
+	}
+	if a.schema.v != "" {
+		add("metastore.schema", a.schema.v, a.schema.origin)
+	}
+	add("environment.file", f.environmentFile.v, f.environmentFile.origin)
+	add("audit.file", f.auditFile.v, f.auditFile.origin)
+	add("audit.required", f.auditRequired.v, f.auditRequired.origin)
+	add("audit.cgroup", f.auditCgroup.v, f.auditCgroup.origin)
+	if a.impersonation.v != "" {
+		add("default_impersonation", a.impersonation.v, a.impersonation.origin)
+	}
+
+	for i, rule := range f.rules {
+		key, origin := fmt.Sprintf("grant[%d].", i), fmt.Sprintf("%s:%d", rule.File, rule.Line)
+		if rule.DAG != "" {
+			add(key+"dag", rule.DAG, origin)
+		}
+		if rule.UID != nil {
+			add(key+"run_as_user", int64(*rule.UID), origin)
+		} else {
+			add(key+"run_as_user", rule.RunAsUser, origin)
+		}
+		add(key+"connections", rule.Connections, origin)
+	}
+	for i, mount := range f.mounts {
+		origin := "command line"
+		if l.Mountpoint == "" {
+			origin = fmt.Sprintf("%s:%d", f.path, f.at[i])
+		}
+		add(fmt.Sprintf("mount[%d].path", i), mount.Path, origin)
+	}
+	return list
+}
+
+func orEmpty(texts []string) []string {
+	if texts == nil {
+		return []string{}
+	}
+	return texts
+}

@@ -1,0 +1,80 @@
+package config
+
+import (
+	"context"
+	"path/filepath"
+	"strings"
+
+	"github.com/connfs/connfs/internal/settings"
+	"github.com/connfs/connfs/internal/users"
+	"github.com/connfs/connfs/resolve"
+)
+
+// DefaultFile is the configuration file where neither --config nor
+// $CONNFS_CONFIG names one.
+const DefaultFile = "/etc/connfs/config.toml"
+
+// Source is everything that a configuration is made of.
+type Source struct {
+	// ConfigFile is the path of config.toml; empty: there is none.
+	ConfigFile string
+	// ConfigExplicit says that somebody asked for ConfigFile. One that nobody
+	// asked for need not be there.
+	ConfigExplicit bool
+	// AirflowHome is the --airflow-home of the command line; empty: what
+	// airflow_home says, or else the variable AIRFLOW_HOME.
+	AirflowHome string
+	// Mountpoint is that of the command line, made absolute; empty: there is none.
+	Mountpoint string
+	// NeedMount says that the command mounts, so that a configuration without a
+	// mountpoint is wrong.
+	NeedMount bool
+	// Environ is the environment that connfs was started with, as NAME=value.
+	Environ []string
+	// EUID is the effective uid that connfs was started with.
+	EUID int
+
+	// Drop gives up the rights of root. It is called once, and only where EUID is
+	// 0: after config.toml and the files that it names were read, and before
+	// anything under airflow_home is read or any of its commands runs. Nil: stay.
+	Drop func(Identity) error
+
+	// LookupUser and LookupUID find accounts. Nil: those of package users.
+	LookupUser func(ctx context.Context, name string) (users.User, error)
+	LookupUID  func(ctx context.Context, uid uint32) (users.User, error)
+}
+
+// Identity is the user as whom what follows runs. With uid 0 it is root that
+// keeps its uid and gives up its capabilities.
+type Identity struct {
+	UID    uint32
+	GID    uint32
+	Groups []uint32
+}
+
+// Result is a valid configuration in its two parts.
+type Result struct {
+	Front    settings.Front
+	Resolver resolve.Settings // secret
+	Settings []Setting        // every effective key, in the order of the contract
+	Warnings []string         // also in Front
+}
+
+// variable returns an environment variable of the source.
+func (s *Source) variable(name string) (string, bool) {
+	for i := len(s.Environ) - 1; i >= 0; i-- {
+		if value, ok := strings.CutPrefix(s.Environ[i], name+"="); ok {
+			return value, true
+		}
+	}
+	return "", false
+}
+
+// beside returns path as it is if it is absolute, and else from the directory of
+// the configuration file.
+func (s *Source) beside(path string) string {
+	if filepath.IsAbs(path) {
+		return filepath.Clean(path)
+	}
+	return filepath.Join(filepath.Dir(s.ConfigFile), path)
+}
