@@ -1,0 +1,178 @@
+package conn
+
+import (
+	"strconv"
+	"strings"
+)
+
+// jsonKeys are the keys of a connection in JSON: the arguments of Airflow's
+// constructor without conn_id, which its reader refuses.
+var jsonKeys = map[string]bool{
+	"conn_type": true, "description": true, "host": true, "login": true, "password": true,
+	"schema": true, "port": true, "extra": true, "uri": true,
+}
+
+// ParseJSON reads a connection from JSON, as Airflow's Connection.from_json. It
+// takes what Python's parser takes (NaN, lone surrogates, equal keys of which
+// the last counts) and what Python's int() takes for a port (" 54_32 ", 5432.9,
+// true). An extra that is not text is written anew, as json.dumps does.
+//
+// Every failure is Invalid. Airflow lets some connections pass of which connfs
+// has no form, because they hold what a Connection cannot: a description, host
+// or schema that is no text, a port beyond 64 bits, a lone surrogate. They are
+// Invalid too.
+func ParseJSON(text string) (*Connection, error) { return parseJSON(surrogateEscape(text)) }
+
+func parseJSON(text string) (*Connection, error) {
+	value, err := loads(text, maxDepth+1)
+	if err != nil {
+		return nil, invalid("%v", err)
+	}
+	o, ok := value.(*object)
+	if !ok {
+		return nil, invalid("the JSON is not an object")
+	}
+	for _, key := range o.keys {
+		if !jsonKeys[key] {
+			return nil, invalid("the JSON holds a key that Airflow does not take")
+		}
+	}
+	c, err := fromObject(o.values)
+	if err != nil {
+		return nil, err
+	}
+	if err := c.checkConstructed(); err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+// fromObject is Airflow's constructor after from_json.
+func fromObject(values map[string]any) (c *Connection, err error) {
+	c = &Connection{}
+	if c.Type, err = connType(values["conn_type"]); err != nil {
+		return nil, err
+	}
+	if c.Port, err = port(values["port"]); err != nil {
+		return nil, err
+	}
+	if c.Description, err = textOf("description", values["description"]); err != nil {
+		return nil, err
+	}
+	if uri := values["uri"]; truthy(uri) {
+		return c.fromURIKey(uri, values)
+	}
+	c.Extra = extraOf(values["extra"])
+	// Airflow ignores a password that is empty or otherwise false, of any type.
+	if password := values["password"]; truthy(password) {
+		text, ok := password.(string)
+		if !ok {
+			return nil, invalid("the password is not a string")
+		}
+		c.Password = NewSecret(text)
+	}
+	for _, f := range []struct {
+		name string
+		to   **string
+	}{{"host", &c.Host}, {"login", &c.Login}, {"schema", &c.Schema}} {
+		if *f.to, err = textOf(f.name, values[f.name]); err != nil {
+			return nil, err
+		}
+	}
+	return c, nil
+}
+
+// fromURIKey reads the connection from the key "uri". Next to it only a
+// description may stand, and what is empty or otherwise false, of any type.
+func (c *Connection) fromURIKey(uri any, values map[string]any) (*Connection, error) {
+	mixed := c.Type != nil || c.Port != nil && *c.Port != 0
+	for _, key := range []string{"host", "login", "password", "schema", "extra"} {
+		mixed = mixed || truthy(values[key])
+	}
+	if mixed {
+		return nil, invalid("the JSON mixes uri with single values")
+	}
+	text, ok := uri.(string)
+	if !ok {
+		return nil, invalid("the uri is not a string")
+	}
+	parsed, err := parseURI(text)
+	if err != nil {
+		return nil, err
+	}
+	parsed.Description = c.Description
+	return parsed, nil
+}
+
+// connType returns a conn_type as Airflow normalises it, and nil for one that
+// is empty or otherwise false.
+func connType(value any) (*string, error) {
+	if !truthy(value) {
+		return nil, nil
+	}
+	text, ok := value.(string)
+	if !ok {
+		return nil, invalid("the conn_type is not a string")
+	}
+	text = normalizeType(text)
+	return &text, nil
+}
+
+// normalizeType writes a conn_type as Airflow stores it.
+func normalizeType(connType string) string {
+	if connType == "postgresql" {
+		return "postgres"
+	}
+	return strings.ReplaceAll(connType, "-", "_")
+}
+
+// port returns a port by Python's int(), and nil for one that is 0, empty or
+// otherwise false. (The text "0" is not, and gives 0.)
+func port(value any) (*int64, error) {
+	if !truthy(value) {
+		return nil, nil
+	}
+	var n int64
+	var err error
+	switch v := value.(type) {
+	case bool:
+		n = 1
+	case integer:
+		if n, err = strconv.ParseInt(string(v), 10, 64); err != nil {
+			err = errBeyond64
+		}
+	case float64:
+		n, err = intOfFloat(v)
+	case string:
+		n, err = intOfText(v)
+	default:
+		err = errNotInteger
+	}
+	if err != nil {
+		return nil, invalid("%v", err)
+	}
+	return &n, nil
+}
+
+// textOf returns the text of a field.
+func textOf(name string, value any) (*string, error) {
+	switch v := value.(type) {
+	case nil:
+		return nil, nil
+	case string:
+		return &v, nil
+	}
+	return nil, invalid("the %s is not a string", name)
+}
+
+// extraOf returns the text that Airflow stores for an extra, and null for one
+// that is empty or otherwise false.
+func extraOf(value any) Secret {
+	if !truthy(value) {
+		return Secret{}
+	}
+	if text, ok := value.(string); ok {
+		return NewSecret(text)
+	}
+	return NewSecret(dumps(value))
+}

@@ -1,0 +1,136 @@
+package conn
+
+import (
+	"strconv"
+	"strings"
+	"unicode/utf8"
+)
+
+// Validate reports whether Airflow's look-up finds this connection: it evaluates
+// the URI of what a backend returns and, where that fails, goes on as if there
+// were no such connection. The error is Invalid.
+func (c *Connection) Validate() error {
+	_, err := c.URI()
+	return err
+}
+
+// URI returns the connection as Airflow 2.10's get_uri writes it. What Airflow
+// loses in it is lost here too: the description, port 0, a login that is empty,
+// the case of the conn_type. An extra that is not a flat object of texts is kept
+// whole in the parameter __extra__. The error is Invalid.
+func (c *Connection) URI() (string, error) {
+	if err := c.checkUnicode(); err != nil {
+		return "", err
+	}
+	query, err := c.extraQuery()
+	if err != nil {
+		return "", err
+	}
+	var b strings.Builder
+	if connType := deref(c.Type); connType != "" {
+		b.WriteString(strings.ReplaceAll(pyLower(connType), "_", "-") + ":")
+	}
+	b.WriteString("//")
+
+	protocol, host, ok := strings.Cut(deref(c.Host), "://")
+	switch {
+	case !ok:
+		host = protocol
+	case protocol != "":
+		b.WriteString(protocol + "://")
+	}
+	user := c.quotedUser()
+	b.WriteString(user + quote(host))
+	if c.Port != nil && *c.Port != 0 {
+		if user == "" && host == "" {
+			b.WriteByte('@')
+		}
+		b.WriteString(":" + strconv.FormatInt(*c.Port, 10))
+	}
+	schema := deref(c.Schema)
+	if schema != "" {
+		b.WriteString("/" + quote(schema))
+	}
+	if query != "" {
+		if schema == "" {
+			b.WriteByte('/')
+		}
+		b.WriteString("?" + query)
+	}
+	return b.String(), nil
+}
+
+// quotedUser returns login and password with the "@" after them, and nothing
+// where there is neither.
+func (c *Connection) quotedUser() string {
+	user := quote(deref(c.Login))
+	if password, ok := c.Password.Reveal(); ok {
+		user += ":" + quote(password)
+	}
+	if user != "" {
+		user += "@"
+	}
+	return user
+}
+
+// extraQuery returns the query that stands for the extra: its parameters where
+// they read back as the same object, and the whole text otherwise.
+func (c *Connection) extraQuery() (string, error) {
+	text, _ := c.Extra.Reveal()
+	if text == "" {
+		return "", nil
+	}
+	extra, err := c.loadExtra()
+	if err != nil {
+		return "", err
+	}
+	if !encodable(extra) {
+		return "", invalid("the extra holds a lone surrogate")
+	}
+	params, flat := []string(nil), true
+	if o, ok := extra.(*object); ok {
+		for _, key := range o.keys {
+			if !utf8.ValidString(key) {
+				return "", invalid("the extra holds a lone surrogate")
+			}
+			value, isText := o.values[key].(string)
+			flat = flat && isText
+			params = append(params, quotePlus(key)+"="+quotePlus(value))
+		}
+	}
+	if flat && len(params) > 0 {
+		return strings.Join(params, "&"), nil
+	}
+	return extraKey + "=" + quotePlus(text), nil
+}
+
+// encodable says whether every text in a decoded extra, at any depth, can be
+// written as UTF-8. Airflow gives each of them to the masker of its task logs,
+// which must be able to; keys it does not.
+func encodable(value any) bool {
+	switch v := value.(type) {
+	case string:
+		return utf8.ValidString(v)
+	case []any:
+		for _, item := range v {
+			if !encodable(item) {
+				return false
+			}
+		}
+	case *object:
+		for _, item := range v.values {
+			if !encodable(item) {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// deref returns the text, and the empty text for null.
+func deref(s *string) string {
+	if s == nil {
+		return ""
+	}
+	return *s
+}

@@ -1,0 +1,86 @@
+package conn
+
+import (
+	"strings"
+)
+
+// MaxFileName is the longest file name in bytes, which is the kernel's limit for
+// FUSE.
+const MaxFileName = 1024
+
+const fileSuffix = ".json"
+
+// EnvName returns the environment variable of a connection: AIRFLOW_CONN_ and
+// the id in upper case, by Python's rules ("ß" becomes "SS"). Ids that differ
+// only in case share a variable. "." and "-" stay, so not every name is one that
+// a shell can set.
+func EnvName(id string) string { return "AIRFLOW_CONN_" + pyUpper(id) }
+
+// FileName returns the name of the file of a connection: the id, in which "%",
+// "/", control bytes and a leading "." are written as %XX, and ".json". It is
+// false where there is no file: for the empty id, and for a name over
+// [MaxFileName].
+func FileName(id string) (string, bool) {
+	if id == "" {
+		return "", false
+	}
+	const hex = "0123456789ABCDEF"
+	b := make([]byte, 0, len(id)+len(fileSuffix))
+	for i, c := range []byte(id) {
+		if escaped(c, i == 0) {
+			b = append(b, '%', hex[c>>4], hex[c&15])
+		} else {
+			b = append(b, c)
+		}
+	}
+	b = append(b, fileSuffix...)
+	if len(b) > MaxFileName {
+		return "", false
+	}
+	return string(b), true
+}
+
+// IDFromFileName returns the id whose file has this name: the one for which
+// [FileName] gives it. A name that FileName gives for no id is NoSuchName, one
+// over [MaxFileName] NameTooLong. Names that begin with "." are no id's; they
+// are the filesystem's own.
+func IDFromFileName(name string) (string, error) {
+	if len(name) > MaxFileName {
+		return "", Errorf(NameTooLong, "", "a name has at most %d bytes", MaxFileName)
+	}
+	escapedID, ok := strings.CutSuffix(name, fileSuffix)
+	if !ok || escapedID == "" {
+		return "", errNoSuchName()
+	}
+	b := make([]byte, 0, len(escapedID))
+	for i := 0; i < len(escapedID); i++ {
+		c, first := escapedID[i], i == 0
+		if c != '%' {
+			if escaped(c, first) {
+				return "", errNoSuchName()
+			}
+			b = append(b, c)
+			continue
+		}
+		if i+2 >= len(escapedID) || !isUpperHex(escapedID[i+1]) || !isUpperHex(escapedID[i+2]) {
+			return "", errNoSuchName()
+		}
+		high, _ := fromHex(escapedID[i+1])
+		low, _ := fromHex(escapedID[i+2])
+		if c = high<<4 | low; !escaped(c, first) {
+			return "", errNoSuchName()
+		}
+		b = append(b, c)
+		i += 2
+	}
+	return string(b), nil
+}
+
+func errNoSuchName() error { return Errorf(NoSuchName, "", "no id is written so") }
+
+// escaped says whether a byte of an id is written as %XX in the file name.
+func escaped(c byte, first bool) bool {
+	return c == '%' || c == '/' || c < ' ' || c == 0x7F || c == '.' && first
+}
+
+func isUpperHex(c byte) bool { return '0' <= c && c <= '9' || 'A' <= c && c <= 'F' }

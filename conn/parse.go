@@ -1,0 +1,100 @@
+package conn
+
+import (
+	"unicode/utf8"
+)
+
+// Parse reads a connection from the text that a string backend holds for it: an
+// environment variable, an SSM parameter, a Vault secret. It is Airflow's shared
+// rule: white space around the text is dropped (Python's idea of it), then text
+// that begins with "{" is JSON, as [ParseJSON] reads it, and all other text is a
+// URI, as [ParseURI] reads it. Bytes that are not UTF-8 are what Python's
+// surrogateescape makes of them.
+//
+// An empty value means to Airflow that there is no connection, which the caller
+// must decide before. A value of white space only is Invalid, as every failure
+// is. No error says anything of the value, which may hold a password anywhere.
+func Parse(value string) (*Connection, error) {
+	text := pyStrip(surrogateEscape(value))
+	switch {
+	case text == "":
+		return nil, invalid("the value is blank")
+	case text[0] == '{':
+		return parseJSON(text)
+	default:
+		return parseURI(text)
+	}
+}
+
+// invalid returns an error of kind Invalid. The backend that held the value
+// names itself as the source.
+func invalid(format string, args ...any) error {
+	return Errorf(Invalid, "", format, args...)
+}
+
+// field is a text field of a connection under its name in Airflow.
+type field struct {
+	name string
+	text *string
+}
+
+// texts returns the fields that hold text, null ones as nil.
+func (c *Connection) texts() []field {
+	return []field{
+		{"conn_type", c.Type},
+		{"description", c.Description},
+		{"host", c.Host},
+		{"login", c.Login},
+		{"password", c.Password.pointer()},
+		{"schema", c.Schema},
+		{"extra", c.Extra.pointer()},
+	}
+}
+
+// pointer returns the text, or nil for null.
+func (s Secret) pointer() *string {
+	if !s.valid {
+		return nil
+	}
+	return &s.text
+}
+
+// checkUnicode reports the first field that is not UTF-8. Python would hold a
+// lone surrogate there, which neither a URI nor a file can carry.
+func (c *Connection) checkUnicode() error {
+	for _, f := range c.texts() {
+		if f.text != nil && !utf8.ValidString(*f.text) {
+			return invalid("the %s holds a lone surrogate", f.name)
+		}
+	}
+	return nil
+}
+
+// checkConstructed reports what Airflow's constructor refuses in a connection
+// that was read from text: it writes the fields as UTF-8 and reads the extra as
+// JSON once. That the extra is no JSON at all is accepted; that Python's parser
+// gives up on it is not.
+func (c *Connection) checkConstructed() error {
+	if err := c.checkUnicode(); err != nil {
+		return err
+	}
+	_, err := c.loadExtra()
+	return err
+}
+
+// loadExtra returns the extra as Airflow's extra_dejson does: decoded, and an
+// empty object where there is none or it is no JSON.
+func (c *Connection) loadExtra() (any, error) {
+	text, _ := c.Extra.Reveal()
+	if text == "" {
+		return &object{}, nil
+	}
+	value, err := loads(text, maxDepth)
+	switch {
+	case err == errSyntax:
+		return &object{}, nil
+	case err != nil:
+		return nil, invalid("the extra: %v", err)
+	}
+	return value, nil
+}

@@ -1,0 +1,86 @@
+package conn
+
+import (
+	"errors"
+	"math"
+	"strconv"
+	"strings"
+	"unicode"
+)
+
+// maxDigits is the number of digits beyond which Python refuses to convert
+// between text and integer, leading zeros included.
+const maxDigits = 4300
+
+var (
+	errNotInteger = errors.New("the port is not an integer")
+	errBeyond64   = errors.New("the port is beyond 64 bits")
+)
+
+// intOfText is Python's int(text): white space around, one sign, underscores
+// between digits, and the decimal digits of every script.
+func intOfText(text string) (int64, error) {
+	s := strings.Trim(asciiDigits(text), " \t\n\v\f\r")
+	sign := ""
+	if s != "" && (s[0] == '+' || s[0] == '-') {
+		sign, s = s[:1], s[1:]
+	}
+	digits := strings.ReplaceAll(s, "_", "")
+	switch {
+	case digits == "" || strings.Trim(digits, "0123456789") != "":
+		return 0, errNotInteger
+	case s[0] == '_' || s[len(s)-1] == '_' || strings.Contains(s, "__"):
+		return 0, errNotInteger
+	case len(digits) > maxDigits:
+		return 0, errNotInteger
+	}
+	n, err := strconv.ParseInt(sign+digits, 10, 64)
+	if err != nil {
+		return 0, errBeyond64
+	}
+	return n, nil
+}
+
+// asciiDigits writes every decimal digit as an ASCII one, every white space
+// outside ASCII as a space, and what else is outside as "?".
+func asciiDigits(text string) string {
+	return strings.Map(func(r rune) rune {
+		switch {
+		case r < 0x7F:
+			return r
+		case unicode.IsSpace(r):
+			return ' '
+		}
+		if d, ok := digitValue(r); ok {
+			return '0' + d
+		}
+		return '?'
+	}, text)
+}
+
+// digitValue returns the value of a decimal digit. Unicode allots digits in
+// runs of ten, from zero to nine.
+func digitValue(r rune) (rune, bool) {
+	for _, t := range unicode.Nd.R16 {
+		if rune(t.Lo) <= r && r <= rune(t.Hi) {
+			return (r - rune(t.Lo)) % 10, true
+		}
+	}
+	for _, t := range unicode.Nd.R32 {
+		if rune(t.Lo) <= r && r <= rune(t.Hi) {
+			return (r - rune(t.Lo)) % 10, true
+		}
+	}
+	return 0, false
+}
+
+// intOfFloat is Python's int(f), which cuts the fraction off.
+func intOfFloat(f float64) (int64, error) {
+	switch f = math.Trunc(f); {
+	case math.IsNaN(f) || math.IsInf(f, 0):
+		return 0, errNotInteger
+	case f < math.MinInt64 || f >= -math.MinInt64:
+		return 0, errBeyond64
+	}
+	return int64(f), nil
+}

@@ -1,0 +1,149 @@
+package conn
+
+import (
+	"net/netip"
+	"strconv"
+	"strings"
+
+	"golang.org/x/text/unicode/norm"
+)
+
+// urlParts is what Python's urlsplit makes of a URL, without the fragment.
+type urlParts struct {
+	scheme, netloc, path, query string
+}
+
+// urlsplit is Python's urllib.parse.urlsplit, as of 3.11.4.
+func urlsplit(url string) (p urlParts, err error) {
+	url = strings.TrimLeftFunc(url, func(r rune) bool { return r <= ' ' })
+	url = strings.NewReplacer("\t", "", "\r", "", "\n", "").Replace(url)
+	if before, after, ok := strings.Cut(url, ":"); ok && isScheme(before) {
+		p.scheme, url = strings.ToLower(before), after
+	}
+	if rest, ok := strings.CutPrefix(url, "//"); ok {
+		end := strings.IndexAny(rest, "/?#")
+		if end < 0 {
+			end = len(rest)
+		}
+		p.netloc, url = rest[:end], rest[end:]
+		if err := checkBrackets(p.netloc); err != nil {
+			return urlParts{}, err
+		}
+	}
+	url, _, _ = strings.Cut(url, "#")
+	p.path, p.query, _ = strings.Cut(url, "?")
+	return p, checkNormalized(p.netloc)
+}
+
+// isScheme says whether s is a letter, then letters, digits, "+", "-" and ".".
+func isScheme(s string) bool {
+	if s == "" || !isLetter(s[0]) {
+		return false
+	}
+	for _, c := range []byte(s) {
+		if !isLetter(c) && (c < '0' || c > '9') && !strings.ContainsRune("+-.", rune(c)) {
+			return false
+		}
+	}
+	return true
+}
+
+func isLetter(c byte) bool { return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' }
+
+// checkBrackets refuses a netloc with one of "[" and "]" only, or with something
+// else than an address between the first "[" and the next "]", wherever they
+// stand: the password of a connection can hold them too.
+func checkBrackets(netloc string) error {
+	if strings.Contains(netloc, "[") != strings.Contains(netloc, "]") {
+		return invalid("one of [ and ] is missing")
+	}
+	_, rest, ok := strings.Cut(netloc, "[")
+	if !ok {
+		return nil
+	}
+	address, _, _ := strings.Cut(rest, "]")
+	if strings.HasPrefix(address, "v") {
+		if !isFutureAddress(address) {
+			return invalid("the text in brackets is not an IPvFuture address")
+		}
+		return nil
+	}
+	// Python takes any zone but one that holds another "%".
+	ip, err := netip.ParseAddr(address)
+	if err != nil || ip.Is4() || strings.Count(address, "%") > 1 {
+		return invalid("the text in brackets is not an IPv6 address")
+	}
+	return nil
+}
+
+// isFutureAddress says whether s is "v", hex digits, "." and something more.
+func isFutureAddress(s string) bool {
+	version, rest, _ := strings.Cut(s[1:], ".")
+	return version != "" && rest != "" && strings.Trim(version, "0123456789abcdefABCDEF") == ""
+}
+
+// checkNormalized refuses a netloc in which a delimiter appears once it is
+// written in Unicode's compatibility form, as "／" becomes "/".
+func checkNormalized(netloc string) error {
+	if isASCII(netloc) {
+		return nil
+	}
+	rest := strings.NewReplacer("@", "", ":", "", "#", "", "?", "").Replace(netloc)
+	if strings.ContainsAny(norm.NFKC.String(rest), "/?#@:") {
+		return invalid("the host, login or password holds a character that normalises to a delimiter")
+	}
+	return nil
+}
+
+// userinfo returns login and password: what stands before the last "@", split at
+// its first ":". Both are nil where there is no "@".
+func (p urlParts) userinfo() (login, password *string) {
+	at := strings.LastIndexByte(p.netloc, '@')
+	if at < 0 {
+		return nil, nil
+	}
+	name, secret, ok := strings.Cut(p.netloc[:at], ":")
+	if !ok {
+		return &name, nil
+	}
+	return &name, &secret
+}
+
+// hostinfo returns what stands after the last "@": the host (without its
+// brackets) and the text of the port.
+func (p urlParts) hostinfo() (host, port string) {
+	info := p.netloc[strings.LastIndexByte(p.netloc, '@')+1:]
+	if _, bracketed, ok := strings.Cut(info, "["); ok {
+		host, rest, _ := strings.Cut(bracketed, "]")
+		_, port, _ := strings.Cut(rest, ":")
+		return host, port
+	}
+	host, port, _ = strings.Cut(info, ":")
+	return host, port
+}
+
+// hostname returns the host in lower case, but for what follows its first "%".
+func (p urlParts) hostname() string {
+	host, _ := p.hostinfo()
+	percent := strings.IndexByte(host, '%')
+	if percent < 0 {
+		percent = len(host)
+	}
+	return pyLower(host[:percent]) + host[percent:]
+}
+
+// port returns the port, or nil where there is none.
+func (p urlParts) port() (*int64, error) {
+	_, text := p.hostinfo()
+	switch {
+	case text == "":
+		return nil, nil
+	case strings.Trim(text, "0123456789") != "" || len(text) > maxDigits:
+		return nil, invalid("the port is not an integer")
+	}
+	n, err := strconv.ParseInt(text, 10, 64)
+	if err != nil || n > 65535 {
+		return nil, invalid("the port is beyond 65535")
+	}
+	return &n, nil
+}
