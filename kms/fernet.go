@@ -1,0 +1,106 @@
+// Package kms opens what is encrypted: today the Fernet tokens in which Airflow
+// keeps the password and extra of a metastore row.
+package kms
+
+import (
+	"crypto/aes"
+	"crypto/sha256"
+	"encoding/base64"
+	"fmt"
+	"strings"
+
+	"github.com/fernet/fernet-go"
+
+	"github.com/connfs/connfs/conn"
+)
+
+// Source is the name under which this package's errors say who rejected a token.
+const Source = "fernet"
+
+// A token is version, time, IV, ciphertext of whole blocks, and MAC.
+const (
+	tokenHead     = 1 + 8 + aes.BlockSize
+	tokenOverhead = tokenHead + sha256.Size
+)
+
+// Fernet opens tokens with the keys of Airflow's [core] fernet_key.
+type Fernet struct {
+	keys   []*fernet.Key
+	reject *conn.Error // set: no token can be opened, and why
+}
+
+// NewFernet reads key as Airflow reads [core] fernet_key: keys separated by
+// commas, nothing trimmed, each one 32 bytes in the base64 that Python accepts. A
+// blank element makes the whole key unusable. An empty key means that none is
+// configured, which is no error; what is flagged as encrypted then cannot be read.
+//
+// Also with an error the Fernet can be used: it rejects every token with that
+// reason, since an unusable key must not keep unencrypted connections from being
+// served. The error is a *conn.Error of kind KeyRejected.
+func NewFernet(key string) (*Fernet, error) {
+	if key == "" {
+		reject := conn.Errorf(conn.KeyRejected, Source, "the field is encrypted, and no key is configured")
+		reject.Hint = "set [core] fernet_key"
+		return &Fernet{reject: reject}, nil
+	}
+	parts := strings.Split(key, ",")
+	f := &Fernet{keys: make([]*fernet.Key, len(parts))}
+	for i, part := range parts {
+		k, err := decodeKey(part)
+		if err != nil {
+			reject := conn.Errorf(conn.KeyRejected, Source, "key %d of %d in fernet_key is unusable: %v", i+1, len(parts), err)
+			reject.Hint = "each one is 32 bytes in base64, separated by a comma and nothing else"
+			return &Fernet{reject: reject}, reject
+		}
+		f.keys[i] = k
+	}
+	return f, nil
+}
+
+// Decrypt returns the plaintext of a token that one of the keys signed, of
+// whatever age: Airflow applies no time to live. Its error is a *conn.Error of
+// kind KeyRejected.
+func (f *Fernet) Decrypt(token string) ([]byte, error) {
+	if f.reject != nil {
+		return nil, f.reject
+	}
+	raw, err := decodeBase64(token)
+	if err != nil {
+		return nil, conn.Errorf(conn.KeyRejected, Source, "the token is %v", err)
+	}
+	// The library trusts whoever holds a key with the token's shape, and panics on
+	// a signed one of the wrong length; it also takes padding of 0 bytes or of more
+	// than a block, which Airflow refuses.
+	size := len(raw) - tokenOverhead
+	if size < aes.BlockSize || size%aes.BlockSize != 0 {
+		return nil, conn.Errorf(conn.KeyRejected, Source, "the token is cut short or no token at all")
+	}
+	canonical := base64.URLEncoding.AppendEncode(nil, raw)
+	for _, k := range f.keys {
+		plain := fernet.VerifyAndDecrypt(canonical, 0, []*fernet.Key{k})
+		if pad := size - len(plain); plain != nil && 1 <= pad && pad <= aes.BlockSize {
+			return plain, nil
+		}
+	}
+	keys := "the key"
+	if len(f.keys) > 1 {
+		keys = fmt.Sprintf("any of the %d keys", len(f.keys))
+	}
+	return nil, conn.Errorf(conn.KeyRejected, Source, "the token does not open with %s", keys)
+}
+
+func decodeKey(text string) (*fernet.Key, error) {
+	if text == "" {
+		return nil, fmt.Errorf("it is blank")
+	}
+	raw, err := decodeBase64(text)
+	if err != nil {
+		return nil, err
+	}
+	var k fernet.Key
+	if len(raw) != len(k) {
+		return nil, fmt.Errorf("it decodes to %d bytes, not %d", len(raw), len(k))
+	}
+	copy(k[:], raw)
+	return &k, nil
+}

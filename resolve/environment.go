@@ -1,0 +1,105 @@
+package resolve
+
+import (
+	"context"
+	"slices"
+	"strings"
+
+	"github.com/connfs/connfs/conn"
+)
+
+// connPrefix is what the name of a variable that holds a connection begins with.
+const connPrefix = "AIRFLOW_CONN_"
+
+// Environment is the backend of AIRFLOW_CONN_* variables: those that connfs was
+// started with, or those of a file. An empty variable counts as absent, as in
+// Airflow.
+type Environment struct {
+	variables map[string]string // by name; nil where file counts
+	file      *envFile
+	spellings map[string][]string // ids by the variable that they stand in
+}
+
+// NewEnvironment returns the backend that settings describe. A file is not read
+// before the first look-up.
+func NewEnvironment(settings EnvironmentSettings) *Environment {
+	e := &Environment{spellings: make(map[string][]string)}
+	for _, id := range settings.Spellings {
+		name := conn.EnvName(id)
+		if !slices.Contains(e.spellings[name], id) {
+			e.spellings[name] = append(e.spellings[name], id)
+		}
+	}
+	if settings.File != "" {
+		e.file = &envFile{path: settings.File}
+		return e
+	}
+	e.variables = make(map[string]string)
+	for _, v := range settings.Variables {
+		name, value, ok := strings.Cut(v, "=")
+		if _, seen := e.variables[name]; ok && !seen && strings.HasPrefix(name, connPrefix) {
+			e.variables[name] = value
+		}
+	}
+	return e
+}
+
+func openEnvironment(s *Settings, _ Decrypter) (Backend, error) {
+	return NewEnvironment(s.Environment), nil
+}
+
+// Connection implements [Backend]. All spellings of an id stand in one variable:
+// the variable's name cannot carry the id byte for byte.
+func (e *Environment) Connection(ctx context.Context, id string) (*conn.Connection, error) {
+	variables, err := e.read(ctx)
+	if err != nil {
+		return nil, err
+	}
+	value := variables[conn.EnvName(id)]
+	if value == "" {
+		return nil, conn.Errorf(conn.Absent, "environment", "no variable holds it")
+	}
+	c, err := conn.Parse(value)
+	if err != nil {
+		return nil, invalid("environment", err)
+	}
+	return c, nil
+}
+
+// List implements [Lister]: the ids that settings spell out, and small letters for
+// every other variable. A variable that no id can lead to is left out.
+func (e *Environment) List(ctx context.Context) ([]string, error) {
+	variables, err := e.read(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var ids []string
+	for name, value := range variables {
+		if value == "" {
+			continue
+		}
+		if spelled := e.spellings[name]; len(spelled) > 0 {
+			ids = append(ids, spelled...)
+			continue
+		}
+		id := strings.ToLower(strings.TrimPrefix(name, connPrefix))
+		if conn.EnvName(id) == name {
+			ids = append(ids, id)
+		}
+	}
+	slices.Sort(ids)
+	return ids, nil
+}
+
+// CaseBlind implements [CaseBlind].
+func (e *Environment) CaseBlind() bool { return true }
+
+func (e *Environment) read(ctx context.Context) (map[string]string, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, ctxError("environment", err)
+	}
+	if e.file != nil {
+		return e.file.read()
+	}
+	return e.variables, nil
+}

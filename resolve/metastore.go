@@ -1,0 +1,257 @@
+package resolve
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/connfs/connfs/conn"
+)
+
+// Metastore is the backend over Airflow's metadata database, of any version from
+// 1.10 on. It only reads, and needs nothing but SELECT on the table connection.
+type Metastore struct {
+	db     database
+	table  string // quoted, with its schema
+	fernet Decrypter
+}
+
+// database is what the metastore needs of a kind of database. Its errors are of kind
+// Unreachable, Denied, Timeout or Invalid.
+type database interface {
+	// read calls f with a connection that can only read, and again if the first one
+	// turns out to be dead. It returns soon after ctx ends.
+	read(ctx context.Context, f func(context.Context, *sql.Conn) error) error
+	// quote quotes an identifier.
+	quote(name string) string
+	// placeholder is how a query writes its one argument.
+	placeholder() string
+	// holds says whether a text column can hold id. File names may carry any bytes, and
+	// what a server cannot even be asked for is absent.
+	holds(id string) bool
+	// text returns a column's value as text, and false if it is none.
+	text(value any) (string, bool)
+	Close() error
+}
+
+// OpenMetastore returns the backend that settings describe. It does not connect. The
+// error says what is wrong with the URL and shows none of it.
+func OpenMetastore(settings MetastoreSettings, fernet Decrypter) (*Metastore, error) {
+	u, err := parseSQLURL(settings.URL)
+	if err != nil {
+		return nil, err
+	}
+	open, ok := dialects[u.Dialect]
+	if !ok {
+		return nil, fmt.Errorf("the database URL begins with %s://, which is none of Airflow's databases", u.Dialect)
+	}
+	db, err := open(u)
+	if err != nil {
+		return nil, err
+	}
+	table := db.quote("connection")
+	if settings.Schema != "" {
+		table = db.quote(settings.Schema) + "." + table
+	}
+	return &Metastore{db: db, table: table, fernet: fernet}, nil
+}
+
+func openMetastore(s *Settings, fernet Decrypter) (Backend, error) {
+	if s.Metastore == nil {
+		return nil, nil
+	}
+	return OpenMetastore(*s.Metastore, fernet)
+}
+
+// dialects are the databases by what SQLAlchemy calls them, with every driver that
+// Airflow's documentation and its own rewriting of URLs name.
+var dialects = map[string]func(*sqlURL) (database, error){
+	"sqlite":                 openSQLite,
+	"sqlite+pysqlite":        openSQLite,
+	"sqlite+aiosqlite":       openSQLite,
+	"postgres":               openPostgres,
+	"postgres+psycopg2":      openPostgres,
+	"postgresql":             openPostgres,
+	"postgresql+psycopg2":    openPostgres,
+	"postgresql+psycopg":     openPostgres,
+	"postgresql+asyncpg":     openPostgres,
+	"mysql":                  openMySQL,
+	"mysql+mysqldb":          openMySQL,
+	"mysql+mysqlconnector":   openMySQL,
+	"mysql+pymysql":          openMySQL,
+	"mysql+aiomysql":         openMySQL,
+	"mariadb":                openMySQL,
+	"mariadb+mysqldb":        openMySQL,
+	"mariadb+mysqlconnector": openMySQL,
+	"mariadb+pymysql":        openMySQL,
+	"mariadb+aiomysql":       openMySQL,
+}
+
+// Connection implements [Backend]. Rows of a team are not there, as they are not for
+// an Airflow caller without one. Where 1.10 keeps several rows with one id, the one
+// with the lowest number counts.
+func (m *Metastore) Connection(ctx context.Context, id string) (*conn.Connection, error) {
+	if !m.db.holds(id) {
+		return nil, conn.Errorf(conn.Absent, "metastore", "no text column can hold this id")
+	}
+	query := "SELECT * FROM " + m.table + " WHERE conn_id = " + m.db.placeholder() + " ORDER BY id"
+	var found *row
+	err := m.db.read(ctx, func(ctx context.Context, c *sql.Conn) error {
+		found = nil
+		rows, err := c.QueryContext(ctx, query, id)
+		if err != nil {
+			return err
+		}
+		defer rows.Close()
+		r, err := newRow(rows, m.db)
+		if err != nil {
+			return err
+		}
+		for rows.Next() {
+			if err := r.scan(rows); err != nil {
+				return err
+			}
+			// Collations of MySQL take other ids for equal.
+			if got, ok := r.text("conn_id"); ok && got == id && !r.ofTeam() {
+				found = r
+				return nil
+			}
+		}
+		return rows.Err()
+	})
+	if err != nil {
+		return nil, err
+	}
+	if found == nil {
+		return nil, conn.Errorf(conn.Absent, "metastore", "no row of the table connection has this id")
+	}
+	return m.connection(found)
+}
+
+// List implements [Lister].
+func (m *Metastore) List(ctx context.Context) ([]string, error) {
+	var ids []string
+	err := m.db.read(ctx, func(ctx context.Context, c *sql.Conn) error {
+		ids = nil
+		where, err := m.teamless(ctx, c)
+		if err != nil {
+			return err
+		}
+		rows, err := c.QueryContext(ctx, "SELECT conn_id FROM "+m.table+where)
+		if err != nil {
+			return err
+		}
+		defer rows.Close()
+		for rows.Next() {
+			var v any
+			if err := rows.Scan(&v); err != nil {
+				return err
+			}
+			// What cannot be asked for is not listed: NULL, and bytes that are no text.
+			if id, ok := m.db.text(v); ok && id != "" && m.db.holds(id) {
+				ids = append(ids, id)
+			}
+		}
+		return rows.Err()
+	})
+	return ids, err
+}
+
+// Warm implements [Warmer]: it logs in and looks at no table.
+func (m *Metastore) Warm(ctx context.Context) error {
+	return m.db.read(ctx, func(ctx context.Context, c *sql.Conn) error { return nil })
+}
+
+// Close closes the connections to the database.
+func (m *Metastore) Close() error { return m.db.Close() }
+
+// teamless returns the condition for rows without a team, by the columns that this
+// version of Airflow has.
+func (m *Metastore) teamless(ctx context.Context, c *sql.Conn) (string, error) {
+	rows, err := c.QueryContext(ctx, "SELECT * FROM "+m.table+" WHERE 1 = 0")
+	if err != nil {
+		return "", err
+	}
+	defer rows.Close()
+	r, err := newRow(rows, m.db)
+	if err != nil {
+		return "", err
+	}
+	var terms []string
+	for _, name := range teamColumns {
+		if _, ok := r.column[name]; ok {
+			terms = append(terms, name+" IS NULL")
+		}
+	}
+	if len(terms) == 0 {
+		return "", rows.Err()
+	}
+	return " WHERE " + strings.Join(terms, " AND "), rows.Err()
+}
+
+// connection makes a connection of a row, opening what is encrypted.
+func (m *Metastore) connection(r *row) (*conn.Connection, error) {
+	c := new(conn.Connection)
+	for _, field := range []struct {
+		column string
+		to     **string
+	}{
+		{"conn_type", &c.Type},
+		{"description", &c.Description},
+		{"host", &c.Host},
+		{"login", &c.Login},
+		{"schema", &c.Schema},
+	} {
+		v, err := r.field(field.column)
+		if err != nil {
+			return nil, err
+		}
+		*field.to = v
+	}
+	var err error
+	if c.Password, err = m.secret(r, "password", "is_encrypted"); err != nil {
+		return nil, err
+	}
+	if c.Extra, err = m.secret(r, "extra", "is_extra_encrypted"); err != nil {
+		return nil, err
+	}
+	if c.Port, err = r.port(); err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+// secret returns a field that may be encrypted: it is if the row says so and there is
+// something in it; never because it looks like a token.
+func (m *Metastore) secret(r *row, column, flag string) (conn.Secret, error) {
+	text, err := r.field(column)
+	if err != nil || text == nil {
+		return conn.Secret{}, err
+	}
+	encrypted, err := r.flag(flag)
+	if err != nil {
+		return conn.Secret{}, err
+	}
+	if !encrypted || *text == "" {
+		return conn.NewSecret(*text), nil
+	}
+	if m.fernet == nil {
+		return conn.Secret{}, conn.Errorf(conn.KeyRejected, "metastore", "%s: encrypted, and no key is configured", column)
+	}
+	plain, err := m.fernet.Decrypt(*text)
+	if err != nil {
+		rejected := conn.Errorf(conn.KeyRejected, "metastore", "%s: the token does not open", column)
+		var ce *conn.Error
+		if errors.As(err, &ce) {
+			rejected.Reason, rejected.Hint = column+": "+ce.Reason, ce.Hint
+		}
+		rejected.Err = err
+		return conn.Secret{}, rejected
+	}
+	if !validText(string(plain)) {
+		return conn.Secret{}, conn.Errorf(conn.Invalid, "metastore", "%s: opened, but not UTF-8", column)
+	}
+	return conn.NewSecret(string(plain)), nil
+}

@@ -1,0 +1,282 @@
+package resolve
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/connfs/connfs/conn"
+)
+
+// Entry is one backend of a [Path] under the name that logs and audit lines show.
+type Entry struct {
+	Name    string
+	Backend Backend
+}
+
+// Path is a search path: backends that are asked in order. It is safe for
+// concurrent use.
+type Path struct {
+	entries []Entry
+	next    bool // on_error = "next"
+}
+
+// NewPath returns the path over entries. With onError "stop" (or empty) the first
+// answer other than absent ends the search; with "next" only a connection does, as
+// in Airflow, and if there is none the first answer that was not absent is the
+// error.
+func NewPath(entries []Entry, onError string) (*Path, error) {
+	p := &Path{entries: slices.Clone(entries)}
+	switch onError {
+	case "", "stop":
+	case "next":
+		p.next = true
+	default:
+		return nil, fmt.Errorf("on_error %q is neither \"stop\" nor \"next\"", onError)
+	}
+	return p, nil
+}
+
+// Connection finds the connection id and names the backend that holds it. The
+// error is a *conn.Error, of kind Absent only if every backend answered so. It
+// returns when ctx ends, even if a backend does not.
+func (p *Path) Connection(ctx context.Context, id string) (c *conn.Connection, source string, err error) {
+	var first error
+	for _, e := range p.entries {
+		c, err := e.ask(ctx, id)
+		switch {
+		case err == nil:
+			return c, e.Name, nil
+		case conn.KindOf(err) == conn.Absent:
+		case !p.next:
+			return nil, e.Name, err
+		case first == nil:
+			first, source = err, e.Name
+		}
+	}
+	if first != nil {
+		return nil, source, first
+	}
+	return nil, "", conn.Errorf(conn.Absent, "", "no backend of the search path has it")
+}
+
+// Answer is what one backend said about an id. It never holds the value.
+type Answer struct {
+	Name     string        `json:"name"`
+	Found    bool          `json:"found"`
+	Decides  bool          `json:"decides"` // the search ends with this answer
+	Kind     conn.Kind     `json:"kind"`    // of the failure; meaningless where Found
+	Reason   string        `json:"reason,omitempty"`
+	Hint     string        `json:"hint,omitempty"`
+	Duration time.Duration `json:"duration"` // in nanoseconds
+}
+
+// Explain asks every backend, also those behind the answer that decides, so that
+// it shows what is hidden.
+func (p *Path) Explain(ctx context.Context, id string) []Answer {
+	answers := make([]Answer, 0, len(p.entries))
+	decided, fallback := false, -1
+	for i, e := range p.entries {
+		start := time.Now()
+		_, err := e.ask(ctx, id)
+		a := Answer{Name: e.Name, Found: err == nil, Duration: time.Since(start)}
+		var ce *conn.Error
+		if errors.As(err, &ce) {
+			a.Kind, a.Reason, a.Hint = ce.Kind, ce.Reason, ce.Hint
+		}
+		absent := !a.Found && a.Kind == conn.Absent
+		if !decided && (a.Found || !absent && !p.next) {
+			a.Decides, decided = true, true
+		}
+		if !a.Found && !absent && fallback < 0 {
+			fallback = i
+		}
+		answers = append(answers, a)
+	}
+	if !decided && fallback >= 0 {
+		answers[fallback].Decides = true
+	}
+	return answers
+}
+
+// Listing is what the backends together say they hold.
+type Listing struct {
+	IDs []string // sorted, each one once; the empty id, which has no file, is left out
+	// Complete says that an id that is not in IDs is absent: every backend listed
+	// all that it answers to.
+	Complete bool
+	Failures []Failure // in the order of the path
+}
+
+// Failure is why one backend could not list.
+type Failure struct {
+	Name string
+	Err  error // a *conn.Error
+}
+
+// CaseBlind is a Lister that answers to ids in any case and lists one spelling of
+// each, so that a listing with some of its ids is never complete.
+type CaseBlind interface {
+	CaseBlind() bool
+}
+
+// List asks all backends at once for their ids. One that is down or cannot list
+// does not fail the others; the error is that ctx was over before it began.
+func (p *Path) List(ctx context.Context) (Listing, error) {
+	if err := ctx.Err(); err != nil {
+		return Listing{}, ctxError("", err)
+	}
+	ids := make([][]string, len(p.entries))
+	errs := make([]error, len(p.entries))
+	var wg sync.WaitGroup
+	for i, e := range p.entries {
+		wg.Go(func() { ids[i], errs[i] = e.list(ctx) })
+	}
+	wg.Wait()
+
+	l := Listing{Complete: true}
+	for i, e := range p.entries {
+		if errs[i] != nil {
+			l.Complete = false
+			l.Failures = append(l.Failures, Failure{e.Name, errs[i]})
+			continue
+		}
+		if b, ok := e.Backend.(CaseBlind); ok && b.CaseBlind() && len(ids[i]) > 0 {
+			l.Complete = false
+		}
+		l.IDs = append(l.IDs, ids[i]...)
+	}
+	slices.Sort(l.IDs)
+	l.IDs = slices.Compact(l.IDs)
+	if len(l.IDs) > 0 && l.IDs[0] == "" {
+		l.IDs = l.IDs[1:]
+	}
+	return l, nil
+}
+
+// Warm lets every backend that can do so connect and log in; no connection is
+// queried. The errors of several backends are joined.
+func (p *Path) Warm(ctx context.Context) error {
+	var errs []error
+	for _, e := range p.entries {
+		w, ok := e.Backend.(Warmer)
+		if !ok {
+			continue
+		}
+		_, err := within(ctx, e.Name, func() (struct{}, error) { return struct{}{}, w.Warm(ctx) })
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
+// Close closes every backend that holds something open.
+func (p *Path) Close() error {
+	var errs []error
+	for _, e := range slices.Backward(p.entries) {
+		if c, ok := e.Backend.(io.Closer); ok {
+			errs = append(errs, c.Close())
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Names returns the backends' names in the order in which they are asked.
+func (p *Path) Names() []string {
+	names := make([]string, len(p.entries))
+	for i, e := range p.entries {
+		names[i] = e.Name
+	}
+	return names
+}
+
+// ask returns e's connection if it is one that Airflow would take: its look-up
+// evaluates get_uri, and what fails there is not a connection.
+func (e Entry) ask(ctx context.Context, id string) (*conn.Connection, error) {
+	return within(ctx, e.Name, func() (*conn.Connection, error) {
+		c, err := e.Backend.Connection(ctx, id)
+		if err != nil {
+			return nil, err
+		}
+		if err := c.Validate(); err != nil {
+			return nil, invalid(e.Name, err)
+		}
+		return c, nil
+	})
+}
+
+func (e Entry) list(ctx context.Context) ([]string, error) {
+	l, ok := e.Backend.(Lister)
+	if !ok {
+		return nil, conn.Errorf(conn.Failed, e.Name, "this backend cannot list its ids")
+	}
+	return within(ctx, e.Name, func() ([]string, error) { return l.List(ctx) })
+}
+
+// within returns f's result, or a Timeout that names the backend once ctx is over:
+// a reader is not blocked beyond its deadline even by a backend that ignores ctx.
+// Every error comes out as a *conn.Error with a source.
+func within[T any](ctx context.Context, name string, f func() (T, error)) (T, error) {
+	type result struct {
+		v   T
+		err error
+	}
+	var none T
+	if err := ctx.Err(); err != nil {
+		return none, ctxError(name, err)
+	}
+	done := make(chan result, 1)
+	go func() {
+		v, err := f()
+		done <- result{v, err}
+	}()
+	select {
+	case r := <-done:
+		if r.err != nil {
+			return none, classified(name, r.err)
+		}
+		return r.v, nil
+	case <-ctx.Done():
+		return none, ctxError(name, ctx.Err())
+	}
+}
+
+// classified returns err as a *conn.Error that says who answered. An error that no
+// backend classified is not printed: it might hold a value.
+func classified(name string, err error) error {
+	var ce *conn.Error
+	switch {
+	case errors.As(err, &ce):
+		if ce.Source != "" {
+			return err
+		}
+		named := *ce
+		named.Source = name
+		return &named
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
+		return ctxError(name, err)
+	}
+	return &conn.Error{Kind: conn.Failed, Source: name, Reason: "an unexpected failure", Err: err}
+}
+
+// invalid returns the error for a stored value that is no connection.
+func invalid(name string, err error) error {
+	var ce *conn.Error
+	if errors.As(err, &ce) {
+		return &conn.Error{Kind: conn.Invalid, Source: cmp.Or(ce.Source, name), Reason: ce.Reason, Hint: ce.Hint, Err: err}
+	}
+	return &conn.Error{Kind: conn.Invalid, Source: name, Reason: "what is stored is not a connection", Err: err}
+}
+
+// ctxError is the answer of a backend for which there was no time.
+func ctxError(name string, cause error) error {
+	reason := "no answer within the deadline"
+	if errors.Is(cause, context.Canceled) {
+		reason = "the search was called off before an answer came"
+	}
+	return &conn.Error{Kind: conn.Timeout, Source: name, Reason: reason, Err: cause}
+}

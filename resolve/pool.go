@@ -1,0 +1,107 @@
+package resolve
+
+import (
+	"context"
+	"database/sql"
+	"database/sql/driver"
+	"errors"
+	"io"
+	"net"
+	"syscall"
+	"time"
+
+	"github.com/connfs/connfs/conn"
+)
+
+// A resolver child lives for seconds and serves a few reads at a time: few
+// connections are enough, and an idle one is not kept for long.
+const (
+	maxConns    = 4
+	maxIdleTime = time.Minute
+)
+
+// pool is a database on a server.
+type pool struct {
+	db       *sql.DB
+	classify func(error) *conn.Error // the driver's table; nil for errors that are not the server's
+	dead     func(error) bool        // the server's way of saying that this connection is over
+}
+
+func newPool(c driver.Connector, classify func(error) *conn.Error, dead func(error) bool) *pool {
+	db := sql.OpenDB(c)
+	db.SetMaxOpenConns(maxConns)
+	db.SetMaxIdleConns(maxConns)
+	db.SetConnMaxIdleTime(maxIdleTime)
+	return &pool{db: db, classify: classify, dead: dead}
+}
+
+// read implements database. After a server's restart all idle connections are dead:
+// the first failure drops them, and the second try dials.
+func (p *pool) read(ctx context.Context, f func(context.Context, *sql.Conn) error) error {
+	err := p.try(ctx, f)
+	if err != nil && ctx.Err() == nil && p.lost(err) {
+		p.db.SetMaxIdleConns(0)
+		p.db.SetMaxIdleConns(maxConns)
+		err = p.try(ctx, f)
+	}
+	if err == nil {
+		return nil
+	}
+	return p.explain(ctx, err)
+}
+
+// try calls f inside a read-only transaction. A connection on which that does not end
+// cleanly is closed.
+func (p *pool) try(ctx context.Context, f func(context.Context, *sql.Conn) error) error {
+	c, err := p.db.Conn(ctx)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	if _, err := c.ExecContext(ctx, "START TRANSACTION READ ONLY"); err != nil {
+		discard(c)
+		return err
+	}
+	err = f(ctx, c)
+	if _, rollback := c.ExecContext(ctx, "ROLLBACK"); rollback != nil {
+		discard(c)
+	}
+	return err
+}
+
+func discard(c *sql.Conn) {
+	_ = c.Raw(func(any) error { return driver.ErrBadConn })
+}
+
+// lost says whether err means that the connection broke, rather than that the server
+// answered with a failure.
+func (p *pool) lost(err error) bool {
+	for _, cause := range []error{driver.ErrBadConn, sql.ErrConnDone, io.EOF, io.ErrUnexpectedEOF, net.ErrClosed, syscall.ECONNRESET, syscall.EPIPE} {
+		if errors.Is(err, cause) {
+			return true
+		}
+	}
+	return p.dead(err)
+}
+
+// explain classifies: by the deadline, by the driver's table, by the network's errors.
+// It takes no text over from the driver, which may quote the host, the user, or with
+// a URL that was taken apart wrongly a piece of the password.
+func (p *pool) explain(ctx context.Context, err error) error {
+	var ce *conn.Error
+	if errors.As(err, &ce) {
+		return ce
+	}
+	if ctx.Err() != nil {
+		return ctxError("metastore", ctx.Err())
+	}
+	ce = p.classify(err)
+	if ce == nil {
+		ce = classifyNetwork(err)
+	}
+	ce.Source, ce.Err = "metastore", err
+	return ce
+}
+
+// Close implements database.
+func (p *pool) Close() error { return p.db.Close() }

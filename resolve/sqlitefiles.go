@@ -1,0 +1,162 @@
+package resolve
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/connfs/connfs/conn"
+)
+
+// sqliteMode is how SQLite must open a database to read it without writing.
+type sqliteMode uint8
+
+const (
+	// sqliteShared: with SQLite's own locks, on the database file (rollback journal)
+	// or in the -shm file that writers keep beside their write-ahead log.
+	sqliteShared sqliteMode = iota
+	// sqliteQuiet: a write-ahead-log database at rest, all of it in the database file.
+	// Reading it properly would create the -wal and -shm files, so SQLite is told that
+	// the file is immutable, and connfs checks before and after that it was.
+	sqliteQuiet
+)
+
+// sqliteState is what the files of a database look like from outside.
+type sqliteState struct {
+	path string // of the database, symbolic links followed: the log lies beside that
+	mode sqliteMode
+	wal  bool // the header says write-ahead log
+	db   fileStamp
+	log  fileStamp // of the -wal file; zero: there is none
+}
+
+// key is the part of the state for which an open handle stays good.
+func (s sqliteState) key() sqliteState {
+	if s.mode == sqliteQuiet {
+		return s
+	}
+	return sqliteState{path: s.path, mode: s.mode, wal: s.wal, db: fileStamp{dev: s.db.dev, ino: s.db.ino}}
+}
+
+// sqliteGuard holds the database file open and, where it keeps a write-ahead log,
+// SQLite's shared lock on it. While that is held no writer can end by folding the log
+// into the database and deleting it, so that a log that is there stays there.
+type sqliteGuard struct {
+	path string
+	file *os.File
+	info fs.FileInfo
+}
+
+// The bytes of a database file that SQLite locks to say that someone reads.
+const (
+	sqliteSharedFirst = 0x40000000 + 2
+	sqliteSharedSize  = 510
+)
+
+func guardSQLite(path string) (*sqliteGuard, error) {
+	resolved, err := filepath.EvalSymlinks(path)
+	if err != nil {
+		return nil, sqliteFileError(path, err)
+	}
+	// Not blocking: a FIFO would wait for a writer.
+	file, err := os.OpenFile(resolved, os.O_RDONLY|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, sqliteFileError(resolved, err)
+	}
+	g := &sqliteGuard{path: resolved, file: file}
+	if g.info, err = file.Stat(); err != nil {
+		file.Close()
+		return nil, sqliteFileError(resolved, err)
+	}
+	if !g.info.Mode().IsRegular() {
+		file.Close()
+		return nil, conn.Errorf(conn.Unreachable, "metastore", "%s is not a regular file", resolved)
+	}
+	if wal, err := g.wal(); err != nil || !wal {
+		return g, nil // state reports the error
+	}
+	lock := unix.Flock_t{Type: unix.F_RDLCK, Start: sqliteSharedFirst, Len: sqliteSharedSize}
+	err = unix.FcntlFlock(file.Fd(), unix.F_OFD_SETLK, &lock)
+	if errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EACCES) {
+		file.Close()
+		return nil, conn.Errorf(conn.Timeout, "metastore", "the database is locked")
+	}
+	// A file system without locks: SQLite itself will find out.
+	return g, nil
+}
+
+// Close lets go of the lock with the descriptor.
+func (g *sqliteGuard) Close() error { return g.file.Close() }
+
+// wal says whether the header names a write-ahead log. A file too short for a header
+// is an empty database to SQLite.
+func (g *sqliteGuard) wal() (bool, error) {
+	var header [20]byte
+	if n, err := g.file.ReadAt(header[:], 0); n < len(header) {
+		if errors.Is(err, unix.EISDIR) || g.info.Size() >= int64(len(header)) {
+			return false, sqliteFileError(g.path, err)
+		}
+		return false, nil
+	}
+	return header[18] == 2 || header[19] == 2, nil
+}
+
+// state looks at the files.
+func (g *sqliteGuard) state() (sqliteState, error) {
+	s := sqliteState{path: g.path}
+	info, err := os.Stat(g.path)
+	if err != nil {
+		return s, sqliteFileError(g.path, err)
+	}
+	s.db = stampOf(info)
+	if s.wal, err = g.wal(); err != nil {
+		return s, err
+	}
+	log, err := os.Stat(g.path + "-wal")
+	switch {
+	case err == nil:
+		s.log = stampOf(log)
+	case !errors.Is(err, fs.ErrNotExist):
+		return s, sqliteFileError(g.path+"-wal", err)
+	}
+	if !s.wal && s.log.size == 0 {
+		return s, nil
+	}
+	_, err = os.Stat(g.path + "-shm")
+	switch {
+	case err == nil && log != nil:
+		return s, sqliteReadable(g.path+"-wal", g.path+"-shm")
+	case err != nil && !errors.Is(err, fs.ErrNotExist):
+		return s, sqliteFileError(g.path+"-shm", err)
+	case s.log.size > 0:
+		// SQLite would have to write the index of the log to know what is in it, and
+		// without the log the rows are old.
+		e := conn.Errorf(conn.Unreachable, "metastore", "%s-wal holds rows, and without %s-shm they cannot be read", g.path, g.path)
+		e.Hint = "let Airflow open the database once"
+		return s, e
+	}
+	s.mode = sqliteQuiet
+	return s, nil
+}
+
+// sqliteReadable answers Denied for the first of the paths that this process may not
+// read, which SQLite would call a file that cannot be opened.
+func sqliteReadable(paths ...string) error {
+	for _, path := range paths {
+		if err := unix.Faccessat(unix.AT_FDCWD, path, unix.R_OK, unix.AT_EACCESS); err != nil {
+			return sqliteFileError(path, err)
+		}
+	}
+	return nil
+}
+
+func sqliteFileError(path string, err error) error {
+	kind := conn.Unreachable
+	if errors.Is(err, fs.ErrPermission) {
+		kind = conn.Denied
+	}
+	return fileError(kind, "metastore", path, err)
+}
