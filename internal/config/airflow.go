@@ -38,17 +38,14 @@ func (l *loader) readAirflow(ctx context.Context, f *file, h home, child account
 		return a
 	}
 	if l.EUID == 0 {
-		cfg.TrustCommand = func(info fs.FileInfo) error { return trustCommand(info, child) }
+		cfg.TrustCommand = func(info fs.FileInfo) error { return l.trustCommand(info, child) }
 	}
 	r := airflowReader{loader: l, ctx: ctx, cfg: cfg}
 
 	r.refuseBackend()
 	if a.url.v == "" {
-		a.url = r.get("database", "sql_alchemy_conn")
+		a.url = r.url()
 		r.refuseConnectArgs()
-		if message, hint := checkURL(a.url.v); message != "" {
-			l.add(&Error{Key: "[database] sql_alchemy_conn", Message: a.url.origin + ": " + message, Hint: hint})
-		}
 	}
 	a.schema = r.get("database", "sql_alchemy_schema")
 	if a.fernetKey.v == "" {
@@ -93,16 +90,38 @@ type airflowReader struct {
 	cfg *airflowcfg.Config
 }
 
+// get returns an option's value; the default where it cannot be read.
 func (r *airflowReader) get(section, option string) value[string] {
 	v, err := r.cfg.Get(r.ctx, section, option)
 	if err != nil {
 		r.failAirflow(section+"."+option, err)
 		return value[string]{origin: "default"}
 	}
+	return r.take(v, section, option)
+}
+
+// take turns Airflow's value into ours.
+func (r *airflowReader) take(v airflowcfg.Value, section, option string) value[string] {
 	if v.Deprecated != "" {
-		r.warn("%s (%s) is the old name of [%s] %s, which this Airflow may still read", v.Deprecated, v.Origin, section, option)
+		r.warn("%s (%s) is the old name of [%s] %s, which not every Airflow reads", v.Deprecated, v.Origin, section, option)
 	}
 	return value[string]{v: v.Text, set: v.Set, line: v.Origin.Line, origin: v.Origin.String()}
+}
+
+// url returns the database URL, which must be one of a database that connfs reads.
+func (r *airflowReader) url() value[string] {
+	const section, option = "database", "sql_alchemy_conn"
+	v, err := r.cfg.Get(r.ctx, section, option)
+	if err != nil {
+		r.failAirflow(section+"."+option, err)
+		return value[string]{origin: "default"}
+	}
+	if message, hint := checkURL(v.Text); message != "" {
+		e := &Error{Key: "[database] sql_alchemy_conn", Message: message, Hint: hint}
+		place(e, v.Origin)
+		r.add(e)
+	}
+	return r.take(v, section, option)
 }
 
 // refuseBackend stops the start where Airflow would ask an alternative backend
@@ -166,11 +185,8 @@ func (l *loader) failAirflow(key string, err error) {
 	var option *airflowcfg.OptionError
 	switch {
 	case errors.As(err, &option):
-		place(e, option.Origin)
 		e.Message = option.Err.Error()
-		if option.Origin.File == "" {
-			e.Message = option.Origin.String() + ": " + e.Message
-		}
+		place(e, option.Origin)
 	case errors.As(err, &parse):
 		e.File, e.Line, e.Message = parse.File, parse.Line, parse.Message
 	}
@@ -187,11 +203,11 @@ func place(e *Error, origin airflowcfg.Origin) {
 
 // trustCommand refuses to run, where root started connfs, what somebody else may
 // have written.
-func trustCommand(info fs.FileInfo, child account) error {
+func (l *loader) trustCommand(info fs.FileInfo, child account) error {
 	if info.Mode()&writableWide != 0 {
 		return errors.New("root does not run a command from a file that others can write")
 	}
-	uid := owner(info)
+	uid := l.owner(info)
 	if uid == 0 || child.Child != nil && uid == child.UID {
 		return nil
 	}

@@ -57,7 +57,7 @@ func (l *loader) findHome(f *file) home {
 		fail.Message = h.path + " is not a directory"
 		l.add(fail)
 	default:
-		h.uid = owner(info)
+		h.uid = l.owner(info)
 	}
 	return h
 }

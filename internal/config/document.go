@@ -3,6 +3,7 @@ package config
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"regexp"
 	"slices"
 	"strings"
@@ -26,6 +27,7 @@ type table struct {
 	name   string // in messages and in the list of keys: "grant"
 	values map[string]any
 	pos    *position
+	odd    bool // it has unknown keys, one of which may be meant for one that seems to be missing
 }
 
 // value is a key's value and where it comes from.
@@ -50,19 +52,20 @@ func decode(file, text string, r *report) *table {
 var quotedText = regexp.MustCompile(`"(?:[^"\\]|\\.){2,}"|'(?:[^'\\]|\\.){4,}'`)
 
 // syntaxError turns the decoder's error into ours. What the decoder quotes could
-// be a secret that somebody forgot to quote, and is left out, unless it is the key.
+// be a secret that somebody forgot to quote, and is left out, unless it is a key.
 func syntaxError(file string, err error) *Error {
 	var parse toml.ParseError
 	if !errors.As(err, &parse) {
 		return &Error{File: file, Message: "this is not TOML"}
 	}
-	message := quotedText.ReplaceAllStringFunc(parse.Message, func(quoted string) string {
-		if inner := quoted[1 : len(quoted)-1]; inner == parse.LastKey || slices.Contains(strings.Split(parse.LastKey, "."), inner) {
-			return quoted
-		}
-		return "[left out]"
-	})
-	return &Error{File: file, Line: parse.Position.Line, Key: parse.LastKey, Message: "this is not TOML: " + message}
+	e := &Error{File: file, Line: parse.Position.Line, Key: parse.LastKey, Message: "this is not TOML: " + parse.Message}
+	if !strings.HasSuffix(parse.Message, "has already been defined.") {
+		e.Message = quotedText.ReplaceAllString(e.Message, "[left out]")
+	}
+	if strings.HasPrefix(parse.Message, "expected value but found") {
+		e.Hint = "text must stand in quotes"
+	}
+	return e
 }
 
 // key returns a key as messages show it.
@@ -73,6 +76,13 @@ func (t *table) key(name string) string {
 	return t.name + "." + name
 }
 
+// require reports a key that is not there.
+func (t *table) require(name, message, hint string) {
+	if _, ok := t.values[name]; !ok && !t.odd {
+		t.fail(name, message, hint)
+	}
+}
+
 // fail reports what is wrong with a key of the table.
 func (t *table) fail(name, message, hint string) {
 	t.report.add(&Error{File: t.file, Line: t.pos.at(name).line, Key: t.key(name), Message: message, Hint: hint})
@@ -80,8 +90,9 @@ func (t *table) fail(name, message, hint string) {
 
 // unknown reports every key that the contract does not have.
 func (t *table) unknown() {
-	for name := range t.values {
+	for _, name := range slices.Sorted(maps.Keys(t.values)) {
 		if !slices.Contains(known(t.name), name) {
+			t.odd = true
 			t.fail(name, "unknown key", suggest(t.name, name))
 		}
 	}

@@ -4,8 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"path/filepath"
-	"sort"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -173,7 +174,7 @@ func readLater(root *table) {
 		if !ok {
 			root.refuse(name)
 		}
-		for key := range tables {
+		for _, key := range slices.Sorted(maps.Keys(tables)) {
 			root.report.add(&Error{File: root.file, Line: root.pos.at(name).at(key).line, Key: name + "." + key, Message: notYet})
 		}
 	}
@@ -188,9 +189,7 @@ func readMounts(root *table, f *file) {
 		t.refuse("denied", "EACCES")
 		t.refuse("uid_map", "")
 		path := value[string]{}
-		if _, ok := t.values["path"]; !ok {
-			t.fail("path", "a [[mount]] needs a path", "")
-		}
+		t.require("path", "a [[mount]] needs a path", "")
 		t.text("path", &path, func(v string) (string, string) {
 			switch clean := filepath.Clean(v); {
 			case !filepath.IsAbs(v):
@@ -228,7 +227,7 @@ func (l *loader) included(root *table, f *file) []string {
 		if len(matches) == 0 && !strings.ContainsAny(pattern, `*?[\`) {
 			fail("there is no such file")
 		}
-		sort.Strings(matches)
+		slices.Sort(matches)
 		for _, path := range matches {
 			if !strings.HasPrefix(filepath.Base(path), ".") && !seen[path] {
 				seen[path] = true
@@ -251,7 +250,7 @@ func (l *loader) readInclude(path string, f *file) []policy.Rule {
 		l.add(&Error{File: path, Message: "others can write this file, and it grants access", Hint: "run: chmod go-w " + path})
 		return nil
 	}
-	if uid := owner(info); uid != 0 && uid != owner(f.info) {
+	if uid := l.owner(info); uid != 0 && uid != l.owner(f.info) {
 		l.add(&Error{File: path, Message: fmt.Sprintf("it belongs to uid %d, and it grants access", uid), Hint: "it must belong to root or to the owner of " + f.path})
 		return nil
 	}
@@ -259,7 +258,7 @@ func (l *loader) readInclude(path string, f *file) []policy.Rule {
 	if root == nil {
 		return nil
 	}
-	for name := range root.values {
+	for _, name := range slices.Sorted(maps.Keys(root.values)) {
 		if name != "grant" {
 			root.fail(name, "only [[grant]] may stand in an included file", "")
 		}

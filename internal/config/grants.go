@@ -32,22 +32,18 @@ func readGrants(root *table) []policy.Rule {
 			if message, hint := setUser(&rule, raw); message != "" {
 				t.fail("run_as_user", message, hint)
 			}
-		} else if len(t.report.errs) == before {
-			if _, ok := t.values["dag"]; ok {
-				t.fail("run_as_user", "deriving the user from the DAGs is "+notYet, "name the run_as_user")
-			} else {
-				t.fail("run_as_user", "a [[grant]] needs a run_as_user", "")
-			}
+		} else if dag.set {
+			t.require("run_as_user", "deriving the user from the DAGs is "+notYet, "name the run_as_user")
+		} else {
+			t.require("run_as_user", "a [[grant]] needs a run_as_user", "")
 		}
-		if _, ok := t.values["connections"]; !ok {
-			t.fail("connections", "a [[grant]] needs connections", `a list of patterns: ["billing_db", "warehouse_*"]`)
-		}
+		t.require("connections", "a [[grant]] needs connections", `a list of patterns: ["billing_db", "warehouse_*"]`)
 		t.texts("connections", &connections)
 		if connections.set && len(connections.v) == 0 {
 			t.fail("connections", "the list is empty, which grants nothing", `every connection: ["*"]`)
 		}
 		rule.Connections = connections.v
-		if len(t.report.errs) == before {
+		if len(t.report.errs) == before && !t.odd {
 			rules = append(rules, rule)
 		}
 	}
@@ -84,7 +80,7 @@ func setUser(rule *policy.Rule, raw any) (message, hint string) {
 func setUID(rule *policy.Rule, v int64) (message, hint string) {
 	switch {
 	case v == -1 || v == invalidUID:
-		return "-1 stands for no user", ""
+		return "-1 and 4294967295 stand for no user", ""
 	case v == nobody:
 		return "65534 stands for every user that the kernel cannot map", ""
 	case v < 0 || v > invalidUID:

@@ -34,6 +34,9 @@ func Load(ctx context.Context, src Source) (*Result, error) {
 	if l.LookupUID == nil {
 		l.LookupUID = users.LookupUID
 	}
+	if l.owner == nil {
+		l.owner = owner
+	}
 
 	f := l.readConfig()
 	l.chooseMounts(&f)

@@ -2,6 +2,7 @@ package config
 
 import (
 	"context"
+	"io/fs"
 	"path/filepath"
 	"strings"
 
@@ -42,6 +43,8 @@ type Source struct {
 	// LookupUser and LookupUID find accounts. Nil: those of package users.
 	LookupUser func(ctx context.Context, name string) (users.User, error)
 	LookupUID  func(ctx context.Context, uid uint32) (users.User, error)
+
+	owner func(fs.FileInfo) uint32 // of a file; nil: the real one; tests need not be root
 }
 
 // Identity is the user as whom what follows runs. With uid 0 it is root that

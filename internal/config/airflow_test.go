@@ -1,0 +1,329 @@
+package config_test
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/connfs/connfs/internal/config"
+	"github.com/connfs/connfs/internal/settings"
+	"github.com/connfs/connfs/resolve"
+)
+
+func TestMetastoreFromAirflow(t *testing.T) {
+	for name, tc := range map[string]struct {
+		cfg  string
+		toml string
+		env  []string
+		db   bool // the default database is there
+		want *resolve.MetastoreSettings
+		why  string
+	}{
+		"its file": {
+			cfg:  "[database]\nsql_alchemy_conn = postgresql+psycopg2://u@h/db\nsql_alchemy_schema = af\n[core]\nfernet_key = k1,k2\n",
+			want: &resolve.MetastoreSettings{URL: "postgresql+psycopg2://u@h/db", Schema: "af", FernetKey: "k1,k2"},
+			why:  "metastore: searched: PostgreSQL, its URL is from HOME/airflow.cfg:2",
+		},
+		"the old name": {
+			cfg:  "[core]\nsql_alchemy_conn = sqlite:///$AIRFLOW_HOME/old.db\n",
+			want: &resolve.MetastoreSettings{URL: "sqlite:///HOME/old.db"},
+			why:  "metastore: searched: SQLite, its URL is from HOME/airflow.cfg:2",
+		},
+		"a variable": {
+			cfg:  "[database]\nsql_alchemy_conn = sqlite:////file.db\n",
+			env:  []string{"AIRFLOW__DATABASE__SQL_ALCHEMY_CONN=mysql+mysqldb://u@h/db", "AIRFLOW__CORE__FERNET_KEY=k"},
+			want: &resolve.MetastoreSettings{URL: "mysql+mysqldb://u@h/db", FernetKey: "k"},
+			why:  "metastore: searched: MySQL, its URL is from variable AIRFLOW__DATABASE__SQL_ALCHEMY_CONN",
+		},
+		"a command": {
+			cfg:  "[database]\nsql_alchemy_conn_cmd = echo sqlite:////cmd.db\n",
+			want: &resolve.MetastoreSettings{URL: "sqlite:////cmd.db"},
+			why:  "metastore: searched: SQLite, its URL is from command of HOME/airflow.cfg:2",
+		},
+		"the default, which is there": {
+			cfg: "[core]\n", db: true,
+			want: &resolve.MetastoreSettings{URL: "sqlite:///HOME/airflow.db"},
+			why:  "metastore: searched: SQLite, Airflow's default database HOME/airflow.db",
+		},
+		"the default, which is not there": {
+			cfg: "[core]\nfernet_key = k\n",
+			why: "metastore: not searched: no database URL is set, and HOME/airflow.db is not there",
+		},
+		"config.toml wins": {
+			cfg:  "[database]\nsql_alchemy_conn_cmd = no-such-program\nsql_alchemy_schema = af\n[core]\nfernet_key = airflow\n",
+			toml: "[metastore]\nurl = \"sqlite:////ours.db\"\nfernet_key = \"ours\"\n",
+			want: &resolve.MetastoreSettings{URL: "sqlite:////ours.db", Schema: "af", FernetKey: "ours"},
+			why:  "metastore: searched: SQLite, its URL is from CONFIG:2",
+		},
+		"an empty variable disables encryption": {
+			cfg:  "[database]\nsql_alchemy_conn = sqlite:////a.db\n[core]\nfernet_key = k\n",
+			env:  []string{"AIRFLOW__CORE__FERNET_KEY="},
+			want: &resolve.MetastoreSettings{URL: "sqlite:////a.db"},
+			why:  "metastore: searched: SQLite, its URL is from HOME/airflow.cfg:2",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			src := source(t, tc.toml)
+			src.AirflowHome = airflowHome(t, tc.cfg)
+			src.Environ = append(src.Environ, tc.env...)
+			if tc.db {
+				write(t, filepath.Join(src.AirflowHome, "airflow.db"), "", 0o600)
+			}
+			here := strings.NewReplacer("HOME", src.AirflowHome, "CONFIG", src.ConfigFile).Replace
+			if tc.want != nil {
+				tc.want.URL = here(tc.want.URL)
+			}
+			got := load(t, src)
+			if diff := cmp.Diff(tc.want, got.Resolver.Metastore); diff != "" {
+				t.Errorf("metastore (-want +got):\n%s", diff)
+			}
+			if diff := cmp.Diff(strings.NewReplacer("HOME", src.AirflowHome, "CONFIG", src.ConfigFile).Replace(tc.why), got.Front.Path[2]); diff != "" {
+				t.Errorf("path (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestVariablesCountWithoutAHome(t *testing.T) {
+	src := source(t, "")
+	src.Environ = append(src.Environ, "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN=postgres://u@h/db", "AIRFLOW__CORE__FERNET_KEY=k")
+	want := &resolve.MetastoreSettings{URL: "postgresql://u@h/db", FernetKey: "k"}
+	if diff := cmp.Diff(want, load(t, src).Resolver.Metastore); diff != "" {
+		t.Errorf("metastore (-want +got):\n%s", diff)
+	}
+}
+
+func TestAirflowHomeIsChosenInOrder(t *testing.T) {
+	flag, key, variable := airflowHome(t, "[core]\n"), airflowHome(t, "[core]\n"), airflowHome(t, "[core]\n")
+	for name, tc := range map[string]struct {
+		flag, key, variable string
+		want, origin        string
+	}{
+		"flag":     {flag, key, variable, flag, "--airflow-home"},
+		"key":      {"", key, variable, key, "CONFIG:1"},
+		"variable": {"", "", variable, variable, "variable AIRFLOW_HOME"},
+		"none":     {"", "", "", "", "default"},
+		"missing":  {"", "", "/nonexistent/airflow", "", "default"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			text := "# none"
+			if tc.key != "" {
+				text = "airflow_home = \"" + tc.key + "\"\n"
+			}
+			src := source(t, text)
+			src.AirflowHome = tc.flag
+			if tc.variable != "" {
+				src.Environ = append(src.Environ, "AIRFLOW_HOME="+tc.variable)
+			}
+			got := setting(t, load(t, src), "airflow_home")
+			if got.Value != tc.want || got.Origin != strings.ReplaceAll(tc.origin, "CONFIG", src.ConfigFile) {
+				t.Errorf("got %v of %s, want %v of %s", got.Value, got.Origin, tc.want, tc.origin)
+			}
+		})
+	}
+}
+
+func TestAirflowConfigurationThatCannotServe(t *testing.T) {
+	for name, tc := range map[string]struct {
+		cfg  string
+		env  []string
+		want string
+	}{
+		"an alternative backend": {
+			cfg:  "[core]\n[secrets]\nbackend = airflow.providers.hashicorp.secrets.vault.VaultBackend\n",
+			want: "HOME/airflow.cfg:3: [secrets] backend: not in this version: alternative secrets backends are not searched, and a connection that only they hold would seem absent (to go on without it, start connfs with AIRFLOW__SECRETS__BACKEND set to the empty text)",
+		},
+		"an alternative backend in a variable": {
+			cfg:  "[core]\n",
+			env:  []string{"AIRFLOW__SECRETS__BACKEND=aws_ssm"},
+			want: "[secrets] backend: variable AIRFLOW__SECRETS__BACKEND: not in this version: alternative secrets backends are not searched, and a connection that only they hold would seem absent (to go on without it, start connfs with AIRFLOW__SECRETS__BACKEND set to the empty text)",
+		},
+		"connect_args": {
+			cfg:  "[database]\nsql_alchemy_connect_args = site.args\n",
+			want: "HOME/airflow.cfg:2: [database] sql_alchemy_connect_args: it names a Python object, which only Python can load (set metastore.url in config.toml, with parameters such as ?sslmode=verify-full&sslrootcert=/path (PostgreSQL) or ?ssl_ca=/path (MySQL))",
+		},
+		"a lone percent": {
+			cfg:  "[core]\nfernet_key = hunter2%x\n",
+			want: "HOME/airflow.cfg:2: [core] fernet_key: a lone % must be written %%",
+		},
+		"a command that fails": {
+			cfg:  "[core]\nfernet_key_cmd = sh -c 'echo hunter2; echo hunter2 >&2; exit 3'\n",
+			want: "HOME/airflow.cfg:2: [core] fernet_key: the command \"sh\" ended with exit status 3",
+		},
+		"a stray line": {
+			cfg:  "[core]\nhunter2\n",
+			want: "HOME/airflow.cfg:2: the line is neither a section, an option, a comment nor the indented continuation of a value",
+		},
+		"no database of ours": {
+			cfg:  "[database]\nsql_alchemy_conn = mssql://u:hunter2@h/db\n",
+			want: "HOME/airflow.cfg:2: [database] sql_alchemy_conn: this is no URL of a PostgreSQL, MySQL, MariaDB or SQLite database (postgresql://user:password@host/database)",
+		},
+		"the URL of a task": {
+			cfg:  "[core]\n",
+			env:  []string{"AIRFLOW__DATABASE__SQL_ALCHEMY_CONN=airflow-db-not-allowed:///"},
+			want: "[database] sql_alchemy_conn: variable AIRFLOW__DATABASE__SQL_ALCHEMY_CONN: this is what Airflow 3 gives to tasks in place of the database URL (start connfs outside a task)",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			src := source(t, "")
+			src.AirflowHome = airflowHome(t, tc.cfg)
+			src.Environ = append(src.Environ, tc.env...)
+			if diff := cmp.Diff(strings.ReplaceAll(tc.want, "HOME", src.AirflowHome), loadError(t, src)); diff != "" {
+				t.Errorf("message (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestAirflowWarnings(t *testing.T) {
+	src := source(t, "")
+	src.AirflowHome = airflowHome(t, "[core]\nsql_alchemy_conn = postgresql://u:hunter2@h/db\n[workers]\nsecrets_backend = a.B\n")
+	cfg := filepath.Join(src.AirflowHome, "airflow.cfg")
+	if err := os.Chmod(cfg, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	want := []string{
+		"[core] sql_alchemy_conn (" + cfg + ":2) is the old name of [database] sql_alchemy_conn, which not every Airflow reads",
+		"[workers] secrets_backend (" + cfg + ":4) is not searched: alternative backends are not in this version",
+		cfg + " holds a secret, and everybody can read it; run: chmod o-rwx " + cfg,
+		"there is no configuration file: uid 1000, and nobody else, may read every connection",
+	}
+	if diff := cmp.Diff(want, load(t, src).Warnings); diff != "" {
+		t.Errorf("warnings (-want +got):\n%s", diff)
+	}
+}
+
+func TestChildrenOfRootRunAsTheOwnerOfTheirConfiguration(t *testing.T) {
+	for name, tc := range map[string]struct {
+		owner uint32
+		toml  string
+		want  *settings.Child
+		drop  config.Identity
+	}{
+		"owner": {50000, "", &settings.Child{UID: 50000, GID: 50000, Groups: []uint32{4, 50000}, Why: "owner of airflow_home"},
+			config.Identity{UID: 50000, GID: 50000, Groups: []uint32{4, 50000}}},
+		"owner without an account": {61234, "", &settings.Child{UID: 61234, GID: 65534, Groups: []uint32{65534}, Why: "owner of airflow_home"},
+			config.Identity{UID: 61234, GID: 65534, Groups: []uint32{65534}}},
+		"user": {0, "user = \"airflow\"\n", &settings.Child{UID: 50000, GID: 50000, Groups: []uint32{4, 50000}, Why: "user = airflow"},
+			config.Identity{UID: 50000, GID: 50000, Groups: []uint32{4, 50000}}},
+		"root":         {0, "", nil, config.Identity{}},
+		"root by name": {50000, "user = \"root\"\n", nil, config.Identity{}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			src := source(t, tc.toml)
+			src.EUID = 0
+			src.AirflowHome = airflowHome(t, "[database]\nsql_alchemy_conn = sqlite:////before.db\n")
+			cfg := filepath.Join(src.AirflowHome, "airflow.cfg")
+			src.SetOwner(func(string) uint32 { return tc.owner })
+			var dropped []config.Identity
+			src.Drop = func(id config.Identity) error {
+				dropped = append(dropped, id)
+				// Nothing under airflow_home has been read yet.
+				write(t, cfg, "[database]\nsql_alchemy_conn = sqlite:////after.db\n", 0o600)
+				return nil
+			}
+			got := load(t, src)
+			if diff := cmp.Diff(tc.want, got.Front.Child); diff != "" {
+				t.Errorf("child (-want +got):\n%s", diff)
+			}
+			if diff := cmp.Diff([]config.Identity{tc.drop}, dropped); diff != "" {
+				t.Errorf("dropped to (-want +got):\n%s", diff)
+			}
+			if url := got.Resolver.Metastore.URL; url != "sqlite:////after.db" {
+				t.Errorf("airflow.cfg was read before the rights were given up: %s", url)
+			}
+			if warned := strings.Contains(strings.Join(got.Warnings, "\n"), "resolver children run as root"); warned != (tc.want == nil) {
+				t.Errorf("warnings: %q", got.Warnings)
+			}
+		})
+	}
+}
+
+func TestRootRunsNoCommandThatOthersCanWrite(t *testing.T) {
+	for name, tc := range map[string]struct {
+		owner uint32
+		mode  os.FileMode
+		want  string
+	}{
+		"the child's own": {50000, 0o600, ""},
+		"root's":          {0, 0o644, ""},
+		"group-writable":  {50000, 0o664, "root does not run a command from a file that others can write"},
+		"another user's":  {61234, 0o600, "root does not run a command from a file of uid 61234"},
+		"writable to all": {0, 0o646, "root does not run a command from a file that others can write"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			src := source(t, "user = \"airflow\"\n")
+			src.EUID = 0
+			src.AirflowHome = airflowHome(t, "[database]\nsql_alchemy_conn_cmd = echo sqlite:////a.db\n")
+			cfg := filepath.Join(src.AirflowHome, "airflow.cfg")
+			src.SetOwner(func(string) uint32 { return tc.owner })
+			if err := os.Chmod(cfg, tc.mode); err != nil {
+				t.Fatal(err)
+			}
+			if tc.want == "" {
+				load(t, src)
+				return
+			}
+			if diff := cmp.Diff(cfg+":2: [database] sql_alchemy_conn: "+tc.want, loadError(t, src)); diff != "" {
+				t.Errorf("message (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestRootReadsNoConfigurationThatOthersCanWrite(t *testing.T) {
+	src := source(t, "ttl = \"1s\"\n")
+	src.EUID = 0
+	write(t, src.ConfigFile, "ttl = \"1s\"\n", 0o660)
+	want := src.ConfigFile + ": others can write this file, and it says what root does (run: chmod go-w " + src.ConfigFile + ")"
+	if diff := cmp.Diff(want, loadError(t, src)); diff != "" {
+		t.Errorf("message (-want +got):\n%s", diff)
+	}
+}
+
+func TestUserOfTheChildrenMustExist(t *testing.T) {
+	src := source(t, "# who\nuser = \"nobody-here\"\n")
+	src.EUID = 0
+	if diff := cmp.Diff(src.ConfigFile+":2: user: this machine has no such user", loadError(t, src)); diff != "" {
+		t.Errorf("message (-want +got):\n%s", diff)
+	}
+}
+
+func TestMountpointIsNamedOnce(t *testing.T) {
+	mount := "[[mount]]\npath = \"/conn\"\n"
+	for name, tc := range map[string]struct {
+		text, mountpoint string
+		need             bool
+		want             string
+	}{
+		"both":       {mount, "/other", true, "CONFIG:2: mount: the command line names a mountpoint too (only one of the two)"},
+		"neither":    {"# none", "", true, "no mountpoint (connfs mount MOUNTPOINT, or a [[mount]] with a path in the configuration)"},
+		"not needed": {"# none", "", false, ""},
+		"one":        {mount, "", true, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			src := source(t, tc.text)
+			src.Mountpoint, src.NeedMount = tc.mountpoint, tc.need
+			if tc.want == "" {
+				load(t, src)
+				return
+			}
+			if diff := cmp.Diff(strings.ReplaceAll(tc.want, "CONFIG", src.ConfigFile), loadError(t, src)); diff != "" {
+				t.Errorf("message (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestConfigurationFileThatIsNotThere(t *testing.T) {
+	src := source(t, "")
+	src.ConfigFile = "/nonexistent/config.toml"
+	load(t, src)
+	src.ConfigExplicit = true
+	if diff := cmp.Diff("/nonexistent/config.toml: no such file or directory", loadError(t, src)); diff != "" {
+		t.Errorf("message (-want +got):\n%s", diff)
+	}
+}

@@ -1,0 +1,76 @@
+package config_test
+
+import (
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/connfs/connfs/internal/config"
+	"github.com/connfs/connfs/internal/settings"
+)
+
+const exampleFile = "../../config.toml.example"
+
+func readExample(t *testing.T) string {
+	t.Helper()
+	data, err := os.ReadFile(exampleFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(data)
+}
+
+func TestExampleLoads(t *testing.T) {
+	src := source(t, readExample(t))
+	src.NeedMount = true
+	got := load(t, src)
+	if diff := cmp.Diff([]settings.Mount{{Path: "/conn"}}, got.Front.Mounts); diff != "" {
+		t.Errorf("mounts (-want +got):\n%s", diff)
+	}
+	if len(got.Front.Rules) != 2 || got.Front.TTL != 5*time.Second {
+		t.Errorf("%d rules and a ttl of %v, want 2 and 5s", len(got.Front.Rules), got.Front.TTL)
+	}
+	if len(got.Warnings) > 0 {
+		t.Errorf("warnings: %q", got.Warnings)
+	}
+}
+
+// An example that others can read must not be refused: it holds no secret.
+func TestExampleHoldsNoSecret(t *testing.T) {
+	src := source(t, "")
+	src.ConfigFile = filepath.Join(t.TempDir(), "config.toml")
+	write(t, src.ConfigFile, readExample(t), 0o644)
+	load(t, src)
+}
+
+func TestExampleShowsEveryKey(t *testing.T) {
+	text := readExample(t)
+	for _, table := range config.Contract {
+		section := text
+		switch table.Name {
+		case "":
+			section, _, _ = strings.Cut(text, "\n[")
+		default:
+			header := regexp.MustCompile(`(?m)^(# )?\[{1,2}` + table.Name + `[].]`).FindStringIndex(text)
+			if header == nil {
+				t.Errorf("[%s] is not there", table.Name)
+				continue
+			}
+			section = text[header[1]:]
+		}
+		for _, key := range table.Keys {
+			shown := regexp.MustCompile(`(?m)^(# )?` + key + ` *=`).MatchString(section)
+			if table.Name == "" { // a table is shown by its header
+				shown = shown || regexp.MustCompile(`(?m)^(# )?\[{1,2}`+key+`[].]`).MatchString(text)
+			}
+			if !shown {
+				t.Errorf("%s.%s is not shown", table.Name, key)
+			}
+		}
+	}
+}

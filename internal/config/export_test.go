@@ -1,0 +1,22 @@
+package config
+
+import "io/fs"
+
+// SetOwner makes a source believe that files belong to whom of says, by name.
+func (s *Source) SetOwner(of func(name string) uint32) {
+	s.owner = func(info fs.FileInfo) uint32 { return of(info.Name()) }
+}
+
+// Contract is the table of keys, for the test of the example.
+var Contract = func() (tables []struct {
+	Name string
+	Keys []string
+}) {
+	for _, k := range keys {
+		tables = append(tables, struct {
+			Name string
+			Keys []string
+		}{k.table, k.names})
+	}
+	return tables
+}()
