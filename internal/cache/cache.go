@@ -55,6 +55,7 @@ type Value struct {
 	pages   []int
 	size    int
 	version uint64
+	source  string
 
 	// Guarded by cache.mu.
 	pins         int
@@ -73,6 +74,10 @@ func (v *Value) Version() uint64 { return v.version }
 
 // SetVersion is called once, before Commit.
 func (v *Value) SetVersion(version uint64) { v.version = version }
+
+// Source returns the name of the backend that the value came from, as Commit was
+// told.
+func (v *Value) Source() string { return v.source }
 
 // Slices returns the n bytes from offset off, or fewer at the end, as they lie in
 // the locked pages.
@@ -118,9 +123,10 @@ func (c *Cache) Reserve(n int) (*Value, error) {
 
 // Commit makes v the value of key for ttl from now, in place of an earlier one.
 // Reads do not prolong it. The caller keeps its pin.
-func (c *Cache) Commit(key string, v *Value, ttl time.Duration) {
+func (c *Cache) Commit(key string, v *Value, source string, ttl time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	v.source = source
 	if old := c.values[key]; old != nil {
 		c.forget(old)
 	}

@@ -1,0 +1,95 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"runtime"
+	"runtime/debug"
+
+	"github.com/connfs/connfs/conn"
+	"github.com/connfs/connfs/internal/daemon"
+)
+
+var configCommand = command{
+	name: "config", summary: "show every effective setting, each with where it comes from",
+	examples: `  connfs config --airflow-home ~/airflow
+  sudo connfs config --show-secrets --json
+`,
+	options: func(fl *flags) {
+		fl.common()
+		fl.jsonOption()
+		fl.BoolVar(&fl.showSecrets, "show-secrets", false, "show passwords and keys too")
+	},
+	run: (*program).config,
+}
+
+func (p *program) config(ctx context.Context, fl *flags) error {
+	if fl.NArg() > 0 {
+		return &usageError{"it takes no argument", fl.Name()}
+	}
+	o, err := p.options(fl)
+	if err != nil {
+		return err
+	}
+	return daemon.ShowSettings(ctx, o, p.stdout, fl.showSecrets, fl.json)
+}
+
+var checkCommand = command{
+	name: "check", summary: "examine configuration, users, backends and this machine, and say what is wrong",
+	examples: `  sudo connfs check
+  connfs check --airflow-home ~/airflow
+`,
+	options: func(fl *flags) { fl.common(); fl.jsonOption() },
+	run:     (*program).check,
+}
+
+func (p *program) check(ctx context.Context, fl *flags) error {
+	if fl.NArg() > 0 {
+		return &usageError{"it takes no argument", fl.Name()}
+	}
+	o, err := p.options(fl)
+	if err != nil {
+		return err
+	}
+	findings := daemon.Check(ctx, o)
+	failed := false
+	for _, f := range findings {
+		failed = failed || f.Level == "fail"
+		if fl.json {
+			b, _ := json.Marshal(f)
+			fmt.Fprintf(p.stdout, "%s\n", b)
+			continue
+		}
+		line := fmt.Sprintf("%-5s %s: %s", f.Level, f.Subject, f.Message)
+		if f.Hint != "" {
+			line += " (" + f.Hint + ")"
+		}
+		fmt.Fprintln(p.stdout, line)
+	}
+	if failed {
+		return &said{conn.Errorf(conn.Failed, "", "something is wrong")}
+	}
+	return nil
+}
+
+var versionCommand = command{
+	name: "version", summary: "print the version",
+	examples: `  connfs version
+  connfs version --json
+`,
+	options: (*flags).jsonOption,
+	run:     (*program).version,
+}
+
+func (p *program) version(_ context.Context, fl *flags) error {
+	v := version
+	if info, ok := debug.ReadBuildInfo(); ok && v == "unknown" && info.Main.Version != "" {
+		v = info.Main.Version
+	}
+	if fl.json {
+		return json.NewEncoder(p.stdout).Encode(map[string]string{"version": v, "go": runtime.Version(), "platform": runtime.GOOS + "/" + runtime.GOARCH})
+	}
+	fmt.Fprintf(p.stdout, "connfs %s (%s, %s/%s)\n", v, runtime.Version(), runtime.GOOS, runtime.GOARCH)
+	return nil
+}

@@ -1,0 +1,82 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"strings"
+	"sync"
+)
+
+// logHandler writes one plain line a record: "connfs: message key=value". Under
+// systemd the journal adds the time and takes the priority from the "<4>" in front.
+type logHandler struct {
+	mu     *sync.Mutex
+	w      io.Writer
+	level  slog.Level
+	attrs  []slog.Attr
+	prefix bool // priorities for the journal
+}
+
+func newLogHandler(w io.Writer, level slog.Level) *logHandler {
+	return &logHandler{mu: new(sync.Mutex), w: w, level: level, prefix: os.Getenv("JOURNAL_STREAM") != ""}
+}
+
+func (h *logHandler) Enabled(_ context.Context, l slog.Level) bool { return l >= h.level }
+
+func (h *logHandler) Handle(_ context.Context, r slog.Record) error {
+	var b strings.Builder
+	if h.prefix {
+		priority := 6
+		switch {
+		case r.Level >= slog.LevelError:
+			priority = 3
+		case r.Level >= slog.LevelWarn:
+			priority = 4
+		}
+		fmt.Fprintf(&b, "<%d>", priority)
+	}
+	b.WriteString("connfs: ")
+	if r.Level == slog.LevelWarn {
+		b.WriteString("warning: ")
+	}
+	b.WriteString(oneLine(r.Message))
+	add := func(a slog.Attr) bool {
+		fmt.Fprintf(&b, " %s=%s", a.Key, quote(a.Value.Resolve().String()))
+		return true
+	}
+	for _, a := range h.attrs {
+		add(a)
+	}
+	r.Attrs(add)
+	b.WriteByte('\n')
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	_, err := io.WriteString(h.w, b.String())
+	return err
+}
+
+// oneLine keeps a text from an id or a path from looking like a line of its own.
+func oneLine(s string) string {
+	if strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r == 0x7f }) {
+		return strings.Trim(fmt.Sprintf("%+q", s), `"`)
+	}
+	return s
+}
+
+func quote(s string) string {
+	if s == "" || strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r == '"' || r == '=' || r > '~' }) {
+		return fmt.Sprintf("%q", s)
+	}
+	return s
+}
+
+func (h *logHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
+	c := *h
+	c.attrs = append(append([]slog.Attr(nil), h.attrs...), attrs...)
+	return &c
+}
+
+func (h *logHandler) WithGroup(string) slog.Handler { return h }

@@ -1,0 +1,260 @@
+// Command connfs mounts a filesystem in which every Apache Airflow connection is a
+// read-only file that only the users who may read it can read.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"strings"
+
+	"github.com/connfs/connfs/conn"
+	"github.com/connfs/connfs/internal/daemon"
+	"github.com/connfs/connfs/internal/harden"
+)
+
+// version is set by the linker.
+var version = "unknown"
+
+// Exit codes. They are documented in docs/exit-codes.md and do not change.
+const (
+	exitOK          = 0
+	exitFailed      = 1 // anything that has no code of its own
+	exitUsage       = 2 // the command line is wrong
+	exitConfig      = 3 // the configuration is wrong
+	exitNotGranted  = 4 // the policy, or a backend, says no
+	exitAbsent      = 5 // no backend has the connection
+	exitUnreachable = 6 // a backend is down, or did not answer in time
+	exitUnreadable  = 7 // what is stored does not open, or is no connection
+	exitMount       = 8 // the mountpoint, or mounting
+)
+
+// program is one run of the binary, with everything that it takes from outside.
+type program struct {
+	args           []string
+	stdin          io.Reader
+	stdout, stderr io.Writer
+}
+
+// command is one row of the command table.
+type command struct {
+	name     string
+	args     string // after the options
+	summary  string
+	examples string
+	run      func(p *program, ctx context.Context, fl *flags) error
+	options  func(*flags)
+}
+
+var commands = []command{mountCommand, getCommand, listCommand, explainCommand, configCommand, checkCommand, versionCommand}
+
+func main() {
+	// First of all, in both roles: exec has reset it.
+	if err := harden.Process(); err != nil {
+		fmt.Fprintln(os.Stderr, "connfs:", err)
+		os.Exit(exitFailed)
+	}
+	p := &program{args: os.Args[1:], stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr}
+	os.Exit(p.run(context.Background()))
+}
+
+// flags are the options of a command, with those that every command has.
+type flags struct {
+	*flag.FlagSet
+	config, airflowHome string
+	json                bool
+	uid                 int64 // -1: the caller's own
+	format              string
+	showSecrets         bool
+}
+
+func (p *program) run(ctx context.Context) int {
+	if len(p.args) == 0 {
+		p.usage(p.stderr)
+		return exitUsage
+	}
+	name, args := p.args[0], p.args[1:]
+	switch name {
+	case daemon.ResolverCommand:
+		return p.resolver()
+	case "help", "-h", "-help", "--help":
+		if len(args) == 1 {
+			if c := find(args[0]); c != nil {
+				p.help(p.stdout, c)
+				return exitOK
+			}
+		}
+		p.usage(p.stdout)
+		return exitOK
+	case "--version", "-version":
+		name = "version"
+	}
+	c := find(name)
+	if c == nil {
+		fmt.Fprintf(p.stderr, "connfs: there is no command %q; \"connfs help\" lists them\n", name)
+		return exitUsage
+	}
+	fl := newFlags(c)
+	fl.SetOutput(io.Discard)
+	if err := fl.parse(args); errors.Is(err, flag.ErrHelp) {
+		p.help(p.stdout, c)
+		return exitOK
+	} else if err != nil {
+		return p.report(fl, &usageError{err.Error(), c.name})
+	}
+	return p.report(fl, c.run(p, ctx, fl))
+}
+
+func find(name string) *command {
+	for i := range commands {
+		if commands[i].name == name {
+			return &commands[i]
+		}
+	}
+	return nil
+}
+
+func newFlags(c *command) *flags {
+	fl := &flags{FlagSet: flag.NewFlagSet(c.name, flag.ContinueOnError)}
+	if c.options != nil {
+		c.options(fl)
+	}
+	return fl
+}
+
+// parse takes options before and after the arguments; what follows "--" is arguments.
+func (fl *flags) parse(args []string) error {
+	var plain []string
+	for len(args) > 0 {
+		before := len(args)
+		if err := fl.Parse(args); err != nil {
+			return err
+		}
+		rest := fl.Args()
+		if len(rest) > 0 && before > len(rest) && args[before-len(rest)-1] == "--" {
+			plain = append(plain, rest...)
+			break
+		}
+		if len(rest) == 0 {
+			break
+		}
+		plain, args = append(plain, rest[0]), rest[1:]
+	}
+	return fl.Parse(append([]string{"--"}, plain...))
+}
+
+// common adds the options of every command that reads the configuration.
+func (fl *flags) common() {
+	fl.StringVar(&fl.config, "config", "", "configuration `file` (default: $CONNFS_CONFIG, then /etc/connfs/config.toml)")
+	fl.StringVar(&fl.airflowHome, "airflow-home", "", "take what the configuration does not say from the Airflow in this `directory`")
+}
+
+func (fl *flags) jsonOption() { fl.BoolVar(&fl.json, "json", false, "print JSON") }
+
+func (fl *flags) uidOption() {
+	fl.Int64Var(&fl.uid, "uid", -1, "ask for this `uid` instead of your own; needs root")
+}
+
+func (p *program) usage(w io.Writer) {
+	fmt.Fprint(w, "connfs serves Apache Airflow's connections as files that only their users can read.\n\nUsage: connfs COMMAND [options] [arguments]\n\n")
+	for _, c := range commands {
+		fmt.Fprintf(w, "  %-9s %s\n", c.name, c.summary)
+	}
+	fmt.Fprint(w, "\n\"connfs COMMAND --help\" shows a command's options and examples.\n")
+}
+
+func (p *program) help(w io.Writer, c *command) {
+	line := "connfs " + c.name
+	fl := newFlags(c)
+	options := false
+	fl.VisitAll(func(*flag.Flag) { options = true })
+	if options {
+		line += " [options]"
+	}
+	if c.args != "" {
+		line += " " + c.args
+	}
+	fmt.Fprintf(w, "%s\n\nUsage: %s\n", strings.ToUpper(c.summary[:1])+c.summary[1:]+".", line)
+	if options {
+		fmt.Fprintln(w, "\nOptions:")
+		fl.VisitAll(func(f *flag.Flag) {
+			arg, usage := flag.UnquoteUsage(f)
+			if arg != "" {
+				arg = " " + strings.ToUpper(arg)
+			}
+			fmt.Fprintf(w, "  --%-22s %s\n", f.Name+arg, usage)
+		})
+	}
+	fmt.Fprintf(w, "\nExamples:\n%s", c.examples)
+}
+
+// usageError is a wrong command line.
+type usageError struct{ message, command string }
+
+func (e *usageError) Error() string { return e.message }
+
+// report prints err, as the command's options want it, and returns the exit code.
+func (p *program) report(fl *flags, err error) int {
+	if err == nil {
+		return exitOK
+	}
+	code := exitCode(err)
+	var ue *usageError
+	switch {
+	case errors.Is(err, errSaid):
+	case fl.json:
+		p.reportJSON(err)
+	case errors.As(err, &ue):
+		fmt.Fprintf(p.stderr, "connfs %s: %s; see \"connfs %s --help\"\n", ue.command, ue.message, ue.command)
+	case code == exitConfig:
+		var ce *conn.Error
+		errors.As(err, &ce)
+		fmt.Fprintf(p.stderr, "%s\n", ce.Reason) // it names file, line and key itself
+	default:
+		fmt.Fprintf(p.stderr, "connfs: %v\n", err)
+	}
+	return code
+}
+
+// errSaid ends a command that has printed already why it failed.
+var errSaid = errors.New("failed")
+
+func exitCode(err error) int {
+	var (
+		ue *usageError
+		me *daemon.MountError
+		ce *conn.Error
+	)
+	switch {
+	case errors.As(err, &ue):
+		return exitUsage
+	case errors.As(err, &me):
+		return exitMount
+	case !errors.As(err, &ce):
+		return exitFailed
+	case daemon.IsConfigurationError(ce):
+		return exitConfig
+	}
+	switch ce.Kind {
+	case conn.NotGranted, conn.Denied:
+		return exitNotGranted
+	case conn.Absent:
+		return exitAbsent
+	case conn.Unreachable, conn.Timeout:
+		return exitUnreachable
+	case conn.KeyRejected, conn.Invalid, conn.TooLarge:
+		return exitUnreadable
+	}
+	return exitFailed
+}
+
+// logger returns the log of a command: plain lines for people, on standard error.
+func (p *program) logger(level slog.Level) *slog.Logger {
+	log := slog.New(newLogHandler(p.stderr, level))
+	slog.SetDefault(log)
+	return log
+}

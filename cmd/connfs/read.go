@@ -1,0 +1,221 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"text/tabwriter"
+	"time"
+
+	"github.com/connfs/connfs/conn"
+	"github.com/connfs/connfs/internal/daemon"
+)
+
+var getCommand = command{
+	name: "get", args: "ID", summary: "resolve one connection once, under the same policy, without a mount",
+	examples: `  connfs get --airflow-home ~/airflow my_db
+  connfs get --format uri my_db
+  sudo connfs get --uid 1234 my_db          what uid 1234 would read
+`,
+	options: func(fl *flags) {
+		fl.common()
+		fl.uidOption()
+		fl.jsonOption()
+		fl.StringVar(&fl.format, "format", "json", "json, uri, or env: a line that a shell can evaluate")
+	},
+	run: (*program).get,
+}
+
+var listCommand = command{
+	name: "list", summary: "list the connections that you, or a uid, may read",
+	examples: `  connfs list --airflow-home ~/airflow
+  sudo connfs list --uid 1234
+`,
+	options: func(fl *flags) { fl.common(); fl.uidOption(); fl.jsonOption() },
+	run:     (*program).list,
+}
+
+var explainCommand = command{
+	name: "explain", args: "ID", summary: "say why a connection can be read or not: identity, rule, and each backend's answer",
+	examples: `  connfs explain --airflow-home ~/airflow my_db
+  sudo connfs explain --uid 1234 my_db
+  sudo connfs explain --json --uid 1234 my_db
+
+The value is never shown. What the policy refuses reaches no backend.
+`,
+	options: func(fl *flags) { fl.common(); fl.uidOption(); fl.jsonOption() },
+	run:     (*program).explain,
+}
+
+// asking is the start of every command that resolves without a mount: who asks, and
+// the configuration.
+func (p *program) asking(ctx context.Context, fl *flags, args int) (*daemon.Session, uint32, error) {
+	if fl.NArg() != args {
+		what := "no argument"
+		if args == 1 {
+			what = "one connection id"
+		}
+		return nil, 0, &usageError{fmt.Sprintf("it takes %s, and there are %d", what, fl.NArg()), fl.Name()}
+	}
+	uid := uint32(os.Getuid())
+	if fl.uid != -1 {
+		if fl.uid < 0 || fl.uid >= 1<<32-1 {
+			return nil, 0, &usageError{fmt.Sprintf("--uid %d is not a uid", fl.uid), fl.Name()}
+		}
+		if os.Geteuid() != 0 && uint32(fl.uid) != uid {
+			return nil, 0, &conn.Error{Kind: conn.NotGranted, Reason: "only root may ask for another uid"}
+		}
+		uid = uint32(fl.uid)
+	}
+	o, err := p.options(fl)
+	if err != nil {
+		return nil, 0, err
+	}
+	s, err := daemon.NewSession(ctx, o)
+	return s, uid, err
+}
+
+func (p *program) get(ctx context.Context, fl *flags) error {
+	format := conn.Format(fl.format)
+	switch format {
+	case conn.FormatJSON, conn.FormatURI, conn.FormatEnv:
+	default:
+		return &usageError{fmt.Sprintf("--format %q is none of json, uri, env", fl.format), fl.Name()}
+	}
+	s, uid, err := p.asking(ctx, fl, 1)
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	return s.Get(ctx, uid, fl.Arg(0), format, p.stdout)
+}
+
+func (p *program) list(ctx context.Context, fl *flags) error {
+	s, uid, err := p.asking(ctx, fl, 0)
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	ids, failed, err := s.List(ctx, uid)
+	if err != nil {
+		return err
+	}
+	for _, id := range ids {
+		if fl.json {
+			line, _ := json.Marshal(map[string]string{"id": id})
+			fmt.Fprintf(p.stdout, "%s\n", line)
+		} else {
+			fmt.Fprintln(p.stdout, oneLine(id))
+		}
+	}
+	for _, f := range failed {
+		fmt.Fprintf(p.stderr, "connfs: the list is not complete: %s: %s: %s\n", f.Backend, f.Result, f.Reason)
+	}
+	if len(failed) > 0 {
+		return &said{conn.Errorf(conn.Unreachable, "", "the list is not complete")}
+	}
+	return nil
+}
+
+// said is an error that was printed already; it still has its exit code.
+type said struct{ err error }
+
+func (s *said) Error() string        { return s.err.Error() }
+func (s *said) Unwrap() error        { return s.err }
+func (s *said) Is(target error) bool { return target == errSaid }
+
+func (p *program) explain(ctx context.Context, fl *flags) error {
+	s, uid, err := p.asking(ctx, fl, 1)
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	e, err := s.Explain(ctx, uid, fl.Arg(0))
+	if err != nil {
+		return err
+	}
+	if fl.json {
+		return json.NewEncoder(p.stdout).Encode(e)
+	}
+	p.printExplanation(e)
+	return nil
+}
+
+func (p *program) printExplanation(e *daemon.Explanation) {
+	w := tabwriter.NewWriter(p.stdout, 0, 0, 2, ' ', 0)
+	row := func(key, format string, args ...any) { fmt.Fprintf(w, "%s\t%s\n", key, fmt.Sprintf(format, args...)) }
+	row("connection", "%s", oneLine(e.ID))
+	file := e.File
+	if file == "" {
+		file = "none: this id cannot be a file name"
+	}
+	row("file", "%s", oneLine(file))
+	row("caller", "uid %d", e.UID)
+	if e.RunAsUser != "" {
+		row("run_as_user", "%s", e.RunAsUser)
+	}
+	if e.Allowed {
+		row("policy", "allowed by %s", e.Rule)
+	} else {
+		row("policy", "refused: %s", e.Rule)
+	}
+	for i, sentence := range e.Path {
+		key := ""
+		if i == 0 {
+			key = "search path"
+		}
+		row(key, "%s", sentence)
+	}
+	for _, a := range e.Answers {
+		text := a.Result
+		if a.Reason != "" {
+			text += ": " + a.Reason
+		}
+		if a.Hint != "" {
+			text += " (" + a.Hint + ")"
+		}
+		if a.Decides {
+			text += "; this decides"
+		}
+		row(a.Backend, "%s [%s]", text, a.Duration.Round(10*time.Microsecond))
+	}
+	result := "it can be read"
+	if e.Errno != "" {
+		result = "a reader gets " + e.Errno + ": " + e.ErrnoText
+	}
+	row("result", "%s", result)
+	w.Flush()
+}
+
+// reportJSON prints an error as one JSON object on standard error.
+func (p *program) reportJSON(err error) {
+	out := struct {
+		Kind    string `json:"kind"`
+		Message string `json:"message"`
+		Hint    string `json:"hint"`
+	}{Kind: "failed", Message: err.Error()}
+	var (
+		ce *conn.Error
+		ue *usageError
+		me *daemon.MountError
+	)
+	switch {
+	case errors.As(err, &ue):
+		out.Kind = "usage"
+	case errors.As(err, &me):
+		out.Kind, out.Message, out.Hint = "mount", me.Path+": "+me.Reason, me.Hint
+	case errors.As(err, &ce):
+		out.Kind, out.Message, out.Hint = ce.Kind.String(), ce.Reason, ce.Hint
+		if ce.Source != "" {
+			out.Message = ce.Source + ": " + ce.Reason
+		}
+		if daemon.IsConfigurationError(ce) {
+			out.Kind, out.Message = "configuration", ce.Reason
+		}
+	}
+	b, _ := json.Marshal(out)
+	io.WriteString(p.stderr, string(b)+"\n")
+}

@@ -1,0 +1,138 @@
+// Package fs is the FUSE tree: one directory with one read-only file for each
+// connection. It turns the kernel's requests into questions to a [Provider] and
+// answers into bytes and error numbers, and decides nothing itself.
+//
+// It uses go-fuse's raw API. LOOKUP answers every well-formed name with the same
+// constant entry, for every caller: the kernel shares directory entries among all
+// users, so an entry that depended on the caller would show, or take away, what
+// belongs to another. GETATTR, ACCESS, OPEN and READ are asked each time, and the
+// provider decides each time.
+//
+// No plaintext is kept here. A handle is the version of the content that was opened,
+// and the bytes of a reply lie in the provider's locked memory while the kernel
+// copies them.
+package fs
+
+import (
+	"syscall"
+	"time"
+
+	"github.com/hanwen/go-fuse/v2/fuse"
+
+	"github.com/connfs/connfs/conn"
+)
+
+// Provider answers for the tree. Its errors are *conn.Error; [Errno] turns them into
+// error numbers. All methods may be called concurrently, and those with a cancel
+// channel return soon after it is closed, with an error of kind Interrupted.
+type Provider interface {
+	// Grantable reports whether anybody could be allowed to read id.
+	Grantable(id string) bool
+	// MayRead reports whether this caller may, without asking anybody else.
+	MayRead(c conn.Caller, id string) bool
+	// Stat returns the size of the content in bytes, or -1 while it is not known.
+	// It never asks a backend.
+	Stat(c conn.Caller, id string) (size int, err error)
+	// Open authorises the caller and returns the version of the content.
+	Open(cancel <-chan struct{}, c conn.Caller, id string) (version uint64, err error)
+	// Read authorises the caller and returns up to n bytes of that version from
+	// offset off, which stay valid until release is called. At the end of the
+	// content there are no bytes, and release is nil.
+	Read(cancel <-chan struct{}, c conn.Caller, id string, version uint64, off, n int) (data [][]byte, release func(), err error)
+	// Refuse records a read that the tree refused, and returns the error to give.
+	Refuse(c conn.Caller, id string, err error) error
+	// List returns the ids that are known, sorted, whoever may read them. The
+	// slice is shared and must not be changed.
+	List(cancel <-chan struct{}, c conn.Caller) ([]string, error)
+}
+
+const (
+	// unknownSize is shown while the size is not known: never 0, which many tools
+	// take for an empty file and do not read.
+	unknownSize = 4096
+	// entryTimeout is how long the kernel keeps an entry. Entries are constant.
+	entryTimeout = 60 * time.Second
+	// sharedAttrTimeout is how long it keeps attributes where they may be shared
+	// with other users.
+	sharedAttrTimeout = time.Second
+	// nameMax is the longest file name in bytes.
+	nameMax = 1024
+)
+
+// Config describes a tree.
+type Config struct {
+	Provider Provider
+	Mount    string // the mountpoint, for the audit
+	// ShareNames lets the kernel keep attributes for a second, which makes `ls -l`
+	// of many files fast and shows their sizes to other users.
+	ShareNames bool
+}
+
+// tree implements fuse.RawFileSystem.
+type tree struct {
+	fuse.RawFileSystem // ENOSYS for what nothing below answers
+	Config
+	names   *names
+	dirs    dirs
+	started time.Time
+}
+
+var _ fuse.RawFileSystem = (*tree)(nil)
+
+// New returns the tree for fuse.NewServer.
+func New(cfg Config) fuse.RawFileSystem {
+	return &tree{RawFileSystem: fuse.NewDefaultRawFileSystem(), Config: cfg, names: newNames(), started: time.Now()}
+}
+
+// Options sets what the tree needs of a mount, whatever way it is mounted.
+func Options(o *fuse.MountOptions) {
+	o.FsName, o.Name = "connfs", "connfs"
+	o.DisableXAttrs = true
+	// Without it every READ of data in memory costs three more system calls.
+	o.DisableSplice = true
+	// Without ASYNC_DIO an io_uring reader gets the content repeated.
+	o.ExtraCapabilities |= fuse.CAP_ASYNC_DIO | fuse.CAP_READDIRPLUS_AUTO
+	// An OPEN that is not asked is an OPEN that is not authorised; and an id-mapped
+	// mount reports every caller as uid -1.
+	o.DisabledCapabilities |= fuse.CAP_NO_OPEN_SUPPORT | fuse.CAP_ALLOW_IDMAP | fuse.CAP_PASSTHROUGH
+}
+
+func (t *tree) String() string { return "connfs" }
+
+func (t *tree) caller(h *fuse.InHeader) conn.Caller {
+	return conn.Caller{UID: h.Uid, GID: h.Gid, PID: h.Pid, Unique: h.Unique, Mount: t.Mount}
+}
+
+func status(err error) fuse.Status { return fuse.Status(Errno(err)) }
+
+// StatFs says nothing about the content, and the same to everybody.
+func (t *tree) StatFs(_ <-chan struct{}, _ *fuse.InHeader, out *fuse.StatfsOut) fuse.Status {
+	out.Bsize, out.Frsize, out.NameLen = 4096, 4096, nameMax
+	return fuse.OK
+}
+
+func (t *tree) attrTimeout() time.Duration {
+	if t.ShareNames {
+		return sharedAttrTimeout
+	}
+	return 0
+}
+
+func (t *tree) rootAttr(a *fuse.Attr) {
+	a.Ino, a.Mode, a.Nlink, a.Blksize = fuse.FUSE_ROOT_ID, syscall.S_IFDIR|0o555, 2, 4096
+	t.times(a)
+}
+
+func (t *tree) fileAttr(node uint64, size int, a *fuse.Attr) {
+	if size < 0 {
+		size = unknownSize
+	}
+	a.Ino, a.Mode, a.Nlink, a.Blksize = node, syscall.S_IFREG|0o400, 1, 4096
+	a.Size, a.Blocks = uint64(size), uint64(size+511)/512
+	t.times(a)
+}
+
+func (t *tree) times(a *fuse.Attr) {
+	s := uint64(t.started.Unix())
+	a.Atime, a.Mtime, a.Ctime = s, s, s
+}

@@ -1,0 +1,243 @@
+// Package broker is the read path, always in this order: decide, look into the
+// cache or join the shared fetch, audit, reply. Nothing is served that was not
+// decided for this caller now, and no decision is kept with a value.
+package broker
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/connfs/connfs/conn"
+	"github.com/connfs/connfs/internal/audit"
+	"github.com/connfs/connfs/internal/cache"
+	"github.com/connfs/connfs/internal/policy"
+)
+
+// Fetcher resolves connections: the pool of resolver children.
+type Fetcher interface {
+	// Fetch returns the rendered connection in a slot of the cache, pinned for
+	// the caller and not committed, and the backend that had it. Its error is a
+	// *conn.Error.
+	Fetch(ctx context.Context, id string) (*cache.Value, string, error)
+	// List returns the ids that the backends hold, in order, and whether every
+	// backend answered.
+	List(ctx context.Context) (ids []string, complete bool, err error)
+}
+
+// Auditor takes the audit lines.
+type Auditor interface {
+	Write(*audit.Entry) error
+}
+
+// State is what a reload replaces as a whole.
+type State struct {
+	Policy      *policy.Policy
+	Fetcher     Fetcher
+	TTL         time.Duration // how long a value may be kept
+	NegativeTTL time.Duration // how long "absent" may be kept
+	Timeout     time.Duration // deadline of one read
+	Audit       Auditor
+	AuditMust   bool // what cannot be audited is denied
+}
+
+// Config describes a [Broker].
+type Config struct {
+	State *State
+	Cache *cache.Cache
+	Errno func(error) string // the name of an error's number, for the audit
+	Log   *slog.Logger       // nil: the default logger
+}
+
+// Broker authorises and serves reads. It may be used concurrently.
+type Broker struct {
+	state atomic.Pointer[State]
+	cache *cache.Cache
+	errno func(error) string
+	log   *failureLog
+
+	mu      sync.Mutex
+	flights map[string]*flight
+	absent  map[string]absence
+	sizes   map[string]int
+	listing listing
+}
+
+// absence is an answer of "absent" that is still fresh.
+type absence struct {
+	err   error
+	until time.Time
+}
+
+// Bounds of the tables that a reader can make grow. What does not fit is forgotten,
+// which costs a fetch or a true size, never a right answer.
+const (
+	maxAbsent = 1 << 14
+	maxSizes  = 1 << 17
+)
+
+// New returns a broker.
+func New(cfg Config) *Broker {
+	b := &Broker{cache: cfg.Cache, errno: cfg.Errno, log: newFailureLog(cfg.Log)}
+	b.state.Store(cfg.State)
+	b.forget()
+	return b
+}
+
+// forget empties what an earlier configuration answered. b.mu is held or b is new.
+func (b *Broker) forget() {
+	b.flights = make(map[string]*flight)
+	b.absent = make(map[string]absence)
+	b.sizes = make(map[string]int)
+	b.listing = listing{}
+}
+
+// Replace swaps in the state of a new configuration: from now on every open and
+// every read, of open descriptors too, is decided and resolved by it. What the old
+// one fetched is dropped.
+func (b *Broker) Replace(st *State) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.state.Store(st)
+	b.forget()
+	b.cache.Clear()
+}
+
+// SetPolicy swaps in a policy whose users were looked up anew.
+func (b *Broker) SetPolicy(p *policy.Policy) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	st := *b.state.Load()
+	st.Policy = p
+	b.state.Store(&st)
+}
+
+// Grantable reports whether anybody could be allowed to read id.
+func (b *Broker) Grantable(id string) bool { return b.state.Load().Policy.Grantable(id) }
+
+// MayRead reports whether the policy lets the caller read id.
+func (b *Broker) MayRead(c conn.Caller, id string) bool {
+	return b.state.Load().Policy.Decide(c.UID, id).Allowed
+}
+
+// Open authorises the caller for id, makes sure that there is a value, writes the
+// audit line and returns the value's version. cancel ends the wait, not the fetch.
+func (b *Broker) Open(cancel <-chan struct{}, c conn.Caller, id string) (uint64, error) {
+	st := b.state.Load()
+	start := time.Now()
+	d := st.Policy.Decide(c.UID, id)
+	e := audit.Entry{
+		Time: start, Op: "open", Mount: c.Mount, UID: c.UID, GID: c.GID, PID: c.PID, Unique: c.Unique,
+		RunAsUser: d.RunAsUser, DAGs: d.DAG, ID: id, Allowed: d.Allowed, Rule: d.Rule,
+	}
+	if !d.Allowed {
+		return 0, b.refuse(st, &e, notGranted(d))
+	}
+	v, cached, err := b.value(cancel, st, id)
+	e.Cached, e.Duration = cached, time.Since(start)
+	if err != nil {
+		b.log.failure(c, id, err)
+		return 0, b.refuse(st, &e, err)
+	}
+	defer v.Release()
+	e.Source = v.Source()
+	if err := st.audit(&e); err != nil {
+		b.log.failure(c, id, err)
+		return 0, err
+	}
+	return v.Version(), nil
+}
+
+// Read authorises the caller for id once more and returns up to n bytes from off of
+// the content that Open reported as version, resolving it again if its time is up.
+// The bytes may be used until release is called; there are none, and no release, at
+// the end.
+func (b *Broker) Read(cancel <-chan struct{}, c conn.Caller, id string, version uint64, off, n int) (data [][]byte, release func(), err error) {
+	st := b.state.Load()
+	d := st.Policy.Decide(c.UID, id)
+	if !d.Allowed {
+		return nil, nil, b.refuseRead(st, c, id, d, notGranted(d))
+	}
+	v, _, err := b.value(cancel, st, id)
+	if err == nil && v.Version() != version {
+		v.Release()
+		err = &conn.Error{Kind: conn.Changed, Reason: "the connection changed after it was opened", Hint: "open it again"}
+	}
+	if err != nil {
+		b.log.failure(c, id, err)
+		return nil, nil, b.refuseRead(st, c, id, d, err)
+	}
+	if data = v.Slices(off, n); len(data) == 0 {
+		v.Release()
+		return nil, nil, nil
+	}
+	return data, v.Release, nil
+}
+
+// Refuse records a read that package fs itself refused, such as one through the
+// page cache, and returns its error.
+func (b *Broker) Refuse(c conn.Caller, id string, err error) error {
+	st := b.state.Load()
+	d := st.Policy.Decide(c.UID, id)
+	if !d.Allowed {
+		err = notGranted(d)
+	}
+	return b.refuseRead(st, c, id, d, err)
+}
+
+func notGranted(d policy.Decision) error {
+	return &conn.Error{Kind: conn.NotGranted, Reason: d.Rule}
+}
+
+func (b *Broker) refuseRead(st *State, c conn.Caller, id string, d policy.Decision, err error) error {
+	return b.refuse(st, &audit.Entry{
+		Time: time.Now(), Op: "read", Mount: c.Mount, UID: c.UID, GID: c.GID, PID: c.PID, Unique: c.Unique,
+		RunAsUser: d.RunAsUser, DAGs: d.DAG, ID: id, Allowed: d.Allowed, Rule: d.Rule,
+	}, err)
+}
+
+// refuse writes the line of a request that fails with err, and returns err. A line
+// that cannot be written cannot refuse it any further.
+func (b *Broker) refuse(st *State, e *audit.Entry, err error) error {
+	e.Errno = b.errno(err)
+	if e.Duration == 0 {
+		e.Duration = time.Since(e.Time)
+	}
+	if failed := st.audit(e); failed != nil {
+		b.log.failure(conn.Caller{}, "", failed)
+	}
+	return err
+}
+
+// audit writes a line. Its error counts only where the configuration says that
+// there is no read without an audit.
+func (st *State) audit(e *audit.Entry) error {
+	if err := st.Audit.Write(e); err != nil && st.AuditMust {
+		return &conn.Error{Kind: conn.Denied, Source: "audit", Reason: "the audit line cannot be written: " + err.Error(), Err: err}
+	}
+	return nil
+}
+
+// Stat returns the size of id's content, or -1 while it is not known, without
+// asking any backend. Whether there is such a connection it says only where the
+// last listing is complete and fresh.
+func (b *Broker) Stat(c conn.Caller, id string) (int, error) {
+	st := b.state.Load()
+	if d := st.Policy.Decide(c.UID, id); !d.Allowed {
+		return 0, notGranted(d)
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if a, ok := b.absent[id]; ok && time.Now().Before(a.until) {
+		return 0, a.err
+	}
+	if size, ok := b.sizes[id]; ok {
+		return size, nil
+	}
+	if b.listing.lacks(id) {
+		return 0, conn.Errorf(conn.Absent, "", "no backend lists it")
+	}
+	return -1, nil
+}

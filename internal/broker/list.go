@@ -1,0 +1,99 @@
+package broker
+
+import (
+	"context"
+	"sort"
+	"time"
+
+	"github.com/connfs/connfs/conn"
+)
+
+// listFresh is how long a listing answers without asking the backends again.
+const listFresh = 5 * time.Second
+
+// listing is what the backends last said they hold.
+type listing struct {
+	ids      []string // sorted; shared with readers, never changed
+	complete bool     // every backend answered
+	until    time.Time
+	pending  chan struct{} // closed when the listing under way is there
+}
+
+// lacks reports whether the listing is sure that id does not exist.
+func (l *listing) lacks(id string) bool {
+	if !l.complete || !time.Now().Before(l.until) {
+		return false
+	}
+	i := sort.SearchStrings(l.ids, id)
+	return i == len(l.ids) || l.ids[i] != id
+}
+
+// List returns every id that is known, sorted; the caller must not change it, and
+// must show of it only what MayRead allows. It asks the backends where the last
+// answer is too old, and shows what is known where they do not answer. For a caller
+// who may read nothing it asks nobody.
+func (b *Broker) List(cancel <-chan struct{}, c conn.Caller) ([]string, error) {
+	st := b.state.Load()
+	if !st.Policy.ReadsAnything(c.UID) {
+		return nil, nil
+	}
+	b.mu.Lock()
+	if time.Now().Before(b.listing.until) {
+		defer b.mu.Unlock()
+		return b.listing.ids, nil
+	}
+	pending := b.listing.pending
+	if pending == nil {
+		pending = make(chan struct{})
+		b.listing.pending = pending
+		go b.list(st, pending)
+	}
+	b.mu.Unlock()
+	select {
+	case <-pending:
+	case <-cancel:
+		return nil, &conn.Error{Kind: conn.Interrupted, Reason: "the reader was interrupted"}
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.listing.ids, nil
+}
+
+func (b *Broker) list(st *State, pending chan struct{}) {
+	ctx, cancel := context.WithTimeout(context.Background(), st.Timeout)
+	defer cancel()
+	ids, complete, err := st.Fetcher.List(ctx)
+	if err != nil {
+		b.log.failure(conn.Caller{}, "", err)
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	defer close(pending)
+	if b.listing.pending != pending {
+		return // the configuration was replaced meanwhile
+	}
+	if !complete {
+		// What a backend listed before it failed is still known.
+		ids = union(ids, b.listing.ids)
+	}
+	b.listing = listing{ids: ids, complete: complete, until: time.Now().Add(listFresh)}
+	if !complete {
+		b.listing.until = time.Now().Add(time.Second)
+	}
+}
+
+// union merges two sorted lists.
+func union(a, b []string) []string {
+	out := make([]string, 0, max(len(a), len(b)))
+	for len(a) > 0 || len(b) > 0 {
+		switch {
+		case len(b) == 0 || len(a) > 0 && a[0] < b[0]:
+			out, a = append(out, a[0]), a[1:]
+		case len(a) == 0 || b[0] < a[0]:
+			out, b = append(out, b[0]), b[1:]
+		default:
+			out, a, b = append(out, a[0]), a[1:], b[1:]
+		}
+	}
+	return out
+}

@@ -1,0 +1,146 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"github.com/connfs/connfs/conn"
+	"github.com/connfs/connfs/fs"
+	"github.com/connfs/connfs/internal/audit"
+	"github.com/connfs/connfs/internal/cache"
+	"github.com/connfs/connfs/internal/policy"
+	"github.com/connfs/connfs/internal/resolver"
+)
+
+// Get writes the connection id to w in format, if the policy lets uid read it. It is
+// audited as a read of the file would be, where the audit goes to a file.
+func (s *Session) Get(ctx context.Context, uid uint32, id string, format conn.Format, w io.Writer) error {
+	d := s.Policy().Decide(uid, id)
+	e := audit.Entry{
+		Time: time.Now(), Op: "get", UID: uid, GID: uint32(os.Getgid()), PID: uint32(os.Getpid()),
+		RunAsUser: d.RunAsUser, DAGs: d.DAG, ID: id, Allowed: d.Allowed, Rule: d.Rule,
+	}
+	var v *cache.Value
+	err := s.refused(uid, d)
+	if err == nil {
+		var slot resolver.Slot
+		if slot, e.Source, err = s.pool.Get(ctx, id, format); err == nil {
+			v = slot.(*cache.Value)
+			defer v.Release()
+		}
+	}
+	e.Errno, e.Duration = fs.ErrnoName(err), time.Since(e.Time)
+	if auditErr := s.auditOnce(&e); err == nil && s.Front.Audit.Required {
+		err = auditErr
+	}
+	if err != nil {
+		return err
+	}
+	for _, part := range v.Slices(0, v.Size()) {
+		if _, err := w.Write(part); err != nil {
+			return fmt.Errorf("writing the connection: %w", err)
+		}
+	}
+	return nil
+}
+
+func (s *Session) refused(uid uint32, d policy.Decision) error {
+	if d.Allowed {
+		return nil
+	}
+	return &conn.Error{Kind: conn.NotGranted, Reason: fmt.Sprintf("uid %d: %s", uid, d.Rule), Hint: "a [[grant]] of the configuration must name this user and id"}
+}
+
+// auditOnce writes one line to the audit file. Standard error, where a command's
+// own messages go, is no place for it.
+func (s *Session) auditOnce(e *audit.Entry) error {
+	if s.Front.Audit.File == "-" {
+		return nil
+	}
+	log, err := s.OpenAudit()
+	if err == nil {
+		err = errors.Join(log.Write(e), log.Close())
+	}
+	if err != nil {
+		return &conn.Error{Kind: conn.Denied, Source: "audit", Reason: err.Error(), Err: err}
+	}
+	return nil
+}
+
+// List returns the ids that uid may read, and the backends that could not list
+// theirs.
+func (s *Session) List(ctx context.Context, uid uint32) ([]string, []resolver.Answer, error) {
+	p := s.Policy()
+	if !p.ReadsAnything(uid) {
+		return nil, nil, nil
+	}
+	l, err := s.pool.List(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	var ids []string
+	for _, id := range l.IDs {
+		if p.Decide(uid, id).Allowed {
+			ids = append(ids, id)
+		}
+	}
+	return ids, l.Failed, nil
+}
+
+// Explanation is why a caller can, or cannot, read a connection. It never holds the
+// value.
+type Explanation struct {
+	ID        string            `json:"id"`
+	File      string            `json:"file"` // its name in the mount; empty: it can have none
+	UID       uint32            `json:"uid"`
+	RunAsUser string            `json:"run_as_user"`
+	Allowed   bool              `json:"allowed"`
+	Rule      string            `json:"rule"`
+	Path      []string          `json:"search_path"`
+	Answers   []resolver.Answer `json:"answers"` // none where the policy refuses
+	Errno     string            `json:"errno"`   // what a reader gets; empty: the connection
+	ErrnoText string            `json:"errno_text"`
+}
+
+// Explain says what would happen if uid read id.
+func (s *Session) Explain(ctx context.Context, uid uint32, id string) (*Explanation, error) {
+	d := s.Policy().Decide(uid, id)
+	e := &Explanation{ID: id, UID: uid, RunAsUser: d.RunAsUser, Allowed: d.Allowed, Rule: d.Rule, Path: s.Front.Path, Answers: []resolver.Answer{}}
+	e.File, _ = conn.FileName(id)
+	var failed error
+	if !d.Allowed {
+		failed = s.refused(uid, d)
+	} else {
+		answers, err := s.pool.Explain(ctx, id)
+		if err != nil {
+			return nil, err
+		}
+		e.Answers = answers
+		failed = outcome(answers)
+	}
+	if failed != nil {
+		e.Errno, e.ErrnoText = fs.ErrnoName(failed), fs.Errno(failed).Error()
+	}
+	return e, nil
+}
+
+// outcome is what the answers of the path come to: that of the backend that decides,
+// or absent where none does.
+func outcome(answers []resolver.Answer) error {
+	for _, a := range answers {
+		if a.Decides {
+			if a.Result == "found" {
+				return nil
+			}
+			return &conn.Error{Kind: a.Kind, Source: a.Backend, Reason: a.Reason}
+		}
+	}
+	return &conn.Error{Kind: conn.Absent}
+}
+
+// IsConfigurationError reports whether e says that the configuration is wrong.
+func IsConfigurationError(e *conn.Error) bool { return e.Source == resolver.SourceConfiguration }

@@ -1,0 +1,122 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"syscall"
+
+	"github.com/connfs/connfs/conn"
+	"github.com/connfs/connfs/internal/harden"
+)
+
+// Finding is one thing that Check looked at.
+type Finding struct {
+	Level   string `json:"level"` // "ok", "warn" or "fail"
+	Subject string `json:"subject"`
+	Message string `json:"message"`
+	Hint    string `json:"hint,omitempty"`
+}
+
+// Check examines what serving rests on. Where the configuration itself is wrong, or
+// the resolver does not start, that is the last finding.
+func Check(ctx context.Context, o Options) []Finding {
+	var found []Finding
+	add := func(level, subject, hint, format string, args ...any) {
+		found = append(found, Finding{level, subject, fmt.Sprintf(format, args...), hint})
+	}
+	s, err := NewSession(ctx, o)
+	if err != nil {
+		subject, hint, message := "start", "", err.Error()
+		var ce *conn.Error
+		if errors.As(err, &ce) {
+			message, hint = ce.Reason, ce.Hint
+			if IsConfigurationError(ce) {
+				subject = "configuration"
+			}
+		}
+		add("fail", subject, hint, "%s", message)
+		return found
+	}
+	defer s.Close()
+	add("ok", "configuration", "", "%d grants, %d mountpoints", len(s.Front.Rules), len(s.Front.Mounts))
+	for _, w := range s.Front.Warnings {
+		add("warn", "configuration", "", "%s", w)
+	}
+	for _, name := range s.UnknownUsers() {
+		add("fail", "users", "its grants let nobody read; create the user or correct the name", "this machine does not know run_as_user %q", name)
+	}
+	for _, r := range s.Front.Rules {
+		if uid, ok := s.users.table()[r.RunAsUser]; r.UID != nil && *r.UID == 0 || ok && uid == 0 {
+			add("warn", "users", "", "%s:%d grants root, as whom every overlay mount over this one reads", r.File, r.Line)
+		}
+	}
+	s.checkBackends(ctx, add)
+	s.checkMachine(add)
+	return found
+}
+
+type addFinding func(level, subject, hint, format string, args ...any)
+
+// checkBackends lets every backend list its ids, which takes the rights that a read
+// takes.
+func (s *Session) checkBackends(ctx context.Context, add addFinding) {
+	for _, sentence := range s.Front.Path {
+		add("ok", "search path", "", "%s", sentence)
+	}
+	l, err := s.pool.List(ctx)
+	if err != nil {
+		add("fail", "backends", "", "%v", err)
+		return
+	}
+	for _, f := range l.Failed {
+		add("fail", f.Backend, f.Hint, "%s: %s", f.Result, f.Reason)
+	}
+	add("ok", "backends", "", "%d connections listed", len(l.IDs))
+}
+
+func (s *Session) checkMachine(add addFinding) {
+	root := os.Geteuid() == 0
+	if _, err := os.Stat("/dev/fuse"); err != nil {
+		e := noDevice("", syscall.ENOENT).(*MountError)
+		add("fail", "fuse", e.Hint, "%s", e.Reason)
+	} else {
+		add("ok", "fuse", "", "/dev/fuse is there")
+	}
+	if !root {
+		if err := checkFusermount("", s.Front.OwnerOnly == nil); err != nil {
+			var me *MountError
+			errors.As(err, &me)
+			add("fail", "fuse", me.Hint, "%s", me.Reason)
+		}
+	}
+	for _, m := range s.Front.Mounts {
+		if err := checkPath(m.Path, root); err != nil {
+			var me *MountError
+			errors.As(err, &me)
+			add("fail", "mountpoint", me.Hint, "%s: %s", m.Path, me.Reason)
+		}
+	}
+	if err := s.cache.LockError(); err != nil {
+		add("warn", "memory", "raise the limit on locked memory", "slots for plaintext cannot be locked: %v", err)
+	} else {
+		add("ok", "memory", "", "slots for plaintext are locked")
+	}
+	if state := harden.SwapState(harden.LockAll(true)); state == "not protected" {
+		add("warn", "memory", "LimitMEMLOCK=infinity or MemorySwapMax=0", "memory of the resolver children can be swapped out")
+	} else {
+		add("ok", "memory", "", "kept from swap: %s", state)
+	}
+	if st, err := os.Stat("/proc/self/exe"); err == nil && st.Mode().Perm()&0o044 != 0 && root {
+		add("warn", "binary", "chmod 0711", "the binary is readable by others (mode %04o), so that its children can be traced before they close themselves off", st.Mode().Perm())
+	}
+	if s.Front.Audit.File != "-" {
+		if log, err := s.OpenAudit(); err != nil {
+			add("fail", "audit", "", "%v", err)
+		} else {
+			log.Close()
+			add("ok", "audit", "", "%s can be written", s.Front.Audit.File)
+		}
+	}
+}

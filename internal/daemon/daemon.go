@@ -1,0 +1,226 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"os"
+	"os/signal"
+	"reflect"
+	"syscall"
+	"time"
+
+	sd "github.com/coreos/go-systemd/v22/daemon"
+	"golang.org/x/sys/unix"
+
+	"github.com/connfs/connfs/fs"
+	"github.com/connfs/connfs/internal/audit"
+	"github.com/connfs/connfs/internal/broker"
+	"github.com/connfs/connfs/internal/cache"
+	"github.com/connfs/connfs/internal/harden"
+	"github.com/connfs/connfs/internal/policy"
+	"github.com/connfs/connfs/internal/settings"
+)
+
+// usersEvery is how often user names are looked up again, roughly: uids are reused,
+// and a directory service may have been down.
+const usersEvery = time.Minute
+
+// Mount serves until ctx ends, SIGTERM or SIGINT; then it unmounts. SIGHUP reads the
+// configuration anew. It says "ready" once reads work.
+func Mount(ctx context.Context, o Options) error {
+	// From here on no descriptor that was handed to us reaches a child.
+	unix.CloseRange(3, ^uint(0), unix.CLOSE_RANGE_CLOEXEC)
+	// A reader of our log that goes away must not take the daemon with it.
+	signal.Ignore(syscall.SIGPIPE)
+	hup := make(chan os.Signal, 1)
+	signal.Notify(hup, syscall.SIGHUP)
+	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT)
+	defer stop()
+
+	locked := harden.LockAll(true)
+	s, err := NewSession(ctx, o)
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	log, err := s.OpenAudit()
+	if err != nil {
+		return err
+	}
+	d := &daemon{Session: s, log: o.Log, audit: log}
+	defer func() { d.audit.Close() }()
+	d.broker = broker.New(broker.Config{State: s.state(log), Cache: s.cache, Errno: fs.ErrnoName, Log: o.Log})
+	d.introduce(locked)
+
+	if err := d.mountAll(); err != nil {
+		return err
+	}
+	defer d.unmountAll()
+	o.Log.Info("ready")
+	sd.SdNotify(false, sd.SdNotifyReady)
+	defer sd.SdNotify(false, sd.SdNotifyStopping)
+
+	users := time.NewTimer(jitter(usersEvery))
+	for {
+		select {
+		case <-ctx.Done():
+			o.Log.Info("stopping")
+			return nil
+		case <-hup:
+			d.reload(ctx)
+		case <-users.C:
+			if s.users.refresh(ctx, policy.Names(s.Front.Rules)) {
+				d.broker.SetPolicy(s.Policy())
+			}
+			users.Reset(jitter(usersEvery))
+		case path := <-d.lost:
+			return &MountError{path, "the mount is gone: somebody unmounted it", ""}
+		}
+	}
+}
+
+func jitter(d time.Duration) time.Duration { return d*3/4 + rand.N(d/2) }
+
+// daemon is what serves.
+type daemon struct {
+	*Session
+	log    *slog.Logger
+	audit  *audit.Log
+	broker *broker.Broker
+	mounts []*mount
+	lost   chan string
+}
+
+// introduce says once what this daemon does and what it protects.
+func (d *daemon) introduce(locked bool) {
+	for _, sentence := range d.Front.Path {
+		d.log.Info("search path: " + sentence)
+	}
+	if c := d.Front.Child; c != nil {
+		d.log.Info("resolver children run as another user", "uid", c.UID, "why", c.Why)
+	}
+	if state := harden.SwapState(locked); state == "not protected" {
+		d.log.Warn("memory of the resolver children can be swapped out: raise LimitMEMLOCK= to infinity, or set MemorySwapMax=0")
+	} else {
+		d.log.Info("memory is kept from swap: " + state)
+	}
+}
+
+func (d *daemon) mountAll() error {
+	d.lost = make(chan string, len(d.Front.Mounts))
+	root := os.Geteuid() == 0
+	for _, m := range d.Front.Mounts {
+		if err := prepareMountpoint(m.Path, root); err != nil {
+			d.unmountAll()
+			return err
+		}
+		tree := fs.New(fs.Config{Provider: d.broker, Mount: m.Path, ShareNames: d.Front.ShareNames})
+		mounted, err := mountTree(m.Path, tree, d.Front.OwnerOnly == nil)
+		if err != nil {
+			d.unmountAll()
+			return err
+		}
+		d.mounts = append(d.mounts, mounted)
+		go func() {
+			mounted.server.Wait()
+			d.lost <- mounted.path
+		}()
+		// The kernel's first question has been answered when this returns.
+		var st unix.Statfs_t
+		if err := unix.Statfs(m.Path, &st); err != nil {
+			d.unmountAll()
+			return &MountError{m.Path, "mounted, but it does not answer: " + err.Error(), ""}
+		}
+	}
+	return nil
+}
+
+func (d *daemon) unmountAll() {
+	for i := len(d.mounts) - 1; i >= 0; i-- {
+		d.mounts[i].close(d.log)
+	}
+	d.mounts = nil
+}
+
+// reload builds everything of the new configuration aside and swaps it in at once.
+// Whatever goes wrong, the old one stays as it is.
+func (d *daemon) reload(ctx context.Context) {
+	sd.SdNotify(false, reloading())
+	defer sd.SdNotify(false, sd.SdNotifyReady)
+	if err := d.replace(ctx); err != nil {
+		d.log.Error("not reloaded: the old configuration stays in force", "error", err)
+		return
+	}
+	d.log.Info("reloaded")
+}
+
+// reloading is systemd's message, which wants the time on its own clock.
+func reloading() string {
+	var now unix.Timespec
+	unix.ClockGettime(unix.CLOCK_MONOTONIC, &now)
+	return fmt.Sprintf("%s\nMONOTONIC_USEC=%d", sd.SdNotifyReloading, now.Nano()/1000)
+}
+
+func (d *daemon) replace(ctx context.Context) (err error) {
+	front, blob, err := configure(ctx, &d.options, d.env)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			blob.Close()
+		}
+	}()
+	if err := unchanged(&d.Front, &front); err != nil {
+		return err
+	}
+	for _, w := range front.Warnings {
+		d.log.Warn(w)
+	}
+	pool, err := d.newPool(ctx, &front, blob)
+	if err != nil {
+		return err
+	}
+	log := d.audit
+	if front.Audit.File == d.Front.Audit.File {
+		err = log.Reopen()
+	} else {
+		log, err = audit.Open(front.Audit.File)
+	}
+	if err != nil {
+		pool.Close()
+		return err
+	}
+	d.users.refresh(ctx, policy.Names(front.Rules))
+
+	oldPool, oldBlob, oldLog, wait := d.pool, d.blob, d.audit, d.Front.Timeout
+	d.Front, d.blob, d.pool, d.audit = front, blob, pool, log
+	d.broker.Replace(d.state(log))
+	// Reads that began under the old configuration end under it.
+	time.AfterFunc(wait+time.Second, func() { retire(oldPool.Close, oldBlob, oldLog, oldLog != log) })
+	return nil
+}
+
+func retire(closePool func(), blob *cache.Region, log *audit.Log, closeLog bool) {
+	closePool()
+	blob.Close()
+	if closeLog {
+		log.Close()
+	}
+}
+
+// unchanged refuses what a running daemon cannot change.
+func unchanged(old, now *settings.Front) error {
+	switch {
+	case !reflect.DeepEqual(old.Mounts, now.Mounts):
+		return errors.New("mountpoints change only with a restart")
+	case old.ShareNames != now.ShareNames:
+		return errors.New("share_names changes only with a restart")
+	case (old.OwnerOnly == nil) != (now.OwnerOnly == nil):
+		return errors.New("a mount for one user alone becomes one with grants only with a restart")
+	}
+	return nil
+}

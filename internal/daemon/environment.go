@@ -1,0 +1,135 @@
+package daemon
+
+import (
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/connfs/connfs/internal/cache"
+)
+
+// environmentFD names the descriptor from which a re-executed daemon reads the
+// variables that it was started with.
+const environmentFD = "CONNFS_ENVIRONMENT_FD"
+
+// secret reports whether a variable belongs to Airflow: such a one may be a
+// connection or a key.
+func secret(entry string) bool { return strings.HasPrefix(entry, "AIRFLOW_") }
+
+// Cleanse moves Airflow's variables out of the environment of a process that will
+// live long: what a process was started with stays readable in its memory for ever.
+// It puts them into a descriptor and executes this binary anew without them, and
+// does not return then. Where there are none it returns nil at once.
+func Cleanse() error {
+	var kept, moved []string
+	for _, entry := range os.Environ() {
+		if secret(entry) {
+			moved = append(moved, entry+"\x00")
+		} else {
+			kept = append(kept, entry)
+		}
+	}
+	if len(moved) == 0 {
+		return nil
+	}
+	fd, err := unix.MemfdCreate("connfs-environment", 0)
+	if err != nil {
+		return fmt.Errorf("moving AIRFLOW_* variables out of the environment: %w", err)
+	}
+	text := []byte(strings.Join(moved, ""))
+	for len(text) > 0 {
+		n, err := unix.Write(fd, text)
+		if err != nil {
+			return fmt.Errorf("moving AIRFLOW_* variables out of the environment: %w", err)
+		}
+		text = text[n:]
+	}
+	kept = append(kept, environmentFD+"="+strconv.Itoa(fd))
+	err = unix.Exec("/proc/self/exe", os.Args, kept)
+	return fmt.Errorf("executing connfs anew: %w", err)
+}
+
+// environment is what the process was started with: Airflow's part in locked
+// memory, the rest as it is.
+type environment struct {
+	region *cache.Region // nil: nothing of Airflow's
+	plain  []byte
+}
+
+// loadEnvironment takes what Cleanse left, if it ran, and else what is there: a
+// command that ends soon need not hide its environment from itself.
+func loadEnvironment() (*environment, error) {
+	e := &environment{}
+	name := os.Getenv(environmentFD)
+	os.Unsetenv(environmentFD)
+	for _, entry := range os.Environ() {
+		e.plain = append(append(e.plain, entry...), 0)
+	}
+	fd, err := strconv.Atoi(name)
+	if err != nil {
+		return e, nil
+	}
+	defer unix.Close(fd)
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return nil, fmt.Errorf("reading the environment from descriptor %d: %w", fd, err)
+	}
+	if e.region, err = cache.NewRegion(int(st.Size)); err != nil {
+		return nil, err
+	}
+	for at := 0; at < int(st.Size); {
+		n, err := unix.Pread(fd, e.region.Bytes()[at:], int64(at))
+		if err != nil || n == 0 {
+			return nil, fmt.Errorf("reading the environment from descriptor %d: %d of %d bytes: %v", fd, at, st.Size, err)
+		}
+		at += n
+	}
+	return e, nil
+}
+
+// lockError says why Airflow's part is not locked.
+func (e *environment) lockError() error {
+	if e.region == nil {
+		return nil
+	}
+	return e.region.LockError()
+}
+
+// block returns the whole environment block for a child, in locked memory that the
+// caller closes.
+func (e *environment) block() (*cache.Region, error) {
+	n := len(e.plain)
+	if e.region != nil {
+		n += len(e.region.Bytes())
+	}
+	r, err := cache.NewRegion(n)
+	if err != nil {
+		return nil, err
+	}
+	at := copy(r.Bytes(), e.plain)
+	if e.region != nil {
+		copy(r.Bytes()[at:], e.region.Bytes())
+	}
+	return r, nil
+}
+
+// childEnvironment is the environment of the children's processes: none of what
+// belongs to Airflow, which reaches them on the pipe, and nothing through which they
+// could speak to the service manager in the daemon's name.
+func childEnvironment() []string {
+	var kept []string
+	for _, entry := range os.Environ() {
+		name, _, _ := strings.Cut(entry, "=")
+		switch name {
+		case "NOTIFY_SOCKET", "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "WATCHDOG_USEC", "WATCHDOG_PID", environmentFD:
+			continue
+		}
+		if !secret(entry) {
+			kept = append(kept, entry)
+		}
+	}
+	return kept
+}

@@ -1,0 +1,158 @@
+package daemon
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+
+	"github.com/hanwen/go-fuse/v2/fuse"
+	"golang.org/x/sys/unix"
+
+	"github.com/connfs/connfs/fs"
+)
+
+// mount is one mounted tree.
+type mount struct {
+	path   string
+	server *fuse.Server
+}
+
+// mountTree mounts a tree at path, which prepareMountpoint has seen, and serves it.
+func mountTree(path string, tree fuse.RawFileSystem, others bool) (*mount, error) {
+	var o fuse.MountOptions
+	fs.Options(&o)
+	o.Logger = slog.NewLogLogger(slog.Default().Handler(), slog.LevelWarn)
+	target := path
+	if os.Geteuid() == 0 {
+		fd, err := mountAsRoot(path, others)
+		if err != nil {
+			return nil, err
+		}
+		// go-fuse takes an open connection by this name.
+		target = fmt.Sprintf("/dev/fd/%d", fd)
+	} else {
+		if err := checkFusermount(path, others); err != nil {
+			return nil, err
+		}
+		o.AllowOther = others
+		o.Options = []string{"ro", "nosuid", "nodev", "noexec"}
+	}
+	server, err := fuse.NewServer(tree, target, &o)
+	if err != nil {
+		unmount(path, true)
+		return nil, &MountError{path, "mounting failed: " + strings.TrimSpace(err.Error()), ""}
+	}
+	go server.Serve()
+	return &mount{path, server}, nil
+}
+
+// mountAsRoot opens /dev/fuse and mounts it. The descriptor is closed in children.
+func mountAsRoot(path string, others bool) (int, error) {
+	fd, err := unix.Open("/dev/fuse", unix.O_RDWR|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return 0, noDevice(path, err)
+	}
+	options := fmt.Sprintf("fd=%d,rootmode=40000,user_id=0,group_id=0,max_read=131072", fd)
+	if others {
+		options += ",allow_other"
+	}
+	flags := uintptr(unix.MS_RDONLY | unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC)
+	if err := unix.Mount("connfs", path, fsType, flags, options); err != nil {
+		unix.Close(fd)
+		hint := ""
+		if errors.Is(err, syscall.EPERM) {
+			hint = "in a container, mounting needs CAP_SYS_ADMIN"
+		}
+		return 0, &MountError{path, "mounting failed: " + err.Error(), hint}
+	}
+	return fd, nil
+}
+
+func noDevice(path string, err error) error {
+	if errors.Is(err, syscall.ENOENT) || errors.Is(err, syscall.ENXIO) || errors.Is(err, syscall.ENODEV) {
+		return &MountError{path, "there is no /dev/fuse on this machine", `load the module with "modprobe fuse"; in a container, pass --device /dev/fuse`}
+	}
+	return &MountError{path, "/dev/fuse cannot be opened: " + err.Error(), ""}
+}
+
+// checkFusermount says beforehand, in words, what fusermount3 would fail of.
+func checkFusermount(path string, others bool) error {
+	if _, err := os.Stat("/dev/fuse"); err != nil {
+		return noDevice(path, syscall.ENOENT)
+	}
+	if _, err := fusermount(); err != nil {
+		return &MountError{path, "an ordinary user mounts through fusermount3, which is not installed", "install the package fuse3, or start connfs as root"}
+	}
+	if others && !allowsOther("/etc/fuse.conf") {
+		return &MountError{path, "grants are for other users, and /etc/fuse.conf does not let an ordinary user mount for them", "add the line user_allow_other to it, or start connfs as root"}
+	}
+	return nil
+}
+
+// allowsOther reports whether fuse.conf has the line user_allow_other.
+func allowsOther(conf string) bool {
+	f, err := os.Open(conf)
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	for s := bufio.NewScanner(f); s.Scan(); {
+		if strings.TrimSpace(s.Text()) == "user_allow_other" {
+			return true
+		}
+	}
+	return false
+}
+
+func fusermount() (string, error) {
+	path, err := exec.LookPath("fusermount3")
+	if err != nil {
+		path, err = exec.LookPath("/bin/fusermount3")
+	}
+	return path, err
+}
+
+// unmount takes the mount at path away; lazily, where readers still hold files.
+func unmount(path string, lazy bool) error {
+	if os.Geteuid() == 0 {
+		flags := 0
+		if lazy {
+			flags = unix.MNT_DETACH
+		}
+		return unix.Unmount(path, flags)
+	}
+	tool, err := fusermount()
+	if err != nil {
+		return err
+	}
+	args := []string{"-u", "-q", path}
+	if lazy {
+		args = []string{"-u", "-z", "-q", path}
+	}
+	var said bytes.Buffer
+	cmd := exec.Command(tool, args...)
+	cmd.Env, cmd.Stderr = []string{}, &said
+	if err := cmd.Run(); err != nil {
+		return fmt.Errorf("fusermount3: %w %s", err, strings.TrimSpace(said.String()))
+	}
+	return nil
+}
+
+// close unmounts. Readers that still have a file open keep it until they close it or
+// the daemon ends, and that is said.
+func (m *mount) close(log *slog.Logger) {
+	if err := unmount(m.path, false); err == nil {
+		return
+	}
+	if err := unmount(m.path, true); err != nil {
+		log.Error("not unmounted", "mountpoint", m.path, "error", err)
+		return
+	}
+	log.Warn("unmounted while files are still open: their readers get an error", "mountpoint", m.path)
+}

@@ -1,0 +1,80 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"maps"
+	"sync"
+
+	"github.com/connfs/connfs/internal/policy"
+	"github.com/connfs/connfs/internal/users"
+)
+
+// userTable keeps which uid each user name of the rules stands for. Names are
+// looked up at start, at reload and at intervals, never by a read: a directory
+// service can take seconds.
+type userTable struct {
+	log *slog.Logger
+
+	mu     sync.Mutex
+	uids   policy.UserTable
+	warned map[string]bool
+}
+
+func newUserTable(log *slog.Logger) *userTable {
+	return &userTable{log: log, uids: policy.UserTable{}, warned: make(map[string]bool)}
+}
+
+// refresh looks names up and reports whether anything changed. A directory that
+// does not answer leaves what was known; one that says "unknown" takes it away.
+func (t *userTable) refresh(ctx context.Context, names []string) bool {
+	found := make(map[string]uint32)
+	gone := make(map[string]bool)
+	for _, name := range names {
+		u, err := users.Lookup(ctx, name)
+		switch {
+		case err == nil:
+			found[name] = u.UID
+		case errors.Is(err, users.ErrUnknown):
+			gone[name] = true
+		default:
+			t.log.Warn("a run_as_user cannot be looked up", "user", name, "error", err)
+		}
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	now := maps.Clone(t.uids)
+	maps.Copy(now, found)
+	for name := range gone {
+		delete(now, name)
+		if !t.warned[name] {
+			t.log.Warn("this machine does not know a run_as_user: its grants let nobody read", "user", name)
+		}
+		t.warned[name] = true
+	}
+	for name := range found {
+		delete(t.warned, name)
+	}
+	changed := !maps.Equal(now, t.uids)
+	t.uids = now
+	return changed
+}
+
+// table returns the uids as they are known now. It is not changed afterwards.
+func (t *userTable) table() policy.UserTable {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.uids
+}
+
+// unknown returns those of names that have no uid.
+func (t *userTable) unknown(names []string) []string {
+	var out []string
+	for _, name := range names {
+		if _, ok := t.table()[name]; !ok {
+			out = append(out, name)
+		}
+	}
+	return out
+}

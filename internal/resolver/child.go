@@ -1,0 +1,297 @@
+package resolver
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/exec"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/connfs/connfs/conn"
+)
+
+// Slot is locked memory for one value: the part of the cache that the pool needs.
+type Slot interface {
+	// Slices returns the memory from off on, n bytes, to be filled.
+	Slices(off, n int) [][]byte
+	SetVersion(uint64)
+	Release()
+}
+
+// Memory hands out slots and swallows what no slot can hold.
+type Memory interface {
+	Reserve(n int) (Slot, error)
+	Discard(n int, fill func([]byte) (int, error)) error
+}
+
+// Command says how a child is started.
+type Command struct {
+	Path string   // of the binary; "/proc/self/exe"
+	Args []string // argv, its own name included
+	Env  []string
+	// Credential is the user that the child runs as; nil: the same as the front.
+	Credential *syscall.Credential
+}
+
+// Start starts the child's process with the ends of its pipes.
+func (c *Command) Start() (*Process, error) {
+	cmd := exec.Command(c.Path, c.Args[1:]...)
+	cmd.Args, cmd.Env, cmd.Dir, cmd.Stderr = c.Args, append([]string{}, c.Env...), "/", os.Stderr
+	// A process group of its own: Ctrl-C on a terminal is for the front.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: c.Credential, Setpgid: true}
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		return nil, err
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	if err := cmd.Start(); err != nil {
+		return nil, fmt.Errorf("starting a resolver child: %w", err)
+	}
+	p := &Process{In: in, Out: out, cmd: cmd, gone: make(chan struct{})}
+	return p, nil
+}
+
+// Process is a running child.
+type Process struct {
+	In  io.WriteCloser
+	Out io.Reader
+
+	cmd  *exec.Cmd
+	once sync.Once
+	gone chan struct{}
+}
+
+// Kill ends the child and waits until the kernel has taken back its memory.
+func (p *Process) Kill() {
+	p.once.Do(func() {
+		p.cmd.Process.Kill()
+		p.In.Close()
+		p.cmd.Wait()
+		close(p.gone)
+	})
+	<-p.gone
+}
+
+// answer is what a request waits for.
+type answer struct {
+	header Header
+	meta   []byte
+	slot   Slot   // the body of OpGet
+	body   []byte // the body of any other operation
+	err    error  // no slot for the body, or the child is gone
+}
+
+// errGone is the failure of a request whose child died, or was killed because its
+// epoch was over, before it answered.
+var errGone = errors.New("the resolver child is gone")
+
+// child is a process that has been given the settings.
+type child struct {
+	proc   *Process
+	memory Memory
+	write  sync.Mutex
+
+	mu       sync.Mutex
+	waiting  map[uint64]chan<- answer
+	next     uint64
+	dead     bool
+	served   int       // requests so far that may bring plaintext into the child
+	answered time.Time // when the first answer came
+
+	onFirst func() // called once, at the first answer to a request
+	onDead  func()
+}
+
+// startChild starts a process, gives it the settings and returns at once; requests
+// queue in the pipe until the child has started up.
+func startChild(cmd *Command, memory Memory, key, blob []byte, onFirst, onDead func(*child)) (*child, error) {
+	proc, err := cmd.Start()
+	if err != nil {
+		return nil, err
+	}
+	c := &child{proc: proc, memory: memory, waiting: make(map[uint64]chan<- answer)}
+	c.onFirst = func() { onFirst(c) }
+	c.onDead = func() { onDead(c) }
+	if err := WriteFrame(proc.In, &Frame{Op: OpInit, Meta: key, Body: blob}); err != nil {
+		proc.Kill()
+		return nil, fmt.Errorf("handing the settings to a resolver child: %w", err)
+	}
+	go c.read()
+	return c, nil
+}
+
+// ask sends a request and waits for its answer, for the context's end, or for the
+// child's.
+func (c *child) ask(ctx context.Context, f Frame) (answer, error) {
+	ch := make(chan answer, 1)
+	c.mu.Lock()
+	if c.dead {
+		c.mu.Unlock()
+		return answer{}, errGone
+	}
+	c.next++
+	f.ID = c.next
+	c.waiting[f.ID] = ch
+	if f.Op != OpWarm && f.Op != OpReady {
+		c.served++
+	}
+	c.mu.Unlock()
+
+	c.write.Lock()
+	err := WriteFrame(c.proc.In, &f)
+	c.write.Unlock()
+	if err != nil {
+		c.forget(f.ID)
+		return answer{}, errGone
+	}
+	select {
+	case a := <-ch:
+		return a, a.err
+	case <-ctx.Done():
+		if !c.forget(f.ID) {
+			if a := <-ch; a.slot != nil {
+				a.slot.Release()
+			}
+		}
+		return answer{}, ctx.Err()
+	}
+}
+
+// forget takes a request back, and reports false if its answer is already here.
+func (c *child) forget(id uint64) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	_, ok := c.waiting[id]
+	delete(c.waiting, id)
+	return ok
+}
+
+// requests returns how many requests the child has been given.
+func (c *child) requests() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.served
+}
+
+// read takes answers until the pipe ends.
+func (c *child) read() {
+	for {
+		h, meta, err := ReadHeader(c.proc.Out)
+		if err != nil {
+			break
+		}
+		a := answer{header: h, meta: meta}
+		// A value has a digest, and nothing else has: only a value may not go
+		// into ordinary memory.
+		if h.Digest != 0 {
+			a.slot, a.err = c.readValue(int(h.Body), h.Digest)
+		} else if h.Body > 0 {
+			a.body, err = readPart(c.proc.Out, h.Body, maxBody)
+		}
+		if err != nil || errors.Is(a.err, errGone) {
+			break
+		}
+		c.deliver(h.ID, a)
+	}
+	c.mu.Lock()
+	c.dead = true
+	waiting := c.waiting
+	c.waiting = nil
+	c.mu.Unlock()
+	for _, ch := range waiting {
+		ch <- answer{err: errGone}
+	}
+	c.onDead()
+	c.proc.Kill()
+}
+
+func (c *child) deliver(id uint64, a answer) {
+	c.mu.Lock()
+	ch := c.waiting[id]
+	delete(c.waiting, id)
+	first := c.answered.IsZero() && c.served > 0
+	if first {
+		c.answered = time.Now()
+	}
+	c.mu.Unlock()
+	if first {
+		c.onFirst()
+	}
+	if ch != nil {
+		ch <- a
+	} else if a.slot != nil {
+		a.slot.Release()
+	}
+}
+
+// readValue reads n bytes from the pipe straight into a slot.
+func (c *child) readValue(n int, digest uint64) (Slot, error) {
+	slot, err := c.memory.Reserve(n)
+	if err != nil {
+		if c.memory.Discard(n, c.proc.Out.Read) != nil {
+			return nil, errGone
+		}
+		return nil, &conn.Error{Kind: conn.NoSlot, Reason: "every locked slot is in use by a reply under way"}
+	}
+	slot.SetVersion(digest)
+	for _, part := range slot.Slices(0, n) {
+		if _, err := io.ReadFull(c.proc.Out, part); err != nil {
+			slot.Release()
+			return nil, errGone
+		}
+	}
+	return slot, nil
+}
+
+// Configure runs a child for one question: it reads the configuration as req says,
+// with the environment block env, and is gone when Configure returns. The first
+// result is the front's settings, in clear; the body goes into the memory that keep
+// returns.
+func Configure(ctx context.Context, cmd *Command, req *ConfigureRequest, env []byte, keep func(n int) ([]byte, error)) (front, body []byte, err error) {
+	question, err := json.Marshal(req)
+	if err != nil {
+		return nil, nil, err
+	}
+	proc, err := cmd.Start()
+	if err != nil {
+		return nil, nil, err
+	}
+	defer proc.Kill()
+	stop := context.AfterFunc(ctx, proc.Kill)
+	defer stop()
+	if err := WriteFrame(proc.In, &Frame{Op: OpConfigure, Meta: question, Body: env}); err != nil {
+		return nil, nil, configureFailed(ctx, err)
+	}
+	h, meta, err := ReadHeader(proc.Out)
+	if err != nil {
+		return nil, nil, configureFailed(ctx, err)
+	}
+	if !h.OK {
+		return nil, nil, DecodeFailure(h, meta)
+	}
+	body, err = keep(int(h.Body))
+	if err != nil {
+		return nil, nil, err
+	}
+	if _, err := io.ReadFull(proc.Out, body); err != nil {
+		return nil, nil, configureFailed(ctx, err)
+	}
+	return meta, body, nil
+}
+
+func configureFailed(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return conn.Errorf(conn.Timeout, "", "reading the configuration took too long: a _cmd of airflow.cfg may hang")
+	}
+	slog.Debug("configuration child", "error", err)
+	return conn.Errorf(conn.Failed, "", "the child that reads the configuration ended without an answer")
+}

@@ -1,0 +1,186 @@
+// Package child is the resolver's side of the pipe: the role that reads the
+// configuration, asks the backends and renders. It holds plaintext in ordinary
+// memory, whatever libraries make of it, and relies on being killed soon.
+package child
+
+import (
+	"bytes"
+	"context"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/gob"
+	"encoding/json"
+	"errors"
+	"io"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	"github.com/connfs/connfs/conn"
+	"github.com/connfs/connfs/internal/resolver"
+	"github.com/connfs/connfs/kms"
+	"github.com/connfs/connfs/resolve"
+)
+
+// maxValue is the largest rendering that is served, in bytes.
+const maxValue = 1 << 20
+
+// Serve answers the frames that arrive on in, each in a goroutine of its own, until
+// in ends with the front. configure answers OpConfigure.
+func Serve(in io.Reader, out io.Writer, configure func(ctx context.Context, req *resolver.ConfigureRequest, env []byte) (front, body []byte, err error)) error {
+	// A panic of a library must not print arguments that may be secrets.
+	debug.SetTraceback("none")
+	s := &server{out: out}
+	for {
+		f, err := resolver.ReadFrame(in)
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		switch f.Op {
+		case resolver.OpConfigure:
+			var req resolver.ConfigureRequest
+			if err := json.Unmarshal(f.Meta, &req); err != nil {
+				return err
+			}
+			front, body, err := configure(context.Background(), &req, f.Body)
+			s.reply(f, front, body, 0, err)
+		case resolver.OpInit:
+			s.init(f.Meta, f.Body)
+		default:
+			go s.handle(f)
+		}
+	}
+}
+
+type server struct {
+	mu  sync.Mutex
+	out io.Writer
+
+	key    []byte
+	path   *resolve.Path
+	failed error // why there is no path
+}
+
+func (s *server) init(key, blob []byte) {
+	s.key = key
+	var settings resolve.Settings
+	if err := gob.NewDecoder(bytes.NewReader(blob)).Decode(&settings); err != nil {
+		s.failed = conn.Errorf(conn.Failed, "", "the resolver cannot read its settings")
+		return
+	}
+	fernet := ""
+	if settings.Metastore != nil {
+		fernet = settings.Metastore.FernetKey
+	}
+	// An unusable key rejects what is encrypted, and says so; the rest still reads.
+	keys, _ := kms.NewFernet(fernet)
+	path, err := resolve.Open(&settings, keys)
+	if err != nil {
+		// resolve.Open never puts a secret into its errors.
+		s.failed = &conn.Error{Kind: conn.Failed, Reason: err.Error(), Err: err}
+		return
+	}
+	s.path = path
+}
+
+// handle answers one request. Whatever goes wrong, there is an answer.
+func (s *server) handle(f *resolver.Frame) {
+	if s.failed != nil {
+		s.reply(f, nil, nil, 0, s.failed)
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), max(f.Timeout, time.Millisecond))
+	defer cancel()
+	switch f.Op {
+	case resolver.OpReady:
+		s.reply(f, nil, nil, 0, nil)
+	case resolver.OpGet:
+		s.get(ctx, f)
+	case resolver.OpExplain:
+		s.reply(f, resolver.EncodeAnswers(answers(s.path.Explain(ctx, string(f.Body)))), nil, 0, nil)
+	case resolver.OpList:
+		l, err := s.path.List(ctx)
+		if err != nil {
+			s.reply(f, nil, nil, 0, err)
+			return
+		}
+		meta, body := resolver.EncodeListing(&resolver.Listing{IDs: l.IDs, Complete: l.Complete, Failed: failures(l.Failures)})
+		s.reply(f, meta, body, 0, nil)
+	case resolver.OpWarm:
+		s.reply(f, nil, nil, 0, s.path.Warm(ctx))
+	default:
+		s.reply(f, nil, nil, 0, conn.Errorf(conn.Failed, "", "the resolver does not know operation %d", f.Op))
+	}
+}
+
+func (s *server) get(ctx context.Context, f *resolver.Frame) {
+	id := string(f.Body)
+	c, source, err := s.path.Connection(ctx, id)
+	if err != nil {
+		s.reply(f, nil, nil, 0, err)
+		return
+	}
+	body, err := conn.Render(id, c, conn.Format(f.Meta))
+	if err != nil {
+		s.reply(f, nil, nil, 0, &conn.Error{Kind: conn.KindOf(err), Source: source, Reason: reason(err)})
+		return
+	}
+	if len(body) > maxValue {
+		s.reply(f, nil, nil, 0, conn.Errorf(conn.TooLarge, source, "the connection is %d bytes long, and %d are served at most", len(body), maxValue))
+		return
+	}
+	mac := hmac.New(sha256.New, s.key)
+	mac.Write(body)
+	// Zero means "not a value" on the pipe.
+	digest := max(1, binary.LittleEndian.Uint64(mac.Sum(nil)))
+	s.reply(f, []byte(source), body, digest, nil)
+}
+
+func reason(err error) string {
+	var e *conn.Error
+	if errors.As(err, &e) {
+		return e.Reason
+	}
+	return "the connection cannot be rendered"
+}
+
+// answers turns the path's answers into the protocol's.
+func answers(in []resolve.Answer) []resolver.Answer {
+	out := make([]resolver.Answer, 0, len(in))
+	for _, a := range in {
+		result := "found"
+		if !a.Found {
+			result = a.Kind.String()
+		}
+		out = append(out, resolver.Answer{Backend: a.Name, Result: result, Kind: a.Kind, Decides: a.Decides, Reason: a.Reason, Hint: a.Hint, Duration: a.Duration})
+	}
+	return out
+}
+
+func failures(in []resolve.Failure) []resolver.Answer {
+	var out []resolver.Answer
+	for _, f := range in {
+		a := resolver.Answer{Backend: f.Name, Result: conn.KindOf(f.Err).String(), Kind: conn.KindOf(f.Err)}
+		if e, ok := f.Err.(*conn.Error); ok {
+			a.Reason, a.Hint = e.Reason, e.Hint
+		}
+		out = append(out, a)
+	}
+	return out
+}
+
+func (s *server) reply(f *resolver.Frame, meta, body []byte, digest uint64, err error) {
+	h := resolver.Header{ID: f.ID, OK: err == nil, Digest: digest}
+	if err != nil {
+		h.Kind, meta = resolver.EncodeFailure(err)
+		body = nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	// Where the front is gone, the end of standard input ends this process.
+	resolver.WriteAnswer(s.out, h, meta, body)
+}

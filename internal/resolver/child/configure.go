@@ -1,0 +1,61 @@
+package child
+
+import (
+	"bytes"
+	"context"
+	"encoding/gob"
+	"encoding/json"
+	"errors"
+	"strings"
+
+	"github.com/connfs/connfs/conn"
+	"github.com/connfs/connfs/internal/config"
+	"github.com/connfs/connfs/internal/harden"
+	"github.com/connfs/connfs/internal/resolver"
+)
+
+// Configure reads the configuration and returns the front's part of it, and the
+// resolver's part, or what req.Show asks for, as the body. env is the environment
+// that connfs was started with, each entry ended by a NUL. Started by root it gives
+// up root on the way: what lies under airflow_home belongs to somebody else.
+func Configure(ctx context.Context, req *resolver.ConfigureRequest, env []byte) (front, body []byte, err error) {
+	r, err := config.Load(ctx, config.Source{
+		ConfigFile:     req.ConfigFile,
+		ConfigExplicit: req.ConfigExplicit,
+		AirflowHome:    req.AirflowHome,
+		Mountpoint:     req.Mountpoint,
+		NeedMount:      req.NeedMount,
+		Environ:        strings.FieldsFunc(string(env), func(r rune) bool { return r == 0 }),
+		EUID:           req.EUID,
+		Drop:           become,
+	})
+	if err != nil {
+		var wrong config.Errors
+		if errors.As(err, &wrong) {
+			return nil, nil, &conn.Error{Kind: conn.Invalid, Source: resolver.SourceConfiguration, Reason: wrong.Error()}
+		}
+		return nil, nil, &conn.Error{Kind: conn.Failed, Source: resolver.SourceConfiguration, Reason: err.Error()}
+	}
+	if front, err = json.Marshal(r.Front); err != nil {
+		return nil, nil, err
+	}
+	var b bytes.Buffer
+	if req.Show != "" {
+		err = config.WriteSettings(&b, r.Settings, req.ShowSecrets, req.Show == "json")
+	} else {
+		// Not JSON, which has no form for bytes that are no UTF-8.
+		err = gob.NewEncoder(&b).Encode(r.Resolver)
+	}
+	return front, b.Bytes(), err
+}
+
+// become gives up root, for another user or for root without its privileges.
+func become(id config.Identity) error {
+	if err := harden.NoNewPrivileges(); err != nil {
+		return err
+	}
+	if id.UID == 0 {
+		return harden.DropCapabilities()
+	}
+	return harden.BecomeUser(id.UID, id.GID, id.Groups)
+}

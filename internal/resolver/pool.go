@@ -1,0 +1,297 @@
+package resolver
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/connfs/connfs/conn"
+)
+
+// Config describes a [Pool].
+type Config struct {
+	Command Command
+	Memory  Memory // where values go
+	Key     []byte // of the digest; 32 bytes
+	// Blob returns the settings for the children, as Configure returned them. It
+	// lies in locked memory and must stay there until Close.
+	Blob []byte
+	// Epoch is how long a child lives after its first answer. Plaintext that a
+	// child has touched is gone from memory at most so long after the read.
+	Epoch time.Duration
+	// Timeout bounds one request, with whatever repetition it needs.
+	Timeout time.Duration
+	// Concurrency bounds the requests under way; more of them wait. 0 means 64.
+	Concurrency int
+	Log         *slog.Logger // nil: the default logger
+}
+
+// Pool keeps a child for the requests of now and a spare for the next epoch, so
+// that no read waits for a process to start.
+type Pool struct {
+	cfg   Config
+	limit chan struct{}
+
+	mu      sync.Mutex
+	current *child
+	spare   *child
+	all     map[*child]bool
+	failed  time.Time // when a child could last not be started
+	closed  bool
+}
+
+// NewPool starts the first child and returns once it has said that it works, or
+// with its reason why not.
+func NewPool(ctx context.Context, cfg Config) (*Pool, error) {
+	if cfg.Concurrency == 0 {
+		cfg.Concurrency = 64
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.Default()
+	}
+	p := &Pool{cfg: cfg, limit: make(chan struct{}, cfg.Concurrency), all: make(map[*child]bool)}
+	c, err := p.start()
+	if err != nil {
+		return nil, err
+	}
+	a, err := c.ask(ctx, Frame{Op: OpReady})
+	if err == nil && !a.header.OK {
+		err = DecodeFailure(a.header, a.meta)
+	}
+	if err != nil {
+		p.Close()
+		if errors.Is(err, errGone) {
+			err = conn.Errorf(conn.Failed, "", "the resolver child ended while it started up")
+		}
+		return nil, err
+	}
+	p.mu.Lock()
+	p.spare = c
+	p.mu.Unlock()
+	return p, nil
+}
+
+// start starts a child without making it the current one or the spare.
+func (p *Pool) start() (*child, error) {
+	c, err := startChild(&p.cfg.Command, p.cfg.Memory, p.cfg.Key, p.cfg.Blob, p.firstAnswer, p.died)
+	if err != nil {
+		return nil, err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		go c.proc.Kill()
+		return nil, errGone
+	}
+	p.all[c] = true
+	return c, nil
+}
+
+// acquire returns the child for a request, and sees to the next spare.
+func (p *Pool) acquire() (*child, error) {
+	p.mu.Lock()
+	if p.closed {
+		p.mu.Unlock()
+		return nil, errGone
+	}
+	if p.current == nil {
+		p.current, p.spare = p.spare, nil
+		go p.refill()
+	}
+	c := p.current
+	p.mu.Unlock()
+	if c != nil {
+		return c, nil
+	}
+	// The spare is used up, or never came to be: this request starts its own.
+	c, err := p.start()
+	if err != nil {
+		return nil, conn.Errorf(conn.Failed, "", "no resolver child can be started: %v", err)
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.current == nil {
+		p.current = c
+	} else if p.spare == nil && c != p.current {
+		p.spare = c
+	}
+	return p.current, nil
+}
+
+// refill makes a spare where there is none. A child that cannot be started is
+// tried again by the next request, not in a loop.
+func (p *Pool) refill() {
+	p.mu.Lock()
+	if p.spare != nil || p.closed || time.Since(p.failed) < time.Second {
+		p.mu.Unlock()
+		return
+	}
+	p.mu.Unlock()
+	c, err := p.start()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch {
+	case errors.Is(err, errGone):
+	case err != nil:
+		p.failed = time.Now()
+		p.cfg.Log.Error("no spare resolver child", "error", err)
+	case p.spare == nil:
+		p.spare = c
+	default:
+		go c.proc.Kill()
+	}
+}
+
+// window is how long a child takes new requests after its first answer. What is
+// left of the epoch is for the requests under way.
+func (p *Pool) window() time.Duration { return p.cfg.Epoch - min(p.cfg.Epoch/5, time.Second) }
+
+// firstAnswer starts the clock of a child: from now on it may hold plaintext.
+func (p *Pool) firstAnswer(c *child) {
+	time.AfterFunc(p.cfg.Epoch, c.proc.Kill)
+	time.AfterFunc(p.window(), func() { p.retire(c) })
+	time.AfterFunc(p.window()*3/4, func() {
+		// Reads go on: the next child should have logged in when its turn comes. A
+		// single read is no reason to keep a connection to the database open.
+		if c.requests() > 1 {
+			p.warmSpare()
+		}
+	})
+}
+
+func (p *Pool) retire(c *child) {
+	p.mu.Lock()
+	if p.current == c {
+		p.current = nil
+	}
+	p.mu.Unlock()
+}
+
+func (p *Pool) warmSpare() {
+	p.mu.Lock()
+	c := p.spare
+	p.mu.Unlock()
+	if c == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), p.cfg.Timeout)
+	defer cancel()
+	c.ask(ctx, Frame{Op: OpWarm, Timeout: p.cfg.Timeout})
+}
+
+// died forgets a child whose pipe ended: killed at the end of its epoch, or by
+// accident.
+func (p *Pool) died(c *child) {
+	p.mu.Lock()
+	delete(p.all, c)
+	spare := p.spare == c
+	if spare {
+		p.spare = nil
+	}
+	if p.current == c {
+		p.current = nil
+	}
+	p.mu.Unlock()
+	if spare {
+		go p.refill()
+	}
+}
+
+// do sends a frame to a child and returns its answer. A request that the end of an
+// epoch cut off is repeated once on the next child.
+func (p *Pool) do(ctx context.Context, f Frame) (answer, error) {
+	ctx, cancel := context.WithTimeout(ctx, p.cfg.Timeout)
+	defer cancel()
+	select {
+	case p.limit <- struct{}{}:
+		defer func() { <-p.limit }()
+	case <-ctx.Done():
+		return answer{}, conn.Errorf(conn.Timeout, "", "too many fetches under way")
+	}
+	for try := 0; ; try++ {
+		deadline, _ := ctx.Deadline()
+		// The child gives up a little earlier, so that its answer, which names
+		// the backend, comes before ours.
+		left := time.Until(deadline)
+		f.Timeout = left - min(left/20, 100*time.Millisecond)
+		c, err := p.acquire()
+		if err != nil {
+			return answer{}, err
+		}
+		a, err := c.ask(ctx, f)
+		switch {
+		case err == nil && !a.header.OK:
+			return answer{}, DecodeFailure(a.header, a.meta)
+		case err == nil:
+			return a, nil
+		case errors.Is(err, errGone) && try == 0:
+			continue
+		case errors.Is(err, errGone):
+			return answer{}, conn.Errorf(conn.Failed, "", "the resolver child ended twice before it answered")
+		case errors.Is(err, context.DeadlineExceeded):
+			// A child that works would have said so itself, with the backend's name.
+			go c.proc.Kill()
+			return answer{}, conn.Errorf(conn.Timeout, "", "no answer within the deadline")
+		default:
+			return answer{}, err
+		}
+	}
+}
+
+// Get resolves id and returns its rendering in locked memory, pinned for the
+// caller, and the name of the backend that had it. Its error is a *conn.Error.
+func (p *Pool) Get(ctx context.Context, id string, format conn.Format) (Slot, string, error) {
+	a, err := p.do(ctx, Frame{Op: OpGet, Meta: []byte(format), Body: []byte(id)})
+	if err != nil {
+		return nil, "", err
+	}
+	if a.slot == nil {
+		return nil, "", conn.Errorf(conn.Failed, "", "the resolver answered without a value")
+	}
+	return a.slot, string(a.meta), nil
+}
+
+// Explain returns what each backend of the path answers for id, in order.
+func (p *Pool) Explain(ctx context.Context, id string) ([]Answer, error) {
+	a, err := p.do(ctx, Frame{Op: OpExplain, Body: []byte(id)})
+	if err != nil {
+		return nil, err
+	}
+	return decodeAnswers(a.meta)
+}
+
+// List returns the ids that the backends hold.
+func (p *Pool) List(ctx context.Context) (*Listing, error) {
+	a, err := p.do(ctx, Frame{Op: OpList})
+	if err != nil {
+		return nil, err
+	}
+	return DecodeListing(a.meta, a.body)
+}
+
+// Children returns the process ids of the children that are alive.
+func (p *Pool) Children() []int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var pids []int
+	for c := range p.all {
+		pids = append(pids, c.proc.cmd.Process.Pid)
+	}
+	return pids
+}
+
+// Close kills every child, after which each request fails.
+func (p *Pool) Close() {
+	p.mu.Lock()
+	p.closed = true
+	var all []*child
+	for c := range p.all {
+		all = append(all, c)
+	}
+	p.mu.Unlock()
+	for _, c := range all {
+		c.proc.Kill()
+	}
+}

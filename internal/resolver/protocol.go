@@ -1,0 +1,299 @@
+// Package resolver is the front's end of the pipe to the resolver children, and
+// the protocol that both ends speak. A child is this same binary re-executed: it
+// alone knows backends, keys and the network, and it is killed an epoch after its
+// first answer, because the death of a process is the one way to be sure that no
+// copy of a plaintext stays in memory.
+//
+// The front writes frames to the child's standard input and reads answers from its
+// standard output. A value goes by read(2) from the pipe into locked pages: the
+// header before it says how long it is and carries a keyed digest, so that the
+// front never has to look at a byte.
+package resolver
+
+import (
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/connfs/connfs/conn"
+)
+
+// Op is what a frame asks of a child.
+type Op uint8
+
+// The operations.
+const (
+	// OpConfigure: read the configuration. Meta is a [ConfigureRequest]; the body is
+	// the environment block that connfs was started with.
+	OpConfigure Op = iota + 1
+	// OpInit: take the settings blob (the body) and the digest key (Meta, 32 bytes),
+	// and be ready for requests. It comes once, first, and has no answer.
+	OpInit
+	// OpReady: answer whether the settings were taken.
+	OpReady
+	// OpGet: resolve the id (the body) and answer with it in the format that Meta
+	// names.
+	OpGet
+	// OpExplain: ask the backends for the id (the body) and answer with what each
+	// one said, without the value.
+	OpExplain
+	// OpList: answer with the ids that the backends hold.
+	OpList
+	// OpWarm: connect and log in, so that the next request need not wait for it.
+	OpWarm
+)
+
+// ConfigureRequest is the question of OpConfigure: what the command line said.
+type ConfigureRequest struct {
+	ConfigFile     string // config.toml; empty: none
+	ConfigExplicit bool   // somebody asked for it, so it must be there
+	AirflowHome    string
+	Mountpoint     string // absolute
+	NeedMount      bool
+	EUID           int
+	// Show asks for the effective settings as text ("text") or as JSON lines
+	// ("json") in the body, instead of the blob.
+	Show        string
+	ShowSecrets bool
+}
+
+// SourceConfiguration is the source of errors in the configuration.
+const SourceConfiguration = "configuration"
+
+// Limits of a frame, in bytes. A length beyond them means that the other end is
+// broken.
+const (
+	maxMeta = 16 << 20
+	maxBody = 64 << 20
+)
+
+// Frame is one message to a child.
+type Frame struct {
+	Op      Op
+	ID      uint64        // of the request; its answer carries the same
+	Timeout time.Duration // how long the child may take; whole milliseconds
+	Meta    []byte
+	Body    []byte
+}
+
+const frameHeader = 1 + 8 + 4 + 4 + 4
+
+// WriteFrame writes f with one write for everything but the body, which may lie in
+// locked memory and is not copied.
+func WriteFrame(w io.Writer, f *Frame) error {
+	b := make([]byte, frameHeader, frameHeader+len(f.Meta))
+	b[0] = byte(f.Op)
+	binary.LittleEndian.PutUint64(b[1:], f.ID)
+	binary.LittleEndian.PutUint32(b[9:], uint32(f.Timeout.Milliseconds()))
+	binary.LittleEndian.PutUint32(b[13:], uint32(len(f.Meta)))
+	binary.LittleEndian.PutUint32(b[17:], uint32(len(f.Body)))
+	if _, err := w.Write(append(b, f.Meta...)); err != nil {
+		return err
+	}
+	if len(f.Body) == 0 {
+		return nil
+	}
+	_, err := w.Write(f.Body)
+	return err
+}
+
+// ReadFrame reads one frame. It returns io.EOF where the other end is gone.
+func ReadFrame(r io.Reader) (*Frame, error) {
+	var b [frameHeader]byte
+	if _, err := io.ReadFull(r, b[:]); err != nil {
+		return nil, err
+	}
+	f := &Frame{
+		Op:      Op(b[0]),
+		ID:      binary.LittleEndian.Uint64(b[1:]),
+		Timeout: time.Duration(binary.LittleEndian.Uint32(b[9:])) * time.Millisecond,
+	}
+	var err error
+	if f.Meta, err = readPart(r, binary.LittleEndian.Uint32(b[13:]), maxMeta); err != nil {
+		return nil, err
+	}
+	f.Body, err = readPart(r, binary.LittleEndian.Uint32(b[17:]), maxBody)
+	return f, err
+}
+
+// readPart reads n bytes without trusting n with memory that never arrives.
+func readPart(r io.Reader, n, limit uint32) ([]byte, error) {
+	if n == 0 {
+		return nil, nil
+	}
+	if n > limit {
+		return nil, fmt.Errorf("a part of %d bytes in the resolver protocol: over %d", n, limit)
+	}
+	const chunk = 1 << 16
+	b := make([]byte, 0, min(n, chunk))
+	for uint32(len(b)) < n {
+		at := len(b)
+		b = append(b, make([]byte, min(int(n)-at, chunk))...)
+		if _, err := io.ReadFull(r, b[at:]); err != nil {
+			return nil, unexpected(err)
+		}
+	}
+	return b, nil
+}
+
+func unexpected(err error) error {
+	if err == io.EOF {
+		return io.ErrUnexpectedEOF
+	}
+	return err
+}
+
+// Header announces an answer. The meta bytes follow it, and then the body.
+type Header struct {
+	ID     uint64
+	OK     bool
+	Kind   conn.Kind // where not OK
+	Digest uint64    // of the body of OpGet, keyed
+	Meta   uint32    // OK: clear text (OpGet: the backend that answered); else a failure
+	Body   uint32
+}
+
+const answerHeader = 8 + 1 + 1 + 8 + 4 + 4
+
+// WriteAnswer writes an answer with its meta and body.
+func WriteAnswer(w io.Writer, h Header, meta, body []byte) error {
+	b := make([]byte, answerHeader, answerHeader+len(meta))
+	binary.LittleEndian.PutUint64(b[0:], h.ID)
+	if h.OK {
+		b[8] = 1
+	}
+	b[9] = byte(h.Kind)
+	binary.LittleEndian.PutUint64(b[10:], h.Digest)
+	binary.LittleEndian.PutUint32(b[18:], uint32(len(meta)))
+	binary.LittleEndian.PutUint32(b[22:], uint32(len(body)))
+	if _, err := w.Write(append(b, meta...)); err != nil {
+		return err
+	}
+	if len(body) == 0 {
+		return nil
+	}
+	_, err := w.Write(body)
+	return err
+}
+
+// ReadHeader reads the header of an answer and its meta; the body is left to the
+// caller, who knows where it may go.
+func ReadHeader(r io.Reader) (Header, []byte, error) {
+	var b [answerHeader]byte
+	if _, err := io.ReadFull(r, b[:]); err != nil {
+		return Header{}, nil, err
+	}
+	h := Header{
+		ID: binary.LittleEndian.Uint64(b[0:]), OK: b[8] == 1, Kind: conn.Kind(b[9]),
+		Digest: binary.LittleEndian.Uint64(b[10:]),
+		Meta:   binary.LittleEndian.Uint32(b[18:]), Body: binary.LittleEndian.Uint32(b[22:]),
+	}
+	if h.Body > maxBody {
+		return Header{}, nil, fmt.Errorf("an answer of %d bytes in the resolver protocol: over %d", h.Body, maxBody)
+	}
+	meta, err := readPart(r, h.Meta, maxMeta)
+	return h, meta, err
+}
+
+// failure is a [conn.Error] on the wire.
+type failure struct {
+	Source string `json:"source,omitempty"`
+	Reason string `json:"reason,omitempty"`
+	Hint   string `json:"hint,omitempty"`
+}
+
+// asError finds the conn.Error in err's chain.
+func asError(err error) (*conn.Error, bool) {
+	var e *conn.Error
+	ok := errors.As(err, &e)
+	return e, ok
+}
+
+// EncodeFailure returns the kind and the meta bytes for err. Of an error that
+// nobody classified nothing but that goes over the wire: its text might hold
+// anything.
+func EncodeFailure(err error) (conn.Kind, []byte) {
+	f := failure{Reason: "an unclassified error in the resolver"}
+	kind := conn.KindOf(err)
+	if e, ok := asError(err); ok {
+		f = failure{e.Source, e.Reason, e.Hint}
+	}
+	b, _ := json.Marshal(f)
+	return kind, b
+}
+
+// DecodeFailure returns the error of a header and its meta bytes.
+func DecodeFailure(h Header, meta []byte) error {
+	var f failure
+	if json.Unmarshal(meta, &f) != nil {
+		f.Reason = "the resolver's answer is not readable"
+	}
+	return &conn.Error{Kind: h.Kind, Source: f.Source, Reason: f.Reason, Hint: f.Hint}
+}
+
+// Answer is what one backend said.
+type Answer struct {
+	Backend  string        `json:"backend"`
+	Result   string        `json:"result"`  // "found", or the kind of the failure
+	Kind     conn.Kind     `json:"kind"`    // of the failure
+	Decides  bool          `json:"decides"` // the search ends with this answer
+	Reason   string        `json:"reason,omitempty"`
+	Hint     string        `json:"hint,omitempty"`
+	Duration time.Duration `json:"duration_ns"`
+}
+
+// EncodeAnswers returns answers as the meta of an answer.
+func EncodeAnswers(answers []Answer) []byte {
+	b, _ := json.Marshal(answers)
+	return b
+}
+
+func decodeAnswers(meta []byte) ([]Answer, error) {
+	var answers []Answer
+	if err := json.Unmarshal(meta, &answers); err != nil {
+		return nil, fmt.Errorf("reading the resolver's answers: %w", err)
+	}
+	return answers, nil
+}
+
+// Listing is what the backends hold.
+type Listing struct {
+	IDs      []string // sorted, each once
+	Complete bool     // every backend answered
+	Failed   []Answer // those that did not
+}
+
+// EncodeListing returns l as meta and body: ids hold any byte but NUL, which ends
+// each.
+func EncodeListing(l *Listing) (meta, body []byte) {
+	for _, id := range l.IDs {
+		body = append(append(body, id...), 0)
+	}
+	meta, _ = json.Marshal(struct {
+		Complete bool
+		Failed   []Answer
+	}{l.Complete, l.Failed})
+	return meta, body
+}
+
+// DecodeListing is the reverse of EncodeListing.
+func DecodeListing(meta, body []byte) (*Listing, error) {
+	l := &Listing{}
+	if err := json.Unmarshal(meta, &struct {
+		Complete *bool
+		Failed   *[]Answer
+	}{&l.Complete, &l.Failed}); err != nil {
+		return nil, fmt.Errorf("reading the resolver's listing: %w", err)
+	}
+	text := string(body)
+	for start, i := 0, 0; i < len(text); i++ {
+		if text[i] == 0 {
+			l.IDs = append(l.IDs, text[start:i])
+			start = i + 1
+		}
+	}
+	return l, nil
+}
