@@ -11,6 +11,11 @@ export CONNFS_START ?= $(shell date +%s)
 export CONNFS_COUNTS ?= $(CURDIR)/.cache/test-counts
 export FUZZTIME ?= 30s
 
+# One way of building for everything but the race detector, so that each
+# dependency is compiled once.
+export CGO_ENABLED ?= 0
+export GOFLAGS := $(strip $(GOFLAGS) -trimpath)
+
 STEP    := scripts/step
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 LDFLAGS := -s -w -X main.version=$(VERSION)
@@ -22,7 +27,7 @@ NO_RACE := ./integration/memscan
 .PHONY: build test test-short setup lint arch unit integration fuzz e2e bench demo clean
 
 build:
-	@$(STEP) "build" env CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/connfs ./cmd/connfs
+	@$(STEP) "build" go build -ldflags '$(LDFLAGS)' -o bin/connfs ./cmd/connfs
 	@chmod 0711 bin/connfs
 
 test: counts-reset setup lint arch build unit integration fuzz e2e
@@ -47,13 +52,13 @@ arch:
 	@$(STEP) "arch" scripts/arch
 
 unit:
-	@$(STEP) "unit tests, race detector" scripts/gotest -race -timeout 10m \
+	@$(STEP) "unit tests, race detector" env CGO_ENABLED=1 scripts/gotest -race -timeout 10m \
 		$$(go list ./... | grep -vxF "$$(go list $(NO_RACE))")
 	@$(STEP) "unit tests" scripts/gotest -timeout 5m $(NO_RACE)
 
 # Only the packages that hold a test with the tag, so that no unit test runs twice.
 integration: build
-	@$(STEP) "integration tests" env CGO_ENABLED=0 CONNFS_BIN=$(CURDIR)/bin/connfs \
+	@$(STEP) "integration tests" env CONNFS_BIN=$(CURDIR)/bin/connfs \
 		scripts/gotest -tags integration -p 1 -timeout 20m \
 		$$(grep -rl --include='*_test.go' '^//go:build integration' . | xargs -n 1 dirname | sort -u)
 
