@@ -13,11 +13,13 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"os"
 	"runtime/debug"
 	"sync"
 	"time"
 
 	"github.com/connfs/connfs/conn"
+	"github.com/connfs/connfs/internal/config"
 	"github.com/connfs/connfs/internal/resolver"
 	"github.com/connfs/connfs/kms"
 	"github.com/connfs/connfs/resolve"
@@ -67,6 +69,12 @@ type server struct {
 
 func (s *server) init(key, blob []byte) {
 	s.key = key
+	if os.Geteuid() == 0 {
+		// Root without its privileges: its uid alone still opens root's files.
+		if s.failed = become(config.Identity{}); s.failed != nil {
+			return
+		}
+	}
 	var settings resolve.Settings
 	if err := gob.NewDecoder(bytes.NewReader(blob)).Decode(&settings); err != nil {
 		s.failed = conn.Errorf(conn.Failed, "", "the resolver cannot read its settings")
