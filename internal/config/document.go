@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/BurntSushi/toml"
 )
@@ -40,6 +41,13 @@ type value[T any] struct {
 
 // decode reads a TOML file; nil if it is not TOML, which the report then says.
 func decode(file, text string, r *report) *table {
+	text = strings.TrimPrefix(text, "\ufeff") // a byte order mark, which TOML allows
+	for i, line := range strings.Split(text, "\n") {
+		if !utf8.ValidString(line) {
+			r.add(&Error{File: file, Line: i + 1, Message: "this is not UTF-8"})
+			return nil
+		}
+	}
 	var values map[string]any
 	if _, err := toml.Decode(text, &values); err != nil {
 		r.add(syntaxError(file, err))
@@ -58,7 +66,7 @@ func syntaxError(file string, err error) *Error {
 	if !errors.As(err, &parse) {
 		return &Error{File: file, Message: "this is not TOML"}
 	}
-	e := &Error{File: file, Line: parse.Position.Line, Key: parse.LastKey, Message: "this is not TOML: " + parse.Message}
+	e := &Error{File: file, Line: max(parse.Position.Line, 1), Key: parse.LastKey, Message: "this is not TOML: " + parse.Message}
 	if !strings.HasSuffix(parse.Message, "has already been defined.") {
 		e.Message = quotedText.ReplaceAllString(e.Message, "[left out]")
 	}

@@ -68,7 +68,7 @@ func (d *Directory) Lookup(ctx context.Context, name string) (User, error) {
 	if !ok || looksNumeric(name) { // getent takes a number for a uid
 		return local(name, func() (*user.User, error) { return user.Lookup(name) })
 	}
-	return d.ask(ctx, getent, name)
+	return d.ask(ctx, getent, name, func(User) bool { return true })
 }
 
 // LookupUID is [LookupUID] in this directory.
@@ -78,15 +78,12 @@ func (d *Directory) LookupUID(ctx context.Context, uid uint32) (User, error) {
 	if !ok {
 		return local("#"+number, func() (*user.User, error) { return user.LookupId(number) })
 	}
-	u, err := d.ask(ctx, getent, number)
-	if err == nil && u.UID != uid {
-		return User{}, fmt.Errorf("user #%d: %w", uid, ErrUnknown)
-	}
-	return u, err
+	return d.ask(ctx, getent, number, func(u User) bool { return u.UID == uid })
 }
 
-// ask looks key, a name or a uid, up with getent, and the groups with id.
-func (d *Directory) ask(ctx context.Context, getent, key string) (User, error) {
+// ask looks key, a name or a uid, up with getent, and the groups with id. An
+// account that is not the one that was asked for is none.
+func (d *Directory) ask(ctx context.Context, getent, key string, same func(User) bool) (User, error) {
 	out, err := d.output(ctx, getent, "passwd", key)
 	var exit *exec.ExitError
 	if errors.As(err, &exit) && exit.ExitCode() == 2 { // "one or more supplied key could not be found"
@@ -98,6 +95,9 @@ func (d *Directory) ask(ctx context.Context, getent, key string) (User, error) {
 	u, err := parsePasswd(out)
 	if err != nil {
 		return User{}, fmt.Errorf("looking up user %q: %w", key, err)
+	}
+	if !same(u) {
+		return User{}, fmt.Errorf("user %q: %w", key, ErrUnknown)
 	}
 	u.Groups, err = d.groups(ctx, u)
 	if err != nil {

@@ -37,7 +37,7 @@ func run(ctx context.Context, line string, env []string) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, commandTimeout)
 	defer cancel()
 
-	var out limited
+	out := limited{overflow: cancel}
 	cmd := exec.CommandContext(ctx, program)
 	cmd.Args = words
 	cmd.Env = commandEnv(env)
@@ -50,32 +50,35 @@ func run(ctx context.Context, line string, env []string) (string, error) {
 	err = cmd.Run()
 	var exit *exec.ExitError
 	switch {
+	case out.full:
+		return "", fmt.Errorf("the command %q printed more than %d bytes", words[0], maxText)
 	case errors.Is(ctx.Err(), context.DeadlineExceeded):
 		return "", fmt.Errorf("the command %q did not end within %v", words[0], commandTimeout)
 	case ctx.Err() != nil:
 		return "", ctx.Err()
-	case out.full:
-		return "", fmt.Errorf("the command %q printed more than %d bytes", words[0], maxText)
 	case errors.As(err, &exit):
 		return "", fmt.Errorf("the command %q ended with %v", words[0], exit.ProcessState)
 	case err != nil:
 		return "", fmt.Errorf("the command %q could not be run: %v", words[0], cause(err))
 	}
-	return strings.ToValidUTF8(out.String(), ""), nil
+	return strings.ToValidUTF8(out.kept.String(), ""), nil
 }
 
-// limited keeps the first maxText bytes written to it.
+// limited keeps up to maxText bytes, and ends the command that writes more.
+// The buffer is no embedded one: its ReadFrom would go around the limit.
 type limited struct {
-	bytes.Buffer
-	full bool
+	kept     bytes.Buffer
+	overflow func()
+	full     bool
 }
 
 func (l *limited) Write(p []byte) (int, error) {
-	if l.Len()+len(p) > maxText {
+	if l.kept.Len()+len(p) > maxText {
 		l.full = true
+		l.overflow()
 		return 0, errors.New("too much output")
 	}
-	return l.Buffer.Write(p)
+	return l.kept.Write(p)
 }
 
 // findProgram looks a program up in the PATH of env, not in that of this process.

@@ -293,8 +293,8 @@ func (c *Config) fromFileSecret(_ context.Context, n name, secret bool) (Value, 
 	if err != nil || !ok {
 		return v, reason(err)
 	}
-	v.Text, _, err = c.secret(key)
-	v.Set = v.Text != ""
+	text, found, err := c.secret(key)
+	v.Text, v.Set = text, found && text != ""
 	return v, err
 }
 

@@ -1,6 +1,7 @@
 package airflowcfg
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"unicode"
@@ -10,8 +11,12 @@ import (
 // defaultSection is the section whose options every other section inherits.
 const defaultSection = "DEFAULT"
 
-// maxDepth is how deep %(name)s may nest, as in Python.
-const maxDepth = 10
+// Limits of the interpolation: how deep %(name)s may nest, as in Python, and how
+// many of them one value may take, where Python would go on for years.
+const (
+	maxDepth      = 10
+	maxReferences = 10_000
+)
 
 // ParseError is a line that Python's ConfigParser, in the strict mode that
 // Airflow uses, refuses. Its text never holds the line itself, which may be a
@@ -45,9 +50,6 @@ func parse(file, text string) (*document, error) {
 	fail := func(line int, format string, args ...any) error {
 		return &ParseError{File: file, Line: line, Message: fmt.Sprintf(format, args...)}
 	}
-	if !utf8.ValidString(text) {
-		return nil, fail(1+strings.Count(text[:invalidAt(text)], "\n"), "the line is not UTF-8")
-	}
 	if strings.HasPrefix(text, "\ufeff") {
 		return nil, fail(1, "the file begins with a UTF-8 byte order mark, which Airflow refuses")
 	}
@@ -71,6 +73,9 @@ func parse(file, text string) (*document, error) {
 	}
 	for i, line := range strings.Split(text, "\n") {
 		number := i + 1
+		if !utf8.ValidString(line) {
+			return nil, fail(number, "the line is not UTF-8")
+		}
 		value := strings.TrimFunc(line, isSpace)
 		if value == "" {
 			if open {
@@ -135,18 +140,6 @@ func sectionHeader(line string) (string, bool) {
 // isSpace is Python's str.isspace of one character.
 func isSpace(r rune) bool { return unicode.IsSpace(r) || r >= 0x1c && r <= 0x1f }
 
-// invalidAt returns the offset of the first byte of text that is not UTF-8.
-func invalidAt(text string) int {
-	for i := 0; i < len(text); {
-		r, size := utf8.DecodeRuneInString(text[i:])
-		if r == utf8.RuneError && size == 1 {
-			return i
-		}
-		i += size
-	}
-	return len(text)
-}
-
 // find returns an option as it is written. An existing section inherits the
 // options of [DEFAULT].
 func (d *document) find(section, name string) (option, bool) {
@@ -168,48 +161,54 @@ func (d *document) get(section, name string) (text string, line int, ok bool, er
 	if !ok {
 		return "", 0, false, nil
 	}
-	var b strings.Builder
-	if err := d.interpolate(&b, section, o.text, 1); err != nil {
+	i := interpolation{document: d, section: section}
+	if err := i.add(o.text, 1); err != nil {
 		return "", o.line, false, &ParseError{File: d.file, Line: o.line, Message: err.Error()}
 	}
-	return b.String(), o.line, true, nil
+	return i.String(), o.line, true, nil
 }
 
-// interpolate appends text to b with its references resolved.
-func (d *document) interpolate(b *strings.Builder, section, text string, depth int) error {
+// interpolation is one value under way.
+type interpolation struct {
+	*document
+	strings.Builder
+	section    string
+	references int
+}
+
+// add appends text with its references resolved.
+func (i *interpolation) add(text string, depth int) error {
 	if depth > maxDepth {
 		return fmt.Errorf("references are nested more than %d deep", maxDepth)
 	}
 	for {
 		before, rest, found := strings.Cut(text, "%")
-		b.WriteString(before)
+		i.WriteString(before)
 		if !found {
 			return nil
 		}
-		if b.Len() > maxText {
-			return fmt.Errorf("the value grows beyond %d bytes", maxText)
-		}
 		switch {
 		case strings.HasPrefix(rest, "%"):
-			b.WriteByte('%')
+			i.WriteByte('%')
 			text = rest[1:]
 		case strings.HasPrefix(rest, "("):
 			end := strings.IndexByte(rest, ')')
 			if end < 2 || !strings.HasPrefix(rest[end:], ")s") {
-				return fmt.Errorf("a reference is not written %%(name)s")
+				return errors.New("a reference is not written %(name)s")
 			}
-			o, ok := d.find(section, rest[1:end])
+			o, ok := i.find(i.section, rest[1:end])
 			if !ok {
-				return fmt.Errorf("a %%(name)s refers to an option that this section does not have")
+				return errors.New("a %(name)s refers to an option that this section does not have")
 			}
-			if !strings.Contains(o.text, "%") {
-				b.WriteString(o.text)
-			} else if err := d.interpolate(b, section, o.text, depth+1); err != nil {
+			if i.references++; i.references > maxReferences || i.Len() > maxText {
+				return errors.New("the references in it make it too long")
+			}
+			if err := i.add(o.text, depth+1); err != nil {
 				return err
 			}
 			text = rest[end+2:]
 		default:
-			return fmt.Errorf("a lone %% must be written %%%%")
+			return errors.New("a lone % must be written %%")
 		}
 	}
 }

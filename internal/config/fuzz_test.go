@@ -1,0 +1,105 @@
+package config
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"unicode/utf8"
+
+	"github.com/BurntSushi/toml"
+)
+
+func addFiles(f *testing.F) {
+	paths, err := filepath.Glob("testdata/*.toml")
+	if err != nil || len(paths) == 0 {
+		f.Fatalf("no files to start from: %v", err)
+	}
+	for _, path := range append(paths, "../../config.toml.example") {
+		data, err := os.ReadFile(path)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(string(data))
+	}
+}
+
+// Whatever the file says: no panic, and every error is of a line that is there.
+func FuzzConfig(f *testing.F) {
+	addFiles(f)
+	f.Fuzz(func(t *testing.T, text string) {
+		var l loader
+		got := defaults()
+		root := decode("config.toml", text, &l.report)
+		if root != nil {
+			root.unknown()
+			l.readTop(root, &got)
+			readAudit(root, &got)
+			readLater(root)
+			readMounts(root, &got)
+			got.rules = readGrants(root)
+		}
+		lines := strings.Count(text, "\n") + 1
+		for _, e := range l.errs {
+			if e.File == "" || e.Message == "" || e.Line < 1 || e.Line > lines {
+				t.Errorf("%q of a file with %d lines", e.Error(), lines)
+			}
+		}
+		for _, rule := range got.rules {
+			if rule.RunAsUser == "" && rule.UID == nil || len(rule.Connections) == 0 || rule.Line < 1 || rule.Line > lines {
+				t.Errorf("rule %+v", rule)
+			}
+		}
+	})
+}
+
+// Every key that the decoder finds has a position of its own.
+func FuzzLocate(f *testing.F) {
+	addFiles(f)
+	f.Add("a.b = 1\n[a.c]\n'd e' = [1, [2, {x.y = '''\n''' }]]\n[[a.f]]\n[a.f.g]\n\"\\u0041\" = \"\"\"\"\"\"\"\" # \"\nh = 1979-05-27 07:32:00\n")
+	f.Fuzz(func(t *testing.T, text string) {
+		if !utf8.ValidString(text) || strings.HasPrefix(text, "\ufeff") {
+			return // decode refuses the one and removes the other
+		}
+		var values map[string]any
+		if _, err := toml.Decode(text, &values); err != nil {
+			locate(text) // must end
+			return
+		}
+		checkPositions(t, "", values, locate(text), strings.Count(text, "\n")+1)
+	})
+}
+
+func checkPositions(t *testing.T, path string, v any, p *position, lines int) {
+	if p.line < 1 || p.line > lines {
+		t.Errorf("%s is on line %d of %d", path, p.line, lines)
+	}
+	switch v := v.(type) {
+	case map[string]any:
+		if len(v) != len(p.keys) {
+			t.Errorf("%s has %d keys and %d positions", path, len(v), len(p.keys))
+		}
+		for key, value := range v {
+			child, ok := p.keys[key]
+			if !ok {
+				t.Errorf("%s.%q has no position", path, key)
+				continue
+			}
+			checkPositions(t, path+"."+key, value, child, lines)
+		}
+	case []map[string]any:
+		if len(v) != len(p.elems) {
+			t.Errorf("%s has %d elements and %d positions", path, len(v), len(p.elems))
+		}
+		for i := range min(len(v), len(p.elems)) {
+			checkPositions(t, path+"[]", v[i], p.elems[i], lines)
+		}
+	case []any:
+		if len(v) != len(p.elems) {
+			t.Errorf("%s has %d elements and %d positions", path, len(v), len(p.elems))
+		}
+		for i := range min(len(v), len(p.elems)) {
+			checkPositions(t, path+"[]", v[i], p.elems[i], lines)
+		}
+	}
+}
