@@ -19,7 +19,8 @@ type Metastore struct {
 }
 
 // database is what the metastore needs of a kind of database. Its errors are of kind
-// Unreachable, Denied, Timeout or Invalid.
+// Unreachable, Denied, Timeout or Invalid, and Absent where it cannot even compare
+// with such an id.
 type database interface {
 	// read calls f with a connection that can only read, and again if the first one
 	// turns out to be dead. It returns soon after ctx ends.

@@ -1,7 +1,6 @@
 package resolve
 
 import (
-	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -245,8 +244,6 @@ func classifyMySQL(err error) *conn.Error {
 			return answer(conn.Unreachable, "the server cut the connection")
 		case errors.Is(err, mysql.ErrCleartextPassword), errors.Is(err, mysql.ErrOldPassword), errors.Is(err, mysql.ErrUnknownPlugin):
 			return answer(conn.Denied, "the server asks for a kind of login that connfs does not do")
-		case errors.Is(err, context.DeadlineExceeded):
-			return nil
 		}
 		return nil
 	}
@@ -258,6 +255,9 @@ func classifyMySQL(err error) *conn.Error {
 		return numbered(conn.Denied, "the server refuses the login: wrong user, password, address or database")
 	case 1142, 1143:
 		return numbered(conn.Denied, "the database user may not read the table connection")
+	case 1267, 3988:
+		// The only comparison there is, is with the id.
+		return numbered(conn.Absent, "the column conn_id is in a character set that cannot hold this id")
 	case 1146:
 		e, _ := noTable(nil).(*conn.Error)
 		return e

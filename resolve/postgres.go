@@ -222,6 +222,10 @@ func classifyPostgres(err error) *conn.Error {
 	case "42P01", "3F000":
 		e, _ := noTable(nil).(*conn.Error)
 		return e
+	case "22P05":
+		// The id does not translate to the database's encoding; its own text always
+		// translates to UTF-8.
+		return answer(conn.Absent, "the database is in an encoding that cannot hold this id")
 	case "3D000":
 		return answer(conn.Unreachable, "the server has no such database")
 	case "57014":

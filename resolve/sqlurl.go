@@ -29,7 +29,7 @@ type sqlQuery map[string][]string
 // behind the last part that fits is ignored.
 var sqlURLPattern = regexp.MustCompile(`^([\w+]+)://` +
 	`(?:([^:/]*)(?::([^@]*))?@)?` +
-	`(?:(?:\[([^/?]+)\]|([^/:?]+))?(?::([^/?]*))?)?` +
+	`(?:(?:\[([^/?]+)\]|([^/:?]+))?(:[^/?]*)?)?` +
 	`(?:/([^?]*))?` +
 	`(?:\?(.*))?`)
 
@@ -56,7 +56,7 @@ func parseSQLURL(text string) (*sqlURL, error) {
 		return nil, fmt.Errorf(`the host in the database URL holds an "@": one in the password must be written %%40`)
 	}
 	if m[6] != "" {
-		port, err := strconv.ParseUint(strings.TrimSpace(m[6]), 10, 16)
+		port, err := strconv.ParseUint(strings.TrimSpace(m[6][1:]), 10, 16)
 		if err != nil {
 			return nil, fmt.Errorf(`the port in the database URL is no number up to 65535: a ":" in the user and an "@" in the password must be written %%3A and %%40`)
 		}

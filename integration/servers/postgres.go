@@ -145,6 +145,9 @@ func (s *PgBouncer) URL(user, password, database string, query ...string) string
 	return sqlURL("postgresql+psycopg2", user, password, s.Port, database, query)
 }
 
+// Stop ends the PgBouncer.
+func (s *PgBouncer) Stop() { s.t.Helper(); s.end(syscall.SIGTERM) }
+
 // sqlURL writes host as "localhost", the name in the certificates.
 func sqlURL(dialect, user, password string, port int, database string, query []string) string {
 	u := fmt.Sprintf("%s://%s:%s@localhost:%d/%s", dialect, url.PathEscape(user), url.PathEscape(password), port, database)
