@@ -15,7 +15,7 @@ const connPrefix = "AIRFLOW_CONN_"
 // started with, or those of a file. An empty variable counts as absent, as in
 // Airflow.
 type Environment struct {
-	variables map[string]string // by name; nil where file counts
+	variables map[string]Variable // by name; nil where file counts
 	file      *envFile
 	spellings map[string][]string // ids by the variable that they stand in
 }
@@ -34,12 +34,9 @@ func NewEnvironment(settings EnvironmentSettings) *Environment {
 		e.file = &envFile{path: settings.File}
 		return e
 	}
-	e.variables = make(map[string]string)
+	e.variables = make(map[string]Variable, len(settings.Variables))
 	for _, v := range settings.Variables {
-		name, value, ok := strings.Cut(v, "=")
-		if _, seen := e.variables[name]; ok && !seen && strings.HasPrefix(name, connPrefix) {
-			e.variables[name] = value
-		}
+		e.variables[v.Name] = v
 	}
 	return e
 }
@@ -51,11 +48,10 @@ func openEnvironment(s *Settings, _ Decrypter) (Backend, error) {
 // Connection implements [Backend]. All spellings of an id stand in one variable:
 // the variable's name cannot carry the id byte for byte.
 func (e *Environment) Connection(ctx context.Context, id string) (*conn.Connection, error) {
-	variables, err := e.read(ctx)
+	value, err := e.value(ctx, conn.EnvName(id))
 	if err != nil {
 		return nil, err
 	}
-	value := variables[conn.EnvName(id)]
 	if value == "" {
 		return nil, conn.Errorf(conn.Absent, "environment", "no variable holds it")
 	}
@@ -69,15 +65,12 @@ func (e *Environment) Connection(ctx context.Context, id string) (*conn.Connecti
 // List implements [Lister]: the ids that settings spell out, and small letters for
 // every other variable. A variable that no id can lead to is left out.
 func (e *Environment) List(ctx context.Context) ([]string, error) {
-	variables, err := e.read(ctx)
+	names, err := e.names(ctx)
 	if err != nil {
 		return nil, err
 	}
 	var ids []string
-	for name, value := range variables {
-		if value == "" {
-			continue
-		}
+	for _, name := range names {
 		if spelled := e.spellings[name]; len(spelled) > 0 {
 			ids = append(ids, spelled...)
 			continue
@@ -94,12 +87,37 @@ func (e *Environment) List(ctx context.Context) ([]string, error) {
 // CaseBlind implements [CaseBlind].
 func (e *Environment) CaseBlind() bool { return true }
 
-func (e *Environment) read(ctx context.Context) (map[string]string, error) {
+// value returns the value of a variable, empty where there is none.
+func (e *Environment) value(ctx context.Context, name string) (string, error) {
+	if err := ctx.Err(); err != nil {
+		return "", ctxError("environment", err)
+	}
+	if e.file == nil {
+		return e.variables[name].Value(), nil
+	}
+	variables, err := e.file.read()
+	return variables[name], err
+}
+
+// names returns the names of the variables that are not empty.
+func (e *Environment) names(ctx context.Context) ([]string, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, ctxError("environment", err)
 	}
-	if e.file != nil {
-		return e.file.read()
+	var names []string
+	for name, v := range e.variables {
+		if len(v.Masked) > 0 {
+			names = append(names, name)
+		}
 	}
-	return e.variables, nil
+	if e.file == nil {
+		return names, nil
+	}
+	variables, err := e.file.read()
+	for name, value := range variables {
+		if value != "" {
+			names = append(names, name)
+		}
+	}
+	return names, err
 }

@@ -37,7 +37,7 @@ func TestEnvironmentConforms(t *testing.T) {
 	t.Run("variables", func(t *testing.T) {
 		resolvetest.Run(t, resolvetest.Harness{CaseBlind: true, Unreachable: missing, New: func(t *testing.T, c map[string]*conn.Connection) resolve.Backend {
 			lines, ids := variables(t, c)
-			return resolve.NewEnvironment(resolve.EnvironmentSettings{Variables: lines, Spellings: ids})
+			return resolve.NewEnvironment(resolve.EnvironmentSettings{Variables: resolve.Variables(lines), Spellings: ids})
 		}})
 	})
 	t.Run("file", func(t *testing.T) {
@@ -164,10 +164,10 @@ func TestEnvironmentFileIsReadAgainWhenItChanges(t *testing.T) {
 
 func TestEnvironmentListsSpellings(t *testing.T) {
 	e := resolve.NewEnvironment(resolve.EnvironmentSettings{
-		Variables: []string{
+		Variables: resolve.Variables([]string{
 			"AIRFLOW_CONN_MY_DB=http://h", "AIRFLOW_CONN_BILLING.DB=http://h", "AIRFLOW_CONN_EMPTY=", "AIRFLOW_CONN_small=http://h",
 			"AIRFLOW_VAR_X=1", "PATH=/bin", "AIRFLOW_CONN_STRASSE=http://h",
-		},
+		}),
 		Spellings: []string{"Billing.DB", "BILLING.db", "Billing.DB", "nothing", "Straße"},
 	})
 	got, err := e.List(t.Context())

@@ -256,7 +256,7 @@ func TestOpenSearchesTheEnvironmentFirst(t *testing.T) {
 		p, err := resolve.Open(&resolve.Settings{
 			Order:       order,
 			Metastore:   &resolve.MetastoreSettings{URL: "sqlite:///" + copyMetastore(t, "2.10")},
-			Environment: resolve.EnvironmentSettings{Variables: []string{"AIRFLOW_CONN_UNENCRYPTED=http://from-env"}},
+			Environment: resolve.EnvironmentSettings{Variables: resolve.Variables([]string{"AIRFLOW_CONN_UNENCRYPTED=http://from-env"})},
 		}, nil)
 		if err != nil {
 			t.Fatal(err)

@@ -23,9 +23,8 @@ type EnvironmentSettings struct {
 	// File holds NAME=value lines and is read again when it changes. Empty:
 	// Variables are used.
 	File string
-	// Variables are the AIRFLOW_CONN_* variables that connfs was started with,
-	// as NAME=value.
-	Variables []string
+	// Variables are the AIRFLOW_CONN_* variables that connfs was started with.
+	Variables []Variable
 	// Spellings are ids that grants spell out. The name of a variable does not
 	// tell the case of its id; List uses these, and lower case otherwise.
 	Spellings []string

@@ -11,7 +11,6 @@ package config
 import (
 	"context"
 	"fmt"
-	"strings"
 
 	"github.com/connfs/connfs/internal/settings"
 	"github.com/connfs/connfs/internal/users"
@@ -22,6 +21,7 @@ import (
 type loader struct {
 	Source
 	report
+	dropped bool // the rights of root were given up
 }
 
 // Load reads a configuration. Its error is of type [Errors], unless ctx ended or
@@ -53,6 +53,7 @@ func Load(ctx context.Context, src Source) (*Result, error) {
 		if err := l.Drop(id); err != nil {
 			return nil, fmt.Errorf("giving up the rights of root: %w", err)
 		}
+		l.dropped = true
 	}
 	a := l.readAirflow(ctx, &f, home, child)
 	if err := ctx.Err(); err != nil {
@@ -81,7 +82,7 @@ func Load(ctx context.Context, src Source) (*Result, error) {
 	resolver := resolve.Settings{Order: f.order.v, OnError: f.onError.v, Metastore: a.metastore}
 	resolver.Environment.File = f.environmentFile.v
 	if f.environmentFile.v == "" {
-		resolver.Environment.Variables = l.connections()
+		resolver.Environment.Variables = resolve.Variables(l.Environ)
 	}
 	resolver.Environment.Spellings = spellings(f.rules)
 	front.Path = path(&f, &a, len(resolver.Environment.Variables))
@@ -126,17 +127,6 @@ func (l *loader) ownerOnly(f *file) *uint32 {
 	uid := uint32(l.EUID)
 	l.warn("there is no configuration file: uid %d, and nobody else, may read every connection", uid)
 	return &uid
-}
-
-// connections returns the AIRFLOW_CONN_* variables of the environment.
-func (l *loader) connections() []string {
-	var found []string
-	for _, entry := range l.Environ {
-		if strings.HasPrefix(entry, "AIRFLOW_CONN_") {
-			found = append(found, entry)
-		}
-	}
-	return found
 }
 
 // path describes the search path, one sentence for each backend, in its order.

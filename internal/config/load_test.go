@@ -109,9 +109,10 @@ func TestNothingConfiguredServesTheUserAlone(t *testing.T) {
 	}
 	wantResolver := resolve.Settings{
 		Order: "aip-33", OnError: "stop",
-		Environment: resolve.EnvironmentSettings{Variables: []string{"AIRFLOW_CONN_A_B=postgres://h"}},
+		Environment: resolve.EnvironmentSettings{Variables: resolve.Variables([]string{"AIRFLOW_CONN_A_B=postgres://h"})},
 	}
-	if diff := cmp.Diff(wantResolver, got.Resolver); diff != "" {
+	plain := cmp.Transformer("plain", func(v resolve.Variable) string { return v.Name + "=" + v.Value() })
+	if diff := cmp.Diff(wantResolver, got.Resolver, plain); diff != "" {
 		t.Errorf("resolver (-want +got):\n%s", diff)
 	}
 }

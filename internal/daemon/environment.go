@@ -1,6 +1,9 @@
 package daemon
 
 import (
+	"crypto/rand"
+	"crypto/subtle"
+	"errors"
 	"fmt"
 	"os"
 	"strconv"
@@ -53,10 +56,11 @@ func Cleanse() error {
 }
 
 // environment is what the process was started with: Airflow's part in locked
-// memory, the rest as it is.
+// memory and under a mask of random bytes, so that for as long as the daemon runs no
+// value is in its memory as it is; the rest plain.
 type environment struct {
-	region *cache.Region // nil: nothing of Airflow's
-	plain  []byte
+	masked, pad *cache.Region // nil: nothing of Airflow's
+	plain       []byte
 }
 
 // loadEnvironment takes what Cleanse left, if it ran, and else what is there: a
@@ -77,41 +81,47 @@ func loadEnvironment() (*environment, error) {
 	if err := unix.Fstat(fd, &st); err != nil {
 		return nil, fmt.Errorf("reading the environment from descriptor %d: %w", fd, err)
 	}
-	if e.region, err = cache.NewRegion(int(st.Size)); err != nil {
+	if e.masked, err = cache.NewRegion(int(st.Size)); err != nil {
 		return nil, err
 	}
-	for at := 0; at < int(st.Size); {
-		n, err := unix.Pread(fd, e.region.Bytes()[at:], int64(at))
+	if e.pad, err = cache.NewRegion(int(st.Size)); err != nil {
+		return nil, err
+	}
+	text := e.masked.Bytes()
+	for at := 0; at < len(text); {
+		n, err := unix.Pread(fd, text[at:], int64(at))
 		if err != nil || n == 0 {
-			return nil, fmt.Errorf("reading the environment from descriptor %d: %d of %d bytes: %v", fd, at, st.Size, err)
+			return nil, fmt.Errorf("reading the environment from descriptor %d: %d of %d bytes: %v", fd, at, len(text), err)
 		}
 		at += n
 	}
+	rand.Read(e.pad.Bytes())
+	subtle.XORBytes(text, text, e.pad.Bytes())
 	return e, nil
 }
 
 // lockError says why Airflow's part is not locked.
 func (e *environment) lockError() error {
-	if e.region == nil {
+	if e.masked == nil {
 		return nil
 	}
-	return e.region.LockError()
+	return errors.Join(e.masked.LockError(), e.pad.LockError())
 }
 
 // block returns the whole environment block for a child, in locked memory that the
 // caller closes.
 func (e *environment) block() (*cache.Region, error) {
 	n := len(e.plain)
-	if e.region != nil {
-		n += len(e.region.Bytes())
+	if e.masked != nil {
+		n += len(e.masked.Bytes())
 	}
 	r, err := cache.NewRegion(n)
 	if err != nil {
 		return nil, err
 	}
 	at := copy(r.Bytes(), e.plain)
-	if e.region != nil {
-		copy(r.Bytes()[at:], e.region.Bytes())
+	if e.masked != nil {
+		subtle.XORBytes(r.Bytes()[at:], e.masked.Bytes(), e.pad.Bytes())
 	}
 	return r, nil
 }
