@@ -85,7 +85,7 @@ func (b *Broker) fetch(st *State, id string, f *flight) {
 		b.cache.Commit(id, v, source, st.TTL)
 		b.remember(id, v.Size())
 	case err == nil:
-		b.cache.Commit(id, v, source, 0)
+		v.SetSource(source)
 	case valid && conn.KindOf(err) == conn.Absent:
 		delete(b.sizes, id)
 		if len(b.absent) >= maxAbsent {

@@ -33,30 +33,37 @@ func (l *listing) lacks(id string) bool {
 // answer is too old, and shows what is known where they do not answer. For a caller
 // who may read nothing it asks nobody.
 func (b *Broker) List(cancel <-chan struct{}, c conn.Caller) ([]string, error) {
+	for {
+		ids, pending := b.listed(c)
+		if pending == nil {
+			return ids, nil
+		}
+		select {
+		case <-pending:
+			// After a Replace meanwhile, what counts is another listing.
+		case <-cancel:
+			return nil, &conn.Error{Kind: conn.Interrupted, Reason: "the reader was interrupted"}
+		}
+	}
+}
+
+// listed returns the ids where the listing is fresh, or is nothing to the caller,
+// and otherwise what is closed when the listing under way is there.
+func (b *Broker) listed(c conn.Caller) ([]string, <-chan struct{}) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	st := b.state.Load()
 	if !st.Policy.ReadsAnything(c.UID) {
 		return nil, nil
 	}
-	b.mu.Lock()
 	if time.Now().Before(b.listing.until) {
-		defer b.mu.Unlock()
 		return b.listing.ids, nil
 	}
-	pending := b.listing.pending
-	if pending == nil {
-		pending = make(chan struct{})
-		b.listing.pending = pending
-		go b.list(st, pending)
+	if b.listing.pending == nil {
+		b.listing.pending = make(chan struct{})
+		go b.list(st, b.listing.pending)
 	}
-	b.mu.Unlock()
-	select {
-	case <-pending:
-	case <-cancel:
-		return nil, &conn.Error{Kind: conn.Interrupted, Reason: "the reader was interrupted"}
-	}
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.listing.ids, nil
+	return nil, b.listing.pending
 }
 
 func (b *Broker) list(st *State, pending chan struct{}) {

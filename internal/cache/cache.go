@@ -75,9 +75,12 @@ func (v *Value) Version() uint64 { return v.version }
 // SetVersion is called once, before Commit.
 func (v *Value) SetVersion(version uint64) { v.version = version }
 
-// Source returns the name of the backend that the value came from, as Commit was
-// told.
+// Source returns the name of the backend that the value came from, as Commit or
+// SetSource was told.
 func (v *Value) Source() string { return v.source }
+
+// SetSource is for a value that is never committed.
+func (v *Value) SetSource(name string) { v.source = name }
 
 // Slices returns the n bytes from offset off, or fewer at the end, as they lie in
 // the locked pages.

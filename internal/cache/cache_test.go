@@ -348,7 +348,7 @@ func TestConcurrentUseServesWholeValues(t *testing.T) {
 	for w := range 8 {
 		wg.Go(func() {
 			random := rand.New(rand.NewPCG(uint64(w), 7))
-			for range 2000 {
+			for range 400 {
 				key := random.IntN(keys)
 				if v := c.Get(fmt.Sprint(key)); v != nil {
 					if !bytes.Equal(bytesOf(v), content(key)) {

@@ -1,0 +1,796 @@
+package broker_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"io"
+	"log/slog"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/connfs/connfs/conn"
+	"github.com/connfs/connfs/internal/audit"
+	"github.com/connfs/connfs/internal/broker"
+	"github.com/connfs/connfs/internal/cache"
+	"github.com/connfs/connfs/internal/policy"
+)
+
+const (
+	alice = 1001
+	bob   = 1002
+	eve   = 6666
+)
+
+// backend is a Fetcher over a map, in which each fetch can be made to take time.
+type backend struct {
+	cache *cache.Cache
+	delay time.Duration
+
+	mu      sync.Mutex
+	values  map[string]string
+	err     map[string]error
+	fetches map[string]int
+	lists   int
+	partial bool  // the listing is not complete
+	listErr error // it failed altogether
+}
+
+func (b *backend) Fetch(ctx context.Context, id string) (*cache.Value, string, error) {
+	b.mu.Lock()
+	b.fetches[id]++
+	b.mu.Unlock()
+	if b.delay > 0 {
+		select {
+		case <-time.After(b.delay):
+		case <-ctx.Done():
+			return nil, "", conn.Errorf(conn.Timeout, "fake", "slow")
+		}
+	}
+	b.mu.Lock()
+	text, ok := b.values[id]
+	err := b.err[id]
+	b.mu.Unlock()
+	switch {
+	case err != nil:
+		return nil, "", err
+	case !ok:
+		return nil, "", conn.Errorf(conn.Absent, "", "no backend has it")
+	}
+	v, err := b.cache.Reserve(len(text))
+	if err != nil {
+		return nil, "", conn.Errorf(conn.NoSlot, "", "full")
+	}
+	v.SetVersion(digest(text))
+	for at, parts := 0, v.Slices(0, len(text)); len(parts) > 0; parts = parts[1:] {
+		at += copy(parts[0], text[at:])
+	}
+	return v, "fake", nil
+}
+
+func (b *backend) List(ctx context.Context) ([]string, bool, error) {
+	b.mu.Lock()
+	b.lists++
+	b.mu.Unlock()
+	if b.delay > 0 {
+		time.Sleep(b.delay)
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.listErr != nil {
+		return nil, false, b.listErr
+	}
+	var ids []string
+	for id := range b.values {
+		ids = append(ids, id)
+	}
+	slices.Sort(ids)
+	return ids, !b.partial, nil
+}
+
+func (b *backend) set(id, text string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.values[id] = text
+}
+
+func (b *backend) fail(id string, err error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.err[id] = err
+}
+
+func (b *backend) fetched(id string) int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.fetches[id]
+}
+
+func (b *backend) listed() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.lists
+}
+
+func digest(text string) uint64 {
+	h := fnv.New64a()
+	io.WriteString(h, text)
+	return h.Sum64()
+}
+
+// auditor keeps the lines.
+type auditor struct {
+	mu      sync.Mutex
+	entries []audit.Entry
+	err     error
+}
+
+func (a *auditor) Write(e *audit.Entry) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.err != nil {
+		return a.err
+	}
+	a.entries = append(a.entries, *e)
+	return nil
+}
+
+func (a *auditor) break_(err error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.err = err
+}
+
+func (a *auditor) take() []audit.Entry {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	out := a.entries
+	a.entries = nil
+	return out
+}
+
+// fixture is a broker over a fake backend. Alice may read a_* and shared, Bob
+// shared.
+type fixture struct {
+	*broker.Broker
+	backend *backend
+	audit   *auditor
+	state   *broker.State
+	log     *bytes.Buffer
+	cache   *cache.Cache
+}
+
+func rules() []policy.Rule {
+	uid := func(n uint32) *uint32 { return &n }
+	return []policy.Rule{
+		{UID: uid(alice), DAG: "a_dag", Connections: []string{"a_*", "shared"}, File: "config.toml", Line: 10},
+		{UID: uid(bob), Connections: []string{"shared"}, File: "config.toml", Line: 20},
+	}
+}
+
+func newFixture(t *testing.T) *fixture {
+	t.Helper()
+	c, err := cache.New(1 << 20)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	b := &backend{
+		cache: c, err: map[string]error{}, fetches: map[string]int{},
+		values: map[string]string{"a_db": "alice's", "shared": "for two", "bobs": "nobody's"},
+	}
+	f := &fixture{backend: b, audit: &auditor{}, log: new(bytes.Buffer), cache: c}
+	f.state = &broker.State{
+		Policy: policy.New(rules(), nil, nil), Fetcher: b, TTL: 5 * time.Second, NegativeTTL: time.Second,
+		Timeout: 5 * time.Second, Audit: f.audit,
+	}
+	f.Broker = broker.New(broker.Config{State: f.state, Cache: c, Errno: errno, Log: slog.New(slog.NewTextHandler(f.log, nil))})
+	return f
+}
+
+func errno(err error) string {
+	if err == nil {
+		return ""
+	}
+	return "E-" + conn.KindOf(err).String()
+}
+
+func by(uid uint32) conn.Caller {
+	return conn.Caller{UID: uid, GID: uid + 1, PID: 77, Unique: 5, Mount: "/conn"}
+}
+
+func wantKind(t *testing.T, what string, err error, kind conn.Kind) {
+	t.Helper()
+	var e *conn.Error
+	if !errors.As(err, &e) || e.Kind != kind {
+		t.Errorf("%s: error %v, want kind %v", what, err, kind)
+	}
+}
+
+// open opens and fails the test if that fails.
+func (f *fixture) open(t *testing.T, uid uint32, id string) uint64 {
+	t.Helper()
+	v, err := f.Open(nil, by(uid), id)
+	if err != nil {
+		t.Fatalf("opening %s as %d: %v", id, uid, err)
+	}
+	return v
+}
+
+func (f *fixture) read(t *testing.T, uid uint32, id string, version uint64) string {
+	t.Helper()
+	data, release, err := f.Read(nil, by(uid), id, version, 0, 1<<20)
+	if err != nil {
+		t.Fatalf("reading %s as %d: %v", id, uid, err)
+	}
+	text := string(bytes.Join(data, nil))
+	if release != nil {
+		release()
+	}
+	return text
+}
+
+func TestWhatIsNotGrantedReachesNoBackend(t *testing.T) {
+	f := newFixture(t)
+	for _, id := range []string{"bobs", "a_db", "invented"} {
+		_, err := f.Open(nil, by(bob), id)
+		wantKind(t, "open "+id, err, conn.NotGranted)
+		_, _, err = f.Read(nil, by(bob), id, 1, 0, 10)
+		wantKind(t, "read "+id, err, conn.NotGranted)
+		_, err = f.Stat(by(bob), id)
+		wantKind(t, "stat "+id, err, conn.NotGranted)
+		if f.MayRead(by(bob), id) {
+			t.Errorf("MayRead %s", id)
+		}
+		if n := f.backend.fetched(id); n != 0 {
+			t.Errorf("%s was fetched %d times", id, n)
+		}
+	}
+	if ids, err := f.List(nil, by(eve)); ids != nil || err != nil || f.backend.listed() != 0 {
+		t.Errorf("a stranger's listing: %q, %v, backends asked %d times", ids, err, f.backend.listed())
+	}
+	if !f.Grantable("a_new") || f.Grantable("bobs") {
+		t.Error("Grantable is wrong")
+	}
+}
+
+func TestAThousandOpensShareOneFetch(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t)
+		f.backend.delay = time.Second
+		var wg sync.WaitGroup
+		for i := range 1000 {
+			uid := uint32(alice + i%2) // both may read it
+			wg.Go(func() {
+				if v, err := f.Open(nil, by(uid), "shared"); err != nil || v != digest("for two") {
+					t.Errorf("version %x, error %v", v, err)
+				}
+			})
+		}
+		wg.Wait()
+		if n := f.backend.fetched("shared"); n != 1 {
+			t.Errorf("%d fetches", n)
+		}
+		if got := f.read(t, bob, "shared", digest("for two")); got != "for two" {
+			t.Errorf("read %q", got)
+		}
+		time.Sleep(5 * time.Second) // every pin was given back: the TTL wipes
+		synctest.Wait()
+		v, err := f.cache.Reserve(1<<20 - cache.PageSize)
+		if err != nil {
+			t.Fatal("pages are still pinned")
+		}
+		v.Release()
+	})
+}
+
+func TestAnInterruptedReaderLeavesTheFetchGoingOn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t)
+		f.backend.delay = 2 * time.Second
+		cancel := make(chan struct{})
+		time.AfterFunc(time.Second, func() { close(cancel) })
+		start := time.Now()
+		_, err := f.Open(cancel, by(alice), "a_db")
+		wantKind(t, "open", err, conn.Interrupted)
+		if d := time.Since(start); d != time.Second {
+			t.Errorf("answered after %v", d)
+		}
+		time.Sleep(1500 * time.Millisecond)
+		start = time.Now()
+		version := f.open(t, alice, "a_db")
+		if d := time.Since(start); d != 0 {
+			t.Errorf("the retry waited %v", d)
+		}
+		if n := f.backend.fetched("a_db"); n != 1 {
+			t.Errorf("%d fetches", n)
+		}
+		if got := f.read(t, alice, "a_db", version); got != "alice's" {
+			t.Errorf("read %q", got)
+		}
+		if f.log.Len() > 0 {
+			t.Errorf("an interrupted reader was logged as a failure: %s", f.log)
+		}
+	})
+}
+
+func TestAFetchHasADeadlineOfItsOwn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t)
+		f.backend.delay = time.Hour
+		start := time.Now()
+		_, err := f.Open(nil, by(alice), "a_db")
+		wantKind(t, "open", err, conn.Timeout)
+		if d := time.Since(start); d != 5*time.Second {
+			t.Errorf("blocked for %v", d)
+		}
+	})
+}
+
+func TestAbsentIsRememberedForItsOwnTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t)
+		fails := func() {
+			t.Helper()
+			_, err := f.Open(nil, by(alice), "a_new")
+			wantKind(t, "open", err, conn.Absent)
+		}
+		fails()
+		time.Sleep(time.Second - time.Nanosecond)
+		fails()
+		_, err := f.Stat(by(alice), "a_new")
+		wantKind(t, "stat", err, conn.Absent)
+		if n := f.backend.fetched("a_new"); n != 1 {
+			t.Errorf("%d fetches within the time", n)
+		}
+		f.backend.set("a_new", "now")
+		time.Sleep(time.Nanosecond)
+		f.open(t, alice, "a_new")
+		if n := f.backend.fetched("a_new"); n != 2 {
+			t.Errorf("%d fetches", n)
+		}
+	})
+}
+
+func TestOtherErrorsAreNotRemembered(t *testing.T) {
+	for _, kind := range []conn.Kind{conn.Failed, conn.Denied, conn.Unreachable, conn.Timeout, conn.KeyRejected, conn.Invalid, conn.TooLarge, conn.NoSlot} {
+		f := newFixture(t)
+		f.backend.fail("a_db", conn.Errorf(kind, "fake", "because"))
+		for range 2 {
+			_, err := f.Open(nil, by(alice), "a_db")
+			wantKind(t, "open", err, kind)
+		}
+		if n := f.backend.fetched("a_db"); n != 2 {
+			t.Errorf("%v: %d fetches for two opens", kind, n)
+		}
+		if size, err := f.Stat(by(alice), "a_db"); size != -1 || err != nil {
+			t.Errorf("%v: stat says %d, %v", kind, size, err)
+		}
+		f.backend.fail("a_db", nil)
+		f.open(t, alice, "a_db")
+	}
+}
+
+func TestWithoutATTLNothingIsKept(t *testing.T) {
+	f := newFixture(t)
+	f.state.TTL, f.state.NegativeTTL = 0, 0
+	version := f.open(t, alice, "a_db")
+	if got := f.read(t, alice, "a_db", version); got != "alice's" {
+		t.Errorf("read %q", got)
+	}
+	if n := f.backend.fetched("a_db"); n != 2 {
+		t.Errorf("%d fetches for an open and a read", n)
+	}
+	if v := f.cache.Get("a_db"); v != nil {
+		t.Error("the value was kept")
+	}
+	for range 2 {
+		f.Open(nil, by(alice), "a_new")
+	}
+	if n := f.backend.fetched("a_new"); n != 2 {
+		t.Errorf("%d fetches of an absent id for two opens", n)
+	}
+	if size, err := f.Stat(by(alice), "a_db"); size != len("alice's") || err != nil {
+		t.Errorf("stat says %d, %v", size, err)
+	}
+}
+
+func TestAReadAfterTheTTLResolvesAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t)
+		version := f.open(t, alice, "a_db")
+		time.Sleep(6 * time.Second)
+		if got := f.read(t, alice, "a_db", version); got != "alice's" {
+			t.Errorf("read %q", got)
+		}
+		if n := f.backend.fetched("a_db"); n != 2 {
+			t.Errorf("%d fetches", n)
+		}
+		f.backend.set("a_db", "rotated")
+		if got := f.read(t, alice, "a_db", version); got != "alice's" {
+			t.Errorf("read %q within the TTL", got)
+		}
+		time.Sleep(6 * time.Second)
+		_, _, err := f.Read(nil, by(alice), "a_db", version, 0, 100)
+		wantKind(t, "read of the changed content", err, conn.Changed)
+		if got := f.read(t, alice, "a_db", f.open(t, alice, "a_db")); got != "rotated" {
+			t.Errorf("the next open reads %q", got)
+		}
+		lines := f.audit.take()
+		if e := lines[1]; e.Op != "read" || e.Errno != "E-changed" || !e.Allowed {
+			t.Errorf("audit of the refused read: %+v", e)
+		}
+	})
+}
+
+func TestReadServesPartsAndNothingAtTheEnd(t *testing.T) {
+	f := newFixture(t)
+	version := f.open(t, alice, "a_db")
+	for _, c := range []struct {
+		off, n int
+		want   string
+	}{{0, 3, "ali"}, {5, 100, "'s"}, {7, 10, ""}, {1 << 30, 10, ""}} {
+		data, release, err := f.Read(nil, by(alice), "a_db", version, c.off, c.n)
+		if got := string(bytes.Join(data, nil)); got != c.want || err != nil || (release == nil) != (c.want == "") {
+			t.Errorf("read of %d at %d: %q, %v, release %v", c.n, c.off, got, err, release != nil)
+		}
+		if release != nil {
+			release()
+		}
+	}
+}
+
+// A descriptor that was handed to another user reads only what that user may read.
+func TestAReadByAnotherUserIsDecidedAnew(t *testing.T) {
+	f := newFixture(t)
+	private, shared := f.open(t, alice, "a_db"), f.open(t, alice, "shared")
+	if got := f.read(t, bob, "shared", shared); got != "for two" {
+		t.Errorf("read %q", got)
+	}
+	for _, uid := range []uint32{bob, eve, 0, 1<<32 - 1} {
+		_, _, err := f.Read(nil, by(uid), "a_db", private, 0, 100)
+		wantKind(t, fmt.Sprintf("read by %d", uid), err, conn.NotGranted)
+	}
+}
+
+func TestARevokedGrantEndsOpenDescriptors(t *testing.T) {
+	revoked := policy.New(rules()[1:], nil, nil)
+	for name, revoke := range map[string]func(f *fixture){
+		"SetPolicy": func(f *fixture) { f.SetPolicy(revoked) },
+		"Replace": func(f *fixture) {
+			st := *f.state
+			st.Policy = revoked
+			f.Replace(&st)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := newFixture(t)
+			version, theirs := f.open(t, alice, "a_db"), f.open(t, bob, "shared")
+			revoke(f)
+			_, _, err := f.Read(nil, by(alice), "a_db", version, 0, 100)
+			wantKind(t, "read", err, conn.NotGranted)
+			_, err = f.Open(nil, by(alice), "a_db")
+			wantKind(t, "open", err, conn.NotGranted)
+			if got := f.read(t, bob, "shared", theirs); got != "for two" {
+				t.Errorf("who keeps the grant reads %q", got)
+			}
+		})
+	}
+}
+
+func TestReplaceDropsWhatTheOldConfigurationFetched(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t)
+		f.open(t, alice, "a_db")
+		f.Open(nil, by(alice), "a_new")
+		f.List(nil, by(alice))
+
+		other := &backend{cache: f.cache, err: map[string]error{}, fetches: map[string]int{}, values: map[string]string{"a_db": "of the new one", "a_new": "x"}}
+		st := *f.state
+		st.Fetcher = other
+		f.Replace(&st)
+		if size, err := f.Stat(by(alice), "a_db"); size != -1 || err != nil {
+			t.Errorf("stat says %d, %v", size, err)
+		}
+		if got := f.read(t, alice, "a_db", f.open(t, alice, "a_db")); got != "of the new one" {
+			t.Errorf("read %q", got)
+		}
+		f.open(t, alice, "a_new")
+		if ids, _ := f.List(nil, by(alice)); !slices.Equal(ids, []string{"a_db", "a_new"}) {
+			t.Errorf("listing %q", ids)
+		}
+	})
+}
+
+// A fetch of the old configuration that ends after a reload serves who waited for
+// it, and must touch nothing of the new one.
+func TestAFetchThatOutlivesAReplaceLeavesTheNewValueAlone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t)
+		f.backend.delay = 2 * time.Second
+		var before uint64
+		var wg sync.WaitGroup
+		wg.Go(func() { before = f.open(t, alice, "a_db") })
+		synctest.Wait()
+		fresh := &backend{cache: f.cache, err: map[string]error{}, fetches: map[string]int{}, values: map[string]string{"a_db": "new"}}
+		st := *f.state
+		st.Fetcher = fresh
+		f.Replace(&st)
+		after := f.open(t, alice, "a_db")
+		wg.Wait()
+		if before != digest("alice's") || after != digest("new") {
+			t.Errorf("versions %x and %x", before, after)
+		}
+		if got := f.read(t, alice, "a_db", after); got != "new" {
+			t.Errorf("read %q", got)
+		}
+		if n := fresh.fetched("a_db"); n != 1 {
+			t.Errorf("%d fetches: the old one took the new value out of the cache", n)
+		}
+	})
+}
+
+func TestEveryDecisionHasItsAuditLine(t *testing.T) {
+	f := newFixture(t)
+	f.open(t, alice, "a_db")
+	f.open(t, alice, "a_db")
+	f.Open(nil, by(alice), "a_new")
+	f.Open(nil, by(eve), "a_db")
+	f.Read(nil, by(bob), "a_db", 1, 0, 1)
+	f.Refuse(by(alice), "a_db", conn.Errorf(conn.PageRead, "", "mmap"))
+	f.Refuse(by(eve), "a_db", conn.Errorf(conn.PageRead, "", "mmap"))
+	f.read(t, alice, "a_db", digest("alice's")) // a read that is served has none
+
+	line := func(op string, uid uint32, id string) audit.Entry {
+		return audit.Entry{Op: op, Mount: "/conn", UID: uid, GID: uid + 1, PID: 77, Unique: 5, ID: id}
+	}
+	granted := func(e audit.Entry) audit.Entry {
+		e.Allowed, e.RunAsUser, e.DAGs, e.Rule = true, "#1001", "a_dag", "config.toml:10"
+		return e
+	}
+	fetched, cached, absent := granted(line("open", alice, "a_db")), granted(line("open", alice, "a_db")), granted(line("open", alice, "a_new"))
+	fetched.Source = "fake"
+	cached.Source, cached.Cached = "fake", true
+	absent.Errno = "E-absent"
+	stranger, page, strangersPage := line("open", eve, "a_db"), granted(line("read", alice, "a_db")), line("read", eve, "a_db")
+	stranger.Rule, stranger.Errno = "no grant for this uid", "E-not granted"
+	handed := line("read", bob, "a_db")
+	handed.Rule, handed.Errno = "no grant of this uid names the id", "E-not granted"
+	page.Errno = "E-page-cache read"
+	strangersPage.Rule, strangersPage.Errno = stranger.Rule, stranger.Errno
+
+	want := []audit.Entry{fetched, cached, absent, stranger, handed, page, strangersPage}
+	got := f.audit.take()
+	if diff := cmp.Diff(want, got, cmpopts.IgnoreFields(audit.Entry{}, "Time", "Duration")); diff != "" {
+		t.Errorf("audit (-want +got):\n%s", diff)
+	}
+	for _, e := range got {
+		if e.Time.IsZero() || e.Duration < 0 || e.Duration > time.Minute {
+			t.Errorf("time %v, duration %v", e.Time, e.Duration)
+		}
+	}
+}
+
+func TestWhatCannotBeAuditedIsDeniedWhereTheAuditIsRequired(t *testing.T) {
+	for _, must := range []bool{false, true} {
+		f := newFixture(t)
+		f.state.AuditMust = must
+		f.audit.break_(errors.New("disk full"))
+		_, err := f.Open(nil, by(alice), "a_db")
+		if must {
+			wantKind(t, "open", err, conn.Denied)
+		} else if err != nil {
+			t.Errorf("open: %v", err)
+		}
+		_, err = f.Open(nil, by(eve), "a_db")
+		wantKind(t, "open by a stranger", err, conn.NotGranted)
+	}
+}
+
+func TestStatKnowsSizesAndWhatACompleteListingLacks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t)
+		stat := func(id string, size int, kind conn.Kind) {
+			t.Helper()
+			got, err := f.Stat(by(alice), id)
+			if kind != conn.Failed {
+				wantKind(t, "stat "+id, err, kind)
+			} else if got != size || err != nil {
+				t.Errorf("stat %s: %d, %v, want %d", id, got, err, size)
+			}
+		}
+		stat("a_db", -1, 0)
+		stat("a_new", -1, 0)
+		f.open(t, alice, "a_db")
+		stat("a_db", len("alice's"), 0)
+		f.List(nil, by(alice))
+		stat("a_new", 0, conn.Absent)
+		stat("shared", -1, 0)
+		time.Sleep(5 * time.Second) // the listing is not fresh any more
+		stat("a_new", -1, 0)
+		stat("a_db", len("alice's"), 0) // a size is no secret to who may read, and outlives the value
+		f.backend.partial = true
+		f.List(nil, by(alice))
+		stat("a_new", -1, 0)
+		if f.backend.fetched("shared")+f.backend.fetched("a_new") != 0 {
+			t.Error("stat asked a backend")
+		}
+	})
+}
+
+func TestListAsksAgainOnlyWhenItIsOld(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t)
+		f.backend.delay = time.Second
+		all := []string{"a_db", "bobs", "shared"}
+		var wg sync.WaitGroup
+		for range 20 {
+			wg.Go(func() {
+				if ids, err := f.List(nil, by(alice)); !slices.Equal(ids, all) || err != nil {
+					t.Errorf("listing %q, %v", ids, err)
+				}
+			})
+		}
+		wg.Wait()
+		time.Sleep(4 * time.Second)
+		f.List(nil, by(bob))
+		if n := f.backend.listed(); n != 1 {
+			t.Errorf("the backends were asked %d times", n)
+		}
+		time.Sleep(2 * time.Second)
+		f.List(nil, by(bob))
+		if n := f.backend.listed(); n != 2 {
+			t.Errorf("the backends were asked %d times", n)
+		}
+	})
+}
+
+func TestListShowsWhatIsKnownWhileABackendIsDown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t)
+		f.List(nil, by(alice))
+		time.Sleep(6 * time.Second)
+		f.backend.mu.Lock()
+		f.backend.values = map[string]string{"a_env": "x"}
+		f.backend.partial = true
+		f.backend.mu.Unlock()
+		if ids, err := f.List(nil, by(alice)); err != nil || !slices.Equal(ids, []string{"a_db", "a_env", "bobs", "shared"}) {
+			t.Errorf("listing %q, %v", ids, err)
+		}
+		time.Sleep(2 * time.Second)
+		f.backend.mu.Lock()
+		f.backend.listErr = conn.Errorf(conn.Unreachable, "fake", "down")
+		f.backend.mu.Unlock()
+		if ids, err := f.List(nil, by(alice)); err != nil || len(ids) != 4 {
+			t.Errorf("listing %q, %v", ids, err)
+		}
+		if !bytes.Contains(f.log.Bytes(), []byte("down")) {
+			t.Error("nothing in the log says so")
+		}
+	})
+}
+
+func TestAnInterruptedListingIsAnsweredAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t)
+		f.backend.delay = time.Second
+		cancel := make(chan struct{})
+		close(cancel)
+		_, err := f.List(cancel, by(alice))
+		wantKind(t, "list", err, conn.Interrupted)
+		time.Sleep(time.Second)
+	})
+}
+
+// A reload while a listing is under way must not show an empty directory.
+func TestAListingDuringAReplaceIsThatOfTheNewConfiguration(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t)
+		f.backend.delay = time.Second
+		var ids []string
+		var wg sync.WaitGroup
+		wg.Go(func() { ids, _ = f.List(nil, by(alice)) })
+		synctest.Wait()
+		st := *f.state
+		st.Fetcher = &backend{cache: f.cache, values: map[string]string{"a_db": "", "a_two": ""}}
+		f.Replace(&st)
+		wg.Wait()
+		if !slices.Equal(ids, []string{"a_db", "a_two"}) {
+			t.Errorf("listing %q", ids)
+		}
+	})
+}
+
+func TestFailuresAreLoggedOnceASecondAndRefusalsNot(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t)
+		f.backend.fail("a_db", conn.Errorf(conn.KeyRejected, "fake", "the key does not open it"))
+		lines := func() int { return bytes.Count(f.log.Bytes(), []byte("\n")) }
+		for range 100 {
+			f.Open(nil, by(alice), "a_db")
+			f.Open(nil, by(eve), "a_db")
+		}
+		if n := lines(); n != 1 {
+			t.Errorf("%d lines", n)
+		}
+		time.Sleep(time.Second)
+		f.Open(nil, by(alice), "a_db")
+		f.Open(nil, by(alice), "a_new")
+		if n := lines(); n != 3 {
+			t.Errorf("%d lines", n)
+		}
+	})
+}
+
+// Many users, ids, interrupts and reloads at once: whoever reads gets whole content
+// that the policy of some moment allowed, and no pin is lost.
+func TestManyReadersAtOnce(t *testing.T) {
+	f := newFixture(t)
+	f.state.TTL, f.state.NegativeTTL = time.Millisecond, time.Millisecond
+	for i := range 20 {
+		f.backend.set(fmt.Sprintf("a_%d", i), fmt.Sprintf("content of %d", i))
+	}
+	stop := make(chan struct{})
+	var reloads, readers sync.WaitGroup
+	reloads.Go(func() {
+		for {
+			select {
+			case <-stop:
+				return
+			case <-time.After(time.Millisecond):
+				st := *f.state
+				f.Replace(&st)
+				f.SetPolicy(st.Policy)
+			}
+		}
+	})
+	for w := range 16 {
+		readers.Go(func() {
+			for i := range 300 {
+				n := (w + i) % 20
+				id, want := fmt.Sprintf("a_%d", n), fmt.Sprintf("content of %d", n)
+				var cancel chan struct{}
+				if i%7 == 0 {
+					cancel = make(chan struct{})
+					close(cancel)
+				}
+				version, err := f.Open(cancel, by(alice), id)
+				if err != nil {
+					if cancel == nil || conn.KindOf(err) != conn.Interrupted {
+						t.Errorf("open: %v", err)
+					}
+					continue
+				}
+				data, release, err := f.Read(nil, by(alice), id, version, 0, 100)
+				if err != nil || string(bytes.Join(data, nil)) != want {
+					t.Errorf("read: %q, %v", data, err)
+				}
+				if release != nil {
+					release()
+				}
+				f.Stat(by(alice), id)
+				f.List(nil, by(alice))
+				if _, err := f.Open(nil, by(eve), id); conn.KindOf(err) != conn.NotGranted {
+					t.Errorf("a stranger's open: %v", err)
+				}
+			}
+		})
+	}
+	readers.Wait()
+	close(stop)
+	reloads.Wait()
+	f.cache.Clear()
+	v, err := f.cache.Reserve(1<<20 - cache.PageSize)
+	if err != nil {
+		t.Fatal("pages are still pinned")
+	}
+	v.Release()
+}
