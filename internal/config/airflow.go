@@ -27,7 +27,7 @@ type airflow struct {
 // readAirflow takes what config.toml does not set from Airflow: the home's
 // airflow.cfg and the AIRFLOW__* variables; without a home, the variables alone.
 func (l *loader) readAirflow(ctx context.Context, f *file, h home, child account) airflow {
-	a := airflow{url: f.url, fernetKey: f.fernetKey, schema: value[string]{origin: "default"}, impersonation: value[string]{origin: "default"}}
+	a := airflow{url: f.url, fernetKey: f.fernetKey}
 	env := l.Environ
 	if child.Child != nil && child.home != "" {
 		env = append(env[:len(env):len(env)], "HOME="+child.home)
@@ -39,6 +39,11 @@ func (l *loader) readAirflow(ctx context.Context, f *file, h home, child account
 	}
 	if l.EUID == 0 {
 		cfg.TrustCommand = func(info fs.FileInfo) error { return l.trustCommand(info, child) }
+	}
+	if file, _ := cfg.File(); file == "" && h.path != "" {
+		if named, ok := l.variable("AIRFLOW_CONFIG"); ok {
+			l.warn("the variable AIRFLOW_CONFIG names %s, which is not there", named)
+		}
 	}
 	r := airflowReader{loader: l, ctx: ctx, cfg: cfg}
 
@@ -95,7 +100,7 @@ func (r *airflowReader) get(section, option string) value[string] {
 	v, err := r.cfg.Get(r.ctx, section, option)
 	if err != nil {
 		r.failAirflow(section+"."+option, err)
-		return value[string]{origin: "default"}
+		return value[string]{}
 	}
 	return r.take(v, section, option)
 }
@@ -114,7 +119,7 @@ func (r *airflowReader) url() value[string] {
 	v, err := r.cfg.Get(r.ctx, section, option)
 	if err != nil {
 		r.failAirflow(section+"."+option, err)
-		return value[string]{origin: "default"}
+		return value[string]{}
 	}
 	if message, hint := checkURL(v.Text); message != "" {
 		e := &Error{Key: "[database] sql_alchemy_conn", Message: message, Hint: hint}
@@ -202,13 +207,13 @@ func place(e *Error, origin airflowcfg.Origin) {
 }
 
 // trustCommand refuses to run, where root started connfs, what somebody else may
-// have written.
+// have written: anybody but the user as whom the command runs, and root.
 func (l *loader) trustCommand(info fs.FileInfo, child account) error {
 	if info.Mode()&writableWide != 0 {
 		return errors.New("root does not run a command from a file that others can write")
 	}
 	uid := l.owner(info)
-	if uid == 0 || child.Child != nil && uid == child.UID {
+	if uid == 0 || l.dropped && child.Child != nil && uid == child.UID {
 		return nil
 	}
 	return fmt.Errorf("root does not run a command from a file of uid %d", uid)

@@ -178,6 +178,15 @@ func TestAirflowConfigurationThatCannotServe(t *testing.T) {
 	}
 }
 
+func TestAirflowConfigThatIsNotThereIsAWarning(t *testing.T) {
+	src := source(t, "")
+	src.AirflowHome = airflowHome(t, "[core]\nfernet_key = k\n")
+	src.Environ = append(src.Environ, "AIRFLOW_CONFIG=/nonexistent/airflow.cfg")
+	if got := load(t, src).Warnings[0]; got != "the variable AIRFLOW_CONFIG names /nonexistent/airflow.cfg, which is not there" {
+		t.Errorf("got %q", got)
+	}
+}
+
 func TestAirflowWarnings(t *testing.T) {
 	src := source(t, "")
 	src.AirflowHome = airflowHome(t, "[core]\nsql_alchemy_conn = postgresql://u:hunter2@h/db\n[workers]\nsecrets_backend = a.B\n")
@@ -247,16 +256,22 @@ func TestRootRunsNoCommandThatOthersCanWrite(t *testing.T) {
 		owner uint32
 		mode  os.FileMode
 		want  string
+		stay  bool // root stays root
 	}{
-		"the child's own": {50000, 0o600, ""},
-		"root's":          {0, 0o644, ""},
-		"group-writable":  {50000, 0o664, "root does not run a command from a file that others can write"},
-		"another user's":  {61234, 0o600, "root does not run a command from a file of uid 61234"},
-		"writable to all": {0, 0o646, "root does not run a command from a file that others can write"},
+		"the child's own":              {50000, 0o600, "", false},
+		"the child's own, run as root": {50000, 0o600, "root does not run a command from a file of uid 50000", true},
+		"root's own, run as root":      {0, 0o600, "", true},
+		"root's":                       {0, 0o644, "", false},
+		"group-writable":               {50000, 0o664, "root does not run a command from a file that others can write", false},
+		"another user's":               {61234, 0o600, "root does not run a command from a file of uid 61234", false},
+		"writable to all":              {0, 0o646, "root does not run a command from a file that others can write", false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			src := source(t, "user = \"airflow\"\n")
 			src.EUID = 0
+			if !tc.stay {
+				src.Drop = func(config.Identity) error { return nil }
+			}
 			src.AirflowHome = airflowHome(t, "[database]\nsql_alchemy_conn_cmd = echo sqlite:////a.db\n")
 			cfg := filepath.Join(src.AirflowHome, "airflow.cfg")
 			src.SetOwner(func(string) uint32 { return tc.owner })

@@ -21,7 +21,7 @@ type home struct {
 
 // findHome settles which Airflow to read: the flag, the key, or the variable.
 func (l *loader) findHome(f *file) home {
-	h := home{origin: "default"}
+	var h home
 	fail := &Error{Key: "airflow_home"}
 	switch variable, ok := l.variable("AIRFLOW_HOME"); {
 	case l.AirflowHome != "":
@@ -39,7 +39,7 @@ func (l *loader) findHome(f *file) home {
 		h = home{path: expanded, origin: "variable AIRFLOW_HOME"}
 		if _, err := os.Stat(expanded); err != nil {
 			l.warn("the variable AIRFLOW_HOME names %s, which is ignored: %v", expanded, bare(err))
-			return home{origin: "default"}
+			return home{}
 		}
 	default:
 		return h

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -36,8 +37,11 @@ type value[T any] struct {
 	v      T
 	set    bool
 	line   int
-	origin string
+	origin string // empty: the default
 }
+
+// from returns the origin as people read it.
+func (v value[T]) from() string { return cmp.Or(v.origin, "default") }
 
 // decode reads a TOML file; nil if it is not TOML, which the report then says.
 func decode(file, text string, r *report) *table {

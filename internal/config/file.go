@@ -59,7 +59,7 @@ const (
 
 // defaults returns the configuration of an empty file.
 func defaults() file {
-	f := file{
+	return file{
 		order:       value[string]{v: "aip-33"},
 		onError:     value[string]{v: "stop"},
 		ttl:         value[time.Duration]{v: 5 * time.Second},
@@ -68,14 +68,6 @@ func defaults() file {
 		memoryLock:  value[string]{v: "require"},
 		auditFile:   value[string]{v: "-"},
 	}
-	for _, origin := range []*string{
-		&f.include.origin, &f.airflowHome.origin, &f.order.origin, &f.onError.origin, &f.ttl.origin, &f.negativeTTL.origin,
-		&f.epoch.origin, &f.timeout.origin, &f.shareNames.origin, &f.user.origin, &f.memoryLock.origin, &f.url.origin,
-		&f.fernetKey.origin, &f.environmentFile.origin, &f.auditFile.origin, &f.auditRequired.origin, &f.auditCgroup.origin,
-	} {
-		*origin = "default"
-	}
-	return f
 }
 
 // defaultEpoch is the epoch where none is set: the TTL, within reason.

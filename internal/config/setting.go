@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -66,42 +67,42 @@ func (l *loader) effective(f *file, a *airflow, h home, child account, front set
 		list = append(list, Setting{Key: key, Value: v, Origin: origin})
 	}
 	secret := func(key string, v value[string]) {
-		list = append(list, Setting{Key: key, Value: conn.NewSecret(v.v), Origin: v.origin, Secret: true})
+		list = append(list, Setting{Key: key, Value: conn.NewSecret(v.v), Origin: v.from(), Secret: true})
 	}
 
-	add("include", orEmpty(f.include.v), f.include.origin)
-	add("airflow_home", h.path, h.origin)
-	add("order", f.order.v, f.order.origin)
-	add("on_error", f.onError.v, f.onError.origin)
-	add("ttl", short(f.ttl.v), f.ttl.origin)
-	add("negative_ttl", short(f.negativeTTL.v), f.negativeTTL.origin)
-	add("epoch", short(front.Epoch), f.epoch.origin)
-	add("timeout", short(f.timeout.v), f.timeout.origin)
-	add("share_names", f.shareNames.v, f.shareNames.origin)
-	add("user", child.name, child.origin)
-	add("memory_lock", f.memoryLock.v, f.memoryLock.origin)
+	add("include", orEmpty(f.include.v), f.include.from())
+	add("airflow_home", h.path, cmp.Or(h.origin, "default"))
+	add("order", f.order.v, f.order.from())
+	add("on_error", f.onError.v, f.onError.from())
+	add("ttl", short(f.ttl.v), f.ttl.from())
+	add("negative_ttl", short(f.negativeTTL.v), f.negativeTTL.from())
+	add("epoch", short(front.Epoch), f.epoch.from())
+	add("timeout", short(f.timeout.v), f.timeout.from())
+	add("share_names", f.shareNames.v, f.shareNames.from())
+	add("user", child.name, cmp.Or(child.origin, "default"))
+	add("memory_lock", f.memoryLock.v, f.memoryLock.from())
 
 	if a.metastore != nil && holdsPassword(a.url.v) {
 		secret("metastore.url", a.url)
 	} else if a.metastore != nil {
-		add("metastore.url", a.url.v, a.url.origin)
+		add("metastore.url", a.url.v, a.url.from())
 	} else {
 		add("metastore.url", "", "default")
 	}
 	if a.fernetKey.v != "" {
 		secret("metastore.fernet_key", a.fernetKey)
 	} else {
-		add("metastore.fernet_key", "", a.fernetKey.origin)
+		add("metastore.fernet_key", "", a.fernetKey.from())
 	}
 	if a.schema.v != "" {
-		add("metastore.schema", a.schema.v, a.schema.origin)
+		add("metastore.schema", a.schema.v, a.schema.from())
 	}
-	add("environment.file", f.environmentFile.v, f.environmentFile.origin)
-	add("audit.file", f.auditFile.v, f.auditFile.origin)
-	add("audit.required", f.auditRequired.v, f.auditRequired.origin)
-	add("audit.cgroup", f.auditCgroup.v, f.auditCgroup.origin)
+	add("environment.file", f.environmentFile.v, f.environmentFile.from())
+	add("audit.file", f.auditFile.v, f.auditFile.from())
+	add("audit.required", f.auditRequired.v, f.auditRequired.from())
+	add("audit.cgroup", f.auditCgroup.v, f.auditCgroup.from())
 	if a.impersonation.v != "" {
-		add("default_impersonation", a.impersonation.v, a.impersonation.origin)
+		add("default_impersonation", a.impersonation.v, a.impersonation.from())
 	}
 
 	for i, rule := range f.rules {

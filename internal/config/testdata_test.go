@@ -2,6 +2,7 @@ package config_test
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"os"
 	"path/filepath"
@@ -54,6 +55,19 @@ func TestGoodFilesLoad(t *testing.T) {
 			src.ConfigFile, src.ConfigExplicit = path, true
 			load(t, src)
 		})
+	}
+}
+
+func TestErrorsCanBeTakenApart(t *testing.T) {
+	src := source(t, "tll = \"5s\"\n")
+	_, err := config.Load(context.Background(), src)
+	want := &config.Error{File: src.ConfigFile, Line: 1, Key: "tll", Message: "unknown key", Hint: `did you mean "ttl"?`}
+	var got *config.Error
+	if !errors.As(err, &got) {
+		t.Fatalf("got %T", err)
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("error (-want +got):\n%s", diff)
 	}
 }
 

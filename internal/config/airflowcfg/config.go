@@ -17,6 +17,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 )
 
 // maxFile is the size beyond which a file cannot be an airflow.cfg.
@@ -130,7 +131,7 @@ func Open(home, configFile string, env []string) (*Config, error) {
 
 // readFile returns the text of a regular file and what fstat says about it.
 func readFile(path string) (string, fs.FileInfo, error) {
-	f, err := os.Open(path)
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0) // a FIFO must not hold the start up
 	if err != nil {
 		return "", nil, err
 	}

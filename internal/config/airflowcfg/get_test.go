@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -229,5 +230,12 @@ func TestOpenWithoutAFile(t *testing.T) {
 func TestOpenRefusesWhatIsNoFile(t *testing.T) {
 	if _, err := airflowcfg.Open("", t.TempDir(), nil); err == nil {
 		t.Error("a directory is read")
+	}
+	fifo := filepath.Join(t.TempDir(), "airflow.cfg")
+	if err := syscall.Mkfifo(fifo, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := airflowcfg.Open("", fifo, nil); err == nil {
+		t.Error("a FIFO is read")
 	}
 }
