@@ -1,0 +1,205 @@
+//go:build integration
+
+package integration_test
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+// processes returns the daemon's process and those of its children.
+func (d *daemon) processes() (front int, children []int) {
+	d.t.Helper()
+	front = d.cmd.Process.Pid
+	paths, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", front))
+	must(d.t, err)
+	for _, path := range paths {
+		text, _ := os.ReadFile(path) // the thread may have ended
+		for _, field := range strings.Fields(string(text)) {
+			pid, err := strconv.Atoi(field)
+			must(d.t, err)
+			children = append(children, pid)
+		}
+	}
+	return front, children
+}
+
+// status returns the fields of /proc/PID/status.
+func status(t *testing.T, pid int) map[string]string {
+	t.Helper()
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	must(t, err)
+	fields := make(map[string]string)
+	for line := range strings.Lines(string(text)) {
+		name, value, _ := strings.Cut(line, ":")
+		fields[name] = strings.TrimSpace(value)
+	}
+	return fields
+}
+
+func TestProcessesAreClosedOff(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name, keys string
+		uid        string
+	}{
+		{"owner of airflow_home", "", fmt.Sprint(owner)},
+		{"user", `user = "nobody"`, "65534"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			secret := canary()
+			s := newSite(t)
+			must(t, os.Chmod(s.home, 0o755))
+			s.configure("ttl = \"60s\"\n"+c.keys, grant(alice, "*"))
+			d := s.serve("AIRFLOW_CONN_A=http://u:"+secret+"@h", "AIRFLOW__CORE__FERNET_KEY="+secret, "NOTIFY_SOCKET=/nowhere/notify")
+			if got := as(t, alice).read(d.file("a")); got.failure() != "" || !strings.Contains(string(got.Data), secret) {
+				t.Fatalf("read: %q, %d bytes", got.failure(), len(got.Data))
+			}
+			front, children := d.processes()
+			eventually(t, "there are a child and a spare", func() bool { front, children = d.processes(); return len(children) == 2 })
+
+			if got := status(t, front)["Uid"]; !strings.HasPrefix(got, "0\t") {
+				t.Errorf("the front runs as %s", got)
+			}
+			for _, pid := range append(children, front) {
+				text, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", pid))
+				must(t, err)
+				if strings.Contains(string(text), "AIRFLOW_") || strings.Contains(string(text), secret) {
+					t.Errorf("process %d has variables of Airflow's in its environment", pid)
+				}
+				if strings.Contains(string(text), "NOTIFY_SOCKET") != (pid == front) {
+					t.Errorf("process %d (front: %v): NOTIFY_SOCKET in its environment: %v", pid, pid == front, strings.Contains(string(text), "NOTIFY_SOCKET"))
+				}
+				text, err = os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
+				must(t, err)
+				if strings.Contains(string(text), secret) {
+					t.Errorf("process %d has a secret in its command line", pid)
+				}
+				limits, err := os.ReadFile(fmt.Sprintf("/proc/%d/limits", pid))
+				must(t, err)
+				if !strings.Contains(strings.Join(strings.Fields(string(limits)), " "), "Max core file size 0 0") {
+					t.Errorf("process %d may dump core:\n%s", pid, limits)
+				}
+			}
+			for _, pid := range children {
+				st := status(t, pid)
+				for _, name := range []string{"CapInh", "CapPrm", "CapEff", "CapAmb"} {
+					if st[name] != "0000000000000000" {
+						t.Errorf("child %d: %s is %s", pid, name, st[name])
+					}
+				}
+				if st["NoNewPrivs"] != "1" {
+					t.Errorf("child %d: NoNewPrivs is %q", pid, st["NoNewPrivs"])
+				}
+				if want := strings.Join([]string{c.uid, c.uid, c.uid, c.uid}, "\t"); st["Uid"] != want {
+					t.Errorf("child %d runs as %q, want %q", pid, st["Uid"], want)
+				}
+				for _, group := range strings.Fields(st["Groups"] + " " + st["Gid"]) {
+					if group == "0" {
+						t.Errorf("child %d is in the group root", pid)
+					}
+				}
+				fds, err := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", pid))
+				must(t, err)
+				if len(fds) < 3 {
+					t.Errorf("child %d: only %d descriptors", pid, len(fds))
+				}
+				for _, fd := range fds {
+					if to, _ := os.Readlink(fd); strings.Contains(to, "fuse") || strings.Contains(to, "memfd") || strings.Contains(to, "audit") {
+						t.Errorf("child %d has %s open", pid, to)
+					}
+				}
+				// Its own user cannot look into it, although the uid is the same.
+				uid, err := strconv.Atoi(c.uid)
+				must(t, err)
+				same := as(t, uid)
+				for _, file := range []string{"mem", "environ", "maps", "fd/0", "auxv"} {
+					if got := same.do(request{Op: "read", Path: fmt.Sprintf("/proc/%d/%s", pid, file)}); got.Errno != "EACCES" && got.Errno != "EPERM" {
+						t.Errorf("uid %d reads %s of child %d: %q", uid, file, pid, got.failure())
+					}
+				}
+			}
+			if strings.Contains(d.log(), secret) {
+				t.Error("a secret is in the log")
+			}
+		})
+	}
+}
+
+func TestChildrenEndWithTheFront(t *testing.T) {
+	t.Parallel()
+	d, mine, _ := two(t)
+	as(t, alice).reads(d.file("mine"), mine)
+	_, children := d.processes()
+	if len(children) == 0 {
+		t.Fatal("no children")
+	}
+	must(t, d.cmd.Process.Kill())
+	d.wait()
+	for _, pid := range children {
+		eventually(t, "the children are gone", func() bool {
+			text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+			return err != nil || strings.Contains(string(text), ") Z ")
+		})
+	}
+}
+
+func TestCrashLeavesNoCore(t *testing.T) {
+	t.Parallel()
+	secret := canary()
+	s := newSite(t)
+	s.configure(`ttl = "60s"`, s.environment("AIRFLOW_CONN_A=http://u:"+secret+"@h")+grant(alice, "*"))
+	// A pattern of core files that names a directory leads there.
+	pattern, err := os.ReadFile("/proc/sys/kernel/core_pattern")
+	must(t, err)
+	places := []string{s.dir}
+	if dir := filepath.Dir(strings.TrimSpace(string(pattern))); filepath.IsAbs(dir) {
+		places = append(places, dir)
+	}
+	before := files(t, places)
+
+	command := s.command()
+	wrapped := exec.Command("sh", append([]string{"-c", `ulimit -c unlimited && exec "$@"`, "sh"}, command.Args...)...)
+	wrapped.Dir, wrapped.Env = s.dir, command.Env
+	d := s.launch(wrapped)
+	if got := as(t, alice).read(d.file("a")); !strings.Contains(string(got.Data), secret) {
+		t.Fatalf("read: %q, %d bytes", got.failure(), len(got.Data))
+	}
+	front, children := d.processes()
+	for _, pid := range append(children, front) {
+		must(t, syscall.Kill(pid, syscall.SIGABRT))
+	}
+	d.wait()
+	ws := d.cmd.ProcessState.Sys().(syscall.WaitStatus)
+	if ws.CoreDump() || d.cmd.ProcessState.Success() {
+		t.Errorf("the daemon ended so: %v", d.cmd.ProcessState)
+	}
+	for name := range files(t, places) {
+		if !before[name] && strings.Contains(filepath.Base(name), "core") {
+			t.Errorf("a core file: %s", name)
+		}
+	}
+	if strings.Contains(d.log(), secret) {
+		t.Error("the secret is in what the crash printed")
+	}
+}
+
+func files(t *testing.T, dirs []string) map[string]bool {
+	t.Helper()
+	names := make(map[string]bool)
+	for _, dir := range dirs {
+		entries, err := os.ReadDir(dir)
+		must(t, err)
+		for _, e := range entries {
+			names[filepath.Join(dir, e.Name())] = true
+		}
+	}
+	return names
+}
