@@ -114,7 +114,8 @@ func (t *tree) list(in *fuse.ReadIn, add func(e fuse.DirEntry, id string) bool) 
 	}
 	ids := t.dirs.get(in.Fh)
 	c := t.caller(&in.InHeader)
-	for i := int(max(in.Offset, 2)) - 2; i < len(ids); i++ {
+	// An offset is whatever the reader seeks to.
+	for i := int(min(max(in.Offset, 2)-2, uint64(len(ids)))); i < len(ids); i++ {
 		name, ok := conn.FileName(ids[i])
 		if !ok || !t.Provider.MayRead(c, ids[i]) {
 			continue

@@ -143,7 +143,7 @@ func (a *auditor) Write(e *audit.Entry) error {
 	return nil
 }
 
-func (a *auditor) break_(err error) {
+func (a *auditor) breakWith(err error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.err = err
@@ -583,7 +583,7 @@ func TestWhatCannotBeAuditedIsDeniedWhereTheAuditIsRequired(t *testing.T) {
 	for _, must := range []bool{false, true} {
 		f := newFixture(t)
 		f.state.AuditMust = must
-		f.audit.break_(errors.New("disk full"))
+		f.audit.breakWith(errors.New("disk full"))
 		_, err := f.Open(nil, by(alice), "a_db")
 		if must {
 			wantKind(t, "open", err, conn.Denied)

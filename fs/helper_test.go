@@ -1,0 +1,193 @@
+package fs
+
+import (
+	"bytes"
+	"encoding/binary"
+	"slices"
+	"sync"
+	"testing"
+	"unsafe"
+
+	"github.com/hanwen/go-fuse/v2/fuse"
+
+	"github.com/connfs/connfs/conn"
+)
+
+const (
+	root    = 0
+	alice   = 1001
+	bob     = 1002
+	version = 42
+)
+
+// store is a Provider over a map: who may read what, and the content.
+type store struct {
+	grants  map[uint32][]string
+	content map[string]string
+	unknown map[string]bool // the size of these is not known yet
+	fail    map[string]error
+	listErr error
+
+	mu      sync.Mutex
+	calls   []string // Open, Read and Refuse
+	callers []conn.Caller
+	pinned  int // replies not released
+}
+
+func newStore() *store {
+	return &store{
+		grants:  map[uint32][]string{alice: {"a_db", "a b", "shared", "slash/ed", ".hidden", "100%"}, bob: {"shared"}},
+		content: map[string]string{"a_db": "alice's", "a b": "x", "shared": "for two", "slash/ed": "s", ".hidden": "h", "100%": "p", "bobs": "b"},
+		unknown: map[string]bool{"shared": true},
+		fail:    map[string]error{},
+	}
+}
+
+func (s *store) note(call string, c conn.Caller) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.calls = append(s.calls, call)
+	s.callers = append(s.callers, c)
+}
+
+func (s *store) Grantable(id string) bool {
+	for _, ids := range s.grants {
+		if slices.Contains(ids, id) {
+			return true
+		}
+	}
+	return false
+}
+
+func (s *store) MayRead(c conn.Caller, id string) bool { return slices.Contains(s.grants[c.UID], id) }
+
+func (s *store) decide(c conn.Caller, id string) error {
+	if !s.MayRead(c, id) {
+		return conn.Errorf(conn.NotGranted, "", "no grant")
+	}
+	if err := s.fail[id]; err != nil {
+		return err
+	}
+	if _, ok := s.content[id]; !ok {
+		return conn.Errorf(conn.Absent, "", "no such connection")
+	}
+	return nil
+}
+
+func (s *store) Stat(c conn.Caller, id string) (int, error) {
+	if err := s.decide(c, id); err != nil {
+		return 0, err
+	}
+	if s.unknown[id] {
+		return -1, nil
+	}
+	return len(s.content[id]), nil
+}
+
+func (s *store) Open(_ <-chan struct{}, c conn.Caller, id string) (uint64, error) {
+	s.note("open "+id, c)
+	if err := s.decide(c, id); err != nil {
+		return 0, err
+	}
+	return version, nil
+}
+
+func (s *store) Read(_ <-chan struct{}, c conn.Caller, id string, v uint64, off, n int) ([][]byte, func(), error) {
+	s.note("read "+id, c)
+	if err := s.decide(c, id); err != nil {
+		return nil, nil, err
+	}
+	if v != version {
+		return nil, nil, conn.Errorf(conn.Changed, "", "changed")
+	}
+	text := s.content[id]
+	if off >= len(text) || n == 0 {
+		return nil, nil, nil
+	}
+	text = text[off:min(len(text), off+n)]
+	s.mu.Lock()
+	s.pinned++
+	s.mu.Unlock()
+	// Two parts, as a value over two pages has.
+	half := len(text) / 2
+	return [][]byte{[]byte(text[:half]), []byte(text[half:])}, func() {
+		s.mu.Lock()
+		s.pinned--
+		s.mu.Unlock()
+	}, nil
+}
+
+func (s *store) Refuse(c conn.Caller, id string, err error) error {
+	s.note("refuse "+id, c)
+	if e := s.decide(c, id); e != nil {
+		return e
+	}
+	return err
+}
+
+func (s *store) List(<-chan struct{}, conn.Caller) ([]string, error) {
+	if s.listErr != nil {
+		return nil, s.listErr
+	}
+	var ids []string
+	for id := range s.content {
+		ids = append(ids, id)
+	}
+	slices.Sort(ids)
+	return ids, nil
+}
+
+func newTree(s *store, share bool) *tree {
+	return New(Config{Provider: s, Mount: "/conn", ShareNames: share}).(*tree)
+}
+
+// from forges the header of a request, as the kernel would fill it in.
+func from(uid uint32, node uint64) fuse.InHeader {
+	return fuse.InHeader{NodeId: node, Unique: 9, Caller: fuse.Caller{Owner: fuse.Owner{Uid: uid, Gid: uid + 1}, Pid: 77}}
+}
+
+// node looks a file name up and returns its node.
+func node(t *testing.T, tr *tree, file string) uint64 {
+	t.Helper()
+	h := from(alice, fuse.FUSE_ROOT_ID)
+	var out fuse.EntryOut
+	if st := tr.Lookup(nil, &h, file, &out); !st.Ok() {
+		t.Fatalf("looking up %q: %v", file, st)
+	}
+	return out.NodeId
+}
+
+// entry is one of a listing.
+type entry struct {
+	name string
+	next uint64 // offset
+	ino  uint64
+	plus fuse.EntryOut
+}
+
+// entries reads the bytes that would go to the kernel.
+func entries(t *testing.T, buf []byte, plus bool) []entry {
+	t.Helper()
+	// struct fuse_dirent: ino, off, namelen, type, name, padding to 8.
+	const fixed = 24
+	var out []entry
+	for len(buf) >= fixed {
+		var e entry
+		if plus {
+			e.plus = *(*fuse.EntryOut)(unsafe.Pointer(&buf[0]))
+			buf = buf[unsafe.Sizeof(e.plus):]
+		}
+		e.ino, e.next = binary.LittleEndian.Uint64(buf), binary.LittleEndian.Uint64(buf[8:])
+		n := int(binary.LittleEndian.Uint32(buf[16:]))
+		if n == 0 {
+			break
+		}
+		e.name = string(buf[fixed : fixed+n])
+		buf = buf[(fixed+n+7)/8*8:]
+		out = append(out, e)
+	}
+	if len(bytes.Trim(buf, "\x00")) > 0 {
+		t.Fatalf("%d bytes behind the last entry", len(buf))
+	}
+	return out
+}
