@@ -45,7 +45,7 @@ type expectedConnection struct {
 	Lookup            string               `json:"lookup"`
 }
 
-func readExpected(t *testing.T, version string) expected {
+func readExpected(t testing.TB, version string) expected {
 	t.Helper()
 	text, err := os.ReadFile(filepath.Join("testdata/metastore", version, "expected.json"))
 	if err != nil {
@@ -60,7 +60,7 @@ func readExpected(t *testing.T, version string) expected {
 
 // copyMetastore copies a version's folder, since SQLite may write beside a file, and
 // returns the database's path.
-func copyMetastore(t *testing.T, version string) string {
+func copyMetastore(t testing.TB, version string) string {
 	t.Helper()
 	dir := t.TempDir()
 	if err := os.CopyFS(dir, os.DirFS(filepath.Join("testdata/metastore", version))); err != nil {

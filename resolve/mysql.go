@@ -153,7 +153,7 @@ func (t *mysqlTLS) config(driver, host string) (c *tls.Config, plaintext bool, e
 	case t.ca != "" && (driver == "pymysql" || driver == "aiomysql"):
 		identity = true
 	}
-	c = &tls.Config{ServerName: host, MinVersion: tls.VersionTLS12}
+	c = &tls.Config{ServerName: orDefault(host, "localhost"), MinVersion: tls.VersionTLS12}
 	if t.ca != "" {
 		pem, err := os.ReadFile(t.ca)
 		if err != nil {

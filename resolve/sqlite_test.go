@@ -180,6 +180,10 @@ func TestSQLiteLogOfACrashedOwner(t *testing.T) {
 	db.Close()
 
 	path = filepath.Join(crashed, "airflow.db")
+	log, err := os.ReadFile(path + "-wal")
+	if err != nil {
+		t.Fatal(err)
+	}
 	before := files(t, crashed)
 	c, err := openSQLite(t, path).Connection(t.Context(), "x")
 	if hostOf(c) != "new" {
@@ -187,6 +191,15 @@ func TestSQLiteLogOfACrashedOwner(t *testing.T) {
 	}
 	if diff := cmp.Diff(before, files(t, crashed)); diff != "" {
 		t.Errorf("reading changed the directory (-before +after):\n%s", diff)
+	}
+	if err := os.Truncate(path+"-wal", 0); err != nil {
+		t.Fatal(err)
+	}
+	if c, err := openSQLite(t, path).Connection(t.Context(), "x"); hostOf(c) != "old" {
+		t.Errorf("with an index, and an empty log: host %q, %v", hostOf(c), err)
+	}
+	if err := os.WriteFile(path+"-wal", log, 0o600); err != nil {
+		t.Fatal(err)
 	}
 	if err := os.Remove(path + "-shm"); err != nil {
 		t.Fatal(err)
@@ -210,13 +223,7 @@ func TestSQLiteUnusableDatabases(t *testing.T) {
 		return path
 	}
 	good := filepath.Join(dir, "good.db")
-	db := openWriter(t, good, table)
-	for i := range 2000 {
-		if _, err := db.Exec(insert(fmt.Sprint("c", i), "hunter2")); err != nil {
-			t.Fatal(err)
-		}
-	}
-	db.Close()
+	openWriter(t, good, table, manyRows("c", "hunter2", 2000)).Close()
 	text, err := os.ReadFile(good)
 	if err != nil {
 		t.Fatal(err)
@@ -240,7 +247,7 @@ func TestSQLiteUnusableDatabases(t *testing.T) {
 		{"cut short", write("cut.db", text[:len(text)/3]), "metastore: unreachable: the database disk image is malformed"},
 		{"damaged", write("damaged.db", damaged), "metastore: unreachable: the database disk image is malformed"},
 	} {
-		_, err := openSQLite(t, c.path).Connection(t.Context(), "c1999")
+		_, err := openSQLite(t, c.path).Connection(t.Context(), "c2000")
 		if err == nil || err.Error() != c.want {
 			t.Errorf("%s: %v\nwant %s", c.name, err, c.want)
 		}
@@ -306,6 +313,26 @@ func TestSQLiteRowsOfOddTypes(t *testing.T) {
 	}
 }
 
+func TestSQLiteFileNamesThatAURICouldMistake(t *testing.T) {
+	for _, name := range []string{"a%20b.db", "a#b.db", "a b.db", "a&mode=rwc.db", "a'b.db", "ä.db"} {
+		path := filepath.Join(t.TempDir(), "airflow.db")
+		openWriter(t, path, table, insert("x", "h")).Close()
+		odd := filepath.Join(filepath.Dir(path), name)
+		if err := os.Rename(path, odd); err != nil {
+			t.Fatal(err)
+		}
+		link := filepath.Join(t.TempDir(), "link.db")
+		if err := os.Symlink(odd, link); err != nil {
+			t.Fatal(err)
+		}
+		for _, p := range []string{odd, link} {
+			if _, err := openSQLite(t, p).Connection(t.Context(), "x"); err != nil {
+				t.Errorf("%s: %v", p, err)
+			}
+		}
+	}
+}
+
 func TestSQLiteSchema(t *testing.T) {
 	path := copyMetastore(t, "2.10")
 	for schema, want := range map[string]conn.Kind{"main": conn.Failed, "nowhere": conn.Unreachable, `a"; DROP TABLE x`: conn.Unreachable} {
@@ -321,21 +348,26 @@ func TestSQLiteSchema(t *testing.T) {
 	}
 }
 
+// manyRows writes n rows, numbered from 1.
+func manyRows(prefix, host string, n int) string {
+	return fmt.Sprintf(`WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < %d)
+		INSERT INTO connection (conn_id, conn_type, host) SELECT '%s' || i, 'http', '%s' FROM n`, n, prefix, host)
+}
+
 func TestSQLiteListsManyRowsFast(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "airflow.db")
-	openWriter(t, path, table, `WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100000)
-		INSERT INTO connection (conn_id, conn_type, extra) SELECT 'team_' || i, 'http', hex(zeroblob(100)) FROM n`).Close()
+	openWriter(t, path, table, manyRows("team_", "h", many)).Close()
 	m := openSQLite(t, path)
 	start := time.Now()
 	ids, err := m.List(t.Context())
-	if err != nil || len(ids) != 100_000 {
+	if err != nil || len(ids) != many {
 		t.Fatalf("%d ids, %v", len(ids), err)
 	}
 	if took := time.Since(start); took > 5*time.Second {
 		t.Errorf("listing took %v", took)
 	}
 	start = time.Now()
-	if _, err := m.Connection(t.Context(), "team_99999"); err != nil || time.Since(start) > time.Second {
+	if _, err := m.Connection(t.Context(), fmt.Sprint("team_", many)); err != nil || time.Since(start) > time.Second {
 		t.Errorf("one of them: %v after %v", err, time.Since(start))
 	}
 }

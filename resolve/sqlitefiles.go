@@ -2,6 +2,7 @@ package resolve
 
 import (
 	"errors"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -41,13 +42,13 @@ func (s sqliteState) key() sqliteState {
 	return sqliteState{path: s.path, mode: s.mode, wal: s.wal, db: fileStamp{dev: s.db.dev, ino: s.db.ino}}
 }
 
-// sqliteGuard holds the database file open and, where it keeps a write-ahead log,
-// SQLite's shared lock on it. While that is held no writer can end by folding the log
-// into the database and deleting it, so that a log that is there stays there.
+// sqliteGuard holds the database file open, with SQLite's shared lock on it. While that
+// is held no writer can fold the write-ahead log into the database and delete it, nor
+// begin to keep one: what state says about the files stays true, and SQLite has no
+// reason to make one.
 type sqliteGuard struct {
 	path string
 	file *os.File
-	info fs.FileInfo
 }
 
 // The bytes of a database file that SQLite locks to say that someone reads.
@@ -67,16 +68,14 @@ func guardSQLite(path string) (*sqliteGuard, error) {
 		return nil, sqliteFileError(resolved, err)
 	}
 	g := &sqliteGuard{path: resolved, file: file}
-	if g.info, err = file.Stat(); err != nil {
+	info, err := file.Stat()
+	if err != nil {
 		file.Close()
 		return nil, sqliteFileError(resolved, err)
 	}
-	if !g.info.Mode().IsRegular() {
+	if !info.Mode().IsRegular() {
 		file.Close()
 		return nil, conn.Errorf(conn.Unreachable, "metastore", "%s is not a regular file", resolved)
-	}
-	if wal, err := g.wal(); err != nil || !wal {
-		return g, nil // state reports the error
 	}
 	lock := unix.Flock_t{Type: unix.F_RDLCK, Start: sqliteSharedFirst, Len: sqliteSharedSize}
 	err = unix.FcntlFlock(file.Fd(), unix.F_OFD_SETLK, &lock)
@@ -95,11 +94,10 @@ func (g *sqliteGuard) Close() error { return g.file.Close() }
 // is an empty database to SQLite.
 func (g *sqliteGuard) wal() (bool, error) {
 	var header [20]byte
-	if n, err := g.file.ReadAt(header[:], 0); n < len(header) {
-		if errors.Is(err, unix.EISDIR) || g.info.Size() >= int64(len(header)) {
-			return false, sqliteFileError(g.path, err)
-		}
+	if _, err := g.file.ReadAt(header[:], 0); errors.Is(err, io.EOF) {
 		return false, nil
+	} else if err != nil {
+		return false, sqliteFileError(g.path, err)
 	}
 	return header[18] == 2 || header[19] == 2, nil
 }

@@ -1,0 +1,7 @@
+//go:build race
+
+package resolve_test
+
+// many is fewer than a large metastore has: the race detector makes SQLite, which is Go
+// here, a hundred times slower.
+const many = 5_000
