@@ -60,8 +60,8 @@ func hasCapability(n uint) bool {
 // NoNewPrivileges makes sure that nothing which the process runs gains rights it
 // does not have, setuid programs included. It acts on every thread.
 func NoNewPrivileges() error {
-	if _, _, errno := syscall.AllThreadsSyscall6(syscall.SYS_PRCTL, unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0, 0); errno != 0 {
-		return fmt.Errorf("setting no_new_privs: %w", errno)
+	if err := allThreads(syscall.SYS_PRCTL, unix.PR_SET_NO_NEW_PRIVS, 1); err != nil {
+		return fmt.Errorf("setting no_new_privs: %w", err)
 	}
 	return nil
 }
@@ -71,8 +71,8 @@ func NoNewPrivileges() error {
 func DropCapabilities() error {
 	hdr := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
 	var data [2]unix.CapUserData
-	if _, _, errno := syscall.AllThreadsSyscall(syscall.SYS_CAPSET, uintptr(unsafe.Pointer(&hdr)), uintptr(unsafe.Pointer(&data[0])), 0); errno != 0 {
-		return fmt.Errorf("dropping capabilities: %w", errno)
+	if err := allThreads(syscall.SYS_CAPSET, uintptr(unsafe.Pointer(&hdr)), uintptr(unsafe.Pointer(&data[0]))); err != nil {
+		return fmt.Errorf("dropping capabilities: %w", err)
 	}
 	return nil
 }
