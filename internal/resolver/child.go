@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"log/slog"
 	"os"
@@ -54,7 +53,7 @@ func (c *Command) Start() (*Process, error) {
 		return nil, err
 	}
 	if err := cmd.Start(); err != nil {
-		return nil, fmt.Errorf("starting a resolver child: %w", err)
+		return nil, &conn.Error{Kind: conn.Failed, Reason: "no resolver child can be started: " + err.Error(), Err: err}
 	}
 	p := &Process{In: in, Out: out, cmd: cmd, gone: make(chan struct{})}
 	return p, nil
@@ -99,6 +98,7 @@ type child struct {
 	proc   *Process
 	memory Memory
 	write  sync.Mutex
+	began  time.Time
 
 	mu       sync.Mutex
 	waiting  map[uint64]chan<- answer
@@ -113,17 +113,17 @@ type child struct {
 
 // startChild starts a process, gives it the settings and returns at once; requests
 // queue in the pipe until the child has started up.
-func startChild(cmd *Command, memory Memory, key, blob []byte, onFirst, onDead func(*child)) (*child, error) {
+func startChild(ctx context.Context, cmd *Command, memory Memory, key, blob []byte, onFirst, onDead func(*child)) (*child, error) {
 	proc, err := cmd.Start()
 	if err != nil {
 		return nil, err
 	}
-	c := &child{proc: proc, memory: memory, waiting: make(map[uint64]chan<- answer)}
+	c := &child{proc: proc, memory: memory, began: time.Now(), waiting: make(map[uint64]chan<- answer)}
 	c.onFirst = func() { onFirst(c) }
 	c.onDead = func() { onDead(c) }
-	if err := WriteFrame(proc.In, &Frame{Op: OpInit, Meta: key, Body: blob}); err != nil {
+	if err := c.send(ctx, &Frame{Op: OpInit, Meta: key, Body: blob}); err != nil {
 		proc.Kill()
-		return nil, fmt.Errorf("handing the settings to a resolver child: %w", err)
+		return nil, err
 	}
 	go c.read()
 	return c, nil
@@ -146,12 +146,9 @@ func (c *child) ask(ctx context.Context, f Frame) (answer, error) {
 	}
 	c.mu.Unlock()
 
-	c.write.Lock()
-	err := WriteFrame(c.proc.In, &f)
-	c.write.Unlock()
-	if err != nil {
+	if err := c.send(ctx, &f); err != nil {
 		c.forget(f.ID)
-		return answer{}, errGone
+		return answer{}, err
 	}
 	select {
 	case a := <-ch:
@@ -164,6 +161,32 @@ func (c *child) ask(ctx context.Context, f Frame) (answer, error) {
 		}
 		return answer{}, ctx.Err()
 	}
+}
+
+// send writes a frame. A child that does not even take it before ctx ends is killed,
+// so that the pipe, which is full then, blocks nobody beyond the deadline.
+func (c *child) send(ctx context.Context, f *Frame) error {
+	c.write.Lock()
+	defer c.write.Unlock()
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	stop := context.AfterFunc(ctx, c.proc.Kill)
+	defer stop()
+	if WriteFrame(c.proc.In, f) == nil {
+		return nil
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	return errGone
+}
+
+// alive reports whether the pipe of the child has not ended.
+func (c *child) alive() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return !c.dead
 }
 
 // forget takes a request back, and reports false if its answer is already here.

@@ -52,18 +52,21 @@ func NewPool(ctx context.Context, cfg Config) (*Pool, error) {
 		cfg.Log = slog.Default()
 	}
 	p := &Pool{cfg: cfg, limit: make(chan struct{}, cfg.Concurrency), all: make(map[*child]bool)}
-	c, err := p.start()
-	if err != nil {
-		return nil, err
+	var a answer
+	c, err := p.start(ctx)
+	if err == nil {
+		a, err = c.ask(ctx, Frame{Op: OpReady})
 	}
-	a, err := c.ask(ctx, Frame{Op: OpReady})
 	if err == nil && !a.header.OK {
 		err = DecodeFailure(a.header, a.meta)
 	}
 	if err != nil {
 		p.Close()
-		if errors.Is(err, errGone) {
+		switch {
+		case errors.Is(err, errGone):
 			err = conn.Errorf(conn.Failed, "", "the resolver child ended while it started up")
+		case ctx.Err() != nil:
+			err = conn.Errorf(conn.Timeout, "", "the resolver child did not start up in time")
 		}
 		return nil, err
 	}
@@ -73,9 +76,12 @@ func NewPool(ctx context.Context, cfg Config) (*Pool, error) {
 	return p, nil
 }
 
+// errClosed is the failure of a request that comes after Close.
+var errClosed = conn.Errorf(conn.Failed, "", "the resolver has been shut down")
+
 // start starts a child without making it the current one or the spare.
-func (p *Pool) start() (*child, error) {
-	c, err := startChild(&p.cfg.Command, p.cfg.Memory, p.cfg.Key, p.cfg.Blob, p.firstAnswer, p.died)
+func (p *Pool) start(ctx context.Context) (*child, error) {
+	c, err := startChild(ctx, &p.cfg.Command, p.cfg.Memory, p.cfg.Key, p.cfg.Blob, p.firstAnswer, p.died)
 	if err != nil {
 		return nil, err
 	}
@@ -83,6 +89,11 @@ func (p *Pool) start() (*child, error) {
 	defer p.mu.Unlock()
 	if p.closed {
 		go c.proc.Kill()
+		return nil, errClosed
+	}
+	// One that has died already has been forgotten, and must not be taken for
+	// alive for ever after.
+	if !c.alive() {
 		return nil, errGone
 	}
 	p.all[c] = true
@@ -90,11 +101,11 @@ func (p *Pool) start() (*child, error) {
 }
 
 // acquire returns the child for a request, and sees to the next spare.
-func (p *Pool) acquire() (*child, error) {
+func (p *Pool) acquire(ctx context.Context) (*child, error) {
 	p.mu.Lock()
 	if p.closed {
 		p.mu.Unlock()
-		return nil, errGone
+		return nil, errClosed
 	}
 	if p.current == nil {
 		p.current, p.spare = p.spare, nil
@@ -106,16 +117,21 @@ func (p *Pool) acquire() (*child, error) {
 		return c, nil
 	}
 	// The spare is used up, or never came to be: this request starts its own.
-	c, err := p.start()
+	c, err := p.start(ctx)
 	if err != nil {
-		return nil, conn.Errorf(conn.Failed, "", "no resolver child can be started: %v", err)
+		return nil, err
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.current == nil {
+	switch {
+	case !p.all[c]: // it died meanwhile, as the request will find out
+		return c, nil
+	case p.current == nil:
 		p.current = c
-	} else if p.spare == nil && c != p.current {
+	case p.spare == nil:
 		p.spare = c
+	default: // others had the same idea
+		go c.proc.Kill()
 	}
 	return p.current, nil
 }
@@ -129,14 +145,17 @@ func (p *Pool) refill() {
 		return
 	}
 	p.mu.Unlock()
-	c, err := p.start()
+	ctx, cancel := context.WithTimeout(context.Background(), p.cfg.Timeout)
+	defer cancel()
+	c, err := p.start(ctx)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	switch {
-	case errors.Is(err, errGone):
+	case p.closed:
 	case err != nil:
 		p.failed = time.Now()
 		p.cfg.Log.Error("no spare resolver child", "error", err)
+	case !p.all[c]: // it died meanwhile
 	case p.spare == nil:
 		p.spare = c
 	default:
@@ -194,7 +213,8 @@ func (p *Pool) died(c *child) {
 		p.current = nil
 	}
 	p.mu.Unlock()
-	if spare {
+	// One that does not even start up is tried again by a request, not in a loop.
+	if spare && time.Since(c.began) > time.Second {
 		go p.refill()
 	}
 }
@@ -208,6 +228,9 @@ func (p *Pool) do(ctx context.Context, f Frame) (answer, error) {
 	case p.limit <- struct{}{}:
 		defer func() { <-p.limit }()
 	case <-ctx.Done():
+		if errors.Is(ctx.Err(), context.Canceled) {
+			return answer{}, conn.Errorf(conn.Interrupted, "", "nobody waits for the answer any more")
+		}
 		return answer{}, conn.Errorf(conn.Timeout, "", "too many fetches under way")
 	}
 	for try := 0; ; try++ {
@@ -216,24 +239,31 @@ func (p *Pool) do(ctx context.Context, f Frame) (answer, error) {
 		// the backend, comes before ours.
 		left := time.Until(deadline)
 		f.Timeout = left - min(left/20, 100*time.Millisecond)
-		c, err := p.acquire()
-		if err != nil {
-			return answer{}, err
+		var a answer
+		c, err := p.acquire(ctx)
+		if err == nil {
+			a, err = c.ask(ctx, f)
 		}
-		a, err := c.ask(ctx, f)
 		switch {
 		case err == nil && !a.header.OK:
 			return answer{}, DecodeFailure(a.header, a.meta)
 		case err == nil:
 			return a, nil
 		case errors.Is(err, errGone) && try == 0:
+			// Its end may not have been noticed yet; it must not get this one again.
+			p.retire(c)
 			continue
 		case errors.Is(err, errGone):
 			return answer{}, conn.Errorf(conn.Failed, "", "the resolver child ended twice before it answered")
 		case errors.Is(err, context.DeadlineExceeded):
 			// A child that works would have said so itself, with the backend's name.
-			go c.proc.Kill()
+			if c != nil {
+				p.retire(c)
+				go c.proc.Kill()
+			}
 			return answer{}, conn.Errorf(conn.Timeout, "", "no answer within the deadline")
+		case errors.Is(err, context.Canceled):
+			return answer{}, conn.Errorf(conn.Interrupted, "", "nobody waits for the answer any more")
 		default:
 			return answer{}, err
 		}

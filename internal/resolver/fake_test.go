@@ -1,0 +1,189 @@
+package resolver_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"hash/fnv"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/connfs/connfs/conn"
+	"github.com/connfs/connfs/internal/resolver"
+)
+
+// TestMain is the test binary's second role: a child that speaks the protocol and
+// does what its arguments and the ids that it is asked for say.
+func TestMain(m *testing.M) {
+	if len(os.Args) == 4 && os.Args[1] == "fake-child" {
+		(&fake{mode: os.Args[2], dir: os.Args[3]}).serve()
+		return
+	}
+	os.Exit(m.Run())
+}
+
+type fake struct {
+	mode, dir string
+	blob, key []byte
+	out       sync.Mutex
+}
+
+// note appends a line to the file that the test reads.
+func (f *fake) note(what string) {
+	file, err := os.OpenFile(filepath.Join(f.dir, "log"), os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
+	if err != nil {
+		os.Exit(9)
+	}
+	fmt.Fprintf(file, "%s %d\n", what, os.Getpid())
+	file.Close()
+}
+
+func (f *fake) has(name string) bool {
+	_, err := os.Stat(filepath.Join(f.dir, name))
+	return err == nil
+}
+
+// first reports whether nobody has called it with this name before.
+func (f *fake) first(name string) bool {
+	file, err := os.OpenFile(filepath.Join(f.dir, name), os.O_CREATE|os.O_EXCL, 0o600)
+	file.Close()
+	return err == nil
+}
+
+func (f *fake) serve() {
+	f.note("start")
+	if f.mode == "exit" || f.has("broken") {
+		os.Exit(3)
+	}
+	if f.mode == "deaf" {
+		select {}
+	}
+	for {
+		frame, err := resolver.ReadFrame(os.Stdin)
+		if err != nil {
+			return
+		}
+		switch frame.Op {
+		case resolver.OpInit:
+			f.key, f.blob = frame.Meta, frame.Body
+		case resolver.OpGet:
+			if string(frame.Body) == "deaf" {
+				select {} // reads nothing any more
+			}
+			go f.get(frame)
+		default:
+			f.other(frame)
+		}
+	}
+}
+
+func (f *fake) other(frame *resolver.Frame) {
+	switch frame.Op {
+	case resolver.OpReady:
+		switch f.mode {
+		case "refuse":
+			f.fail(frame, conn.Errorf(conn.Invalid, "settings", "they are not usable"))
+		case "never ready":
+		default:
+			f.answer(frame, nil, nil, 0)
+		}
+	case resolver.OpWarm:
+		f.note("warm")
+		f.answer(frame, nil, nil, 0)
+	case resolver.OpList:
+		meta, body := resolver.EncodeListing(&resolver.Listing{
+			IDs: []string{"a\nb", "c", "\xff"}, Failed: []resolver.Answer{{Backend: "metastore", Result: "unreachable", Kind: conn.Unreachable, Reason: "down"}},
+		})
+		f.answer(frame, meta, body, 0)
+	case resolver.OpExplain:
+		f.answer(frame, resolver.EncodeAnswers([]resolver.Answer{{Backend: "environment", Result: "absent", Kind: conn.Absent, Duration: 5}, {Backend: "metastore", Result: "found", Decides: true}}), nil, 0)
+	case resolver.OpConfigure:
+		f.configure(frame)
+	}
+}
+
+func (f *fake) configure(frame *resolver.Frame) {
+	var req resolver.ConfigureRequest
+	if err := json.Unmarshal(frame.Meta, &req); err != nil {
+		os.Exit(4)
+	}
+	switch req.ConfigFile {
+	case "hang":
+		return
+	case "die":
+		os.Exit(5)
+	case "bad":
+		f.fail(frame, &conn.Error{Kind: conn.Invalid, Source: resolver.SourceConfiguration, Reason: "config.toml:3: no"})
+		return
+	}
+	front, _ := json.Marshal(req)
+	f.answer(frame, front, frame.Body, 0)
+}
+
+func (f *fake) get(frame *resolver.Frame) {
+	id := string(frame.Body)
+	verb, rest, _ := strings.Cut(id, ":")
+	n, _ := strconv.Atoi(rest)
+	switch verb {
+	case "pid":
+		f.value(frame, strconv.Itoa(os.Getpid()))
+	case "size":
+		f.value(frame, strings.Repeat("v", n))
+	case "settings":
+		f.value(frame, fmt.Sprintf("%x %x %s", f.key, f.blob, frame.Meta))
+	case "timeout":
+		f.value(frame, frame.Timeout.String())
+	case "slow":
+		time.Sleep(time.Duration(n) * time.Millisecond)
+		f.value(frame, "at last")
+	case "hang":
+	case "hang once":
+		if !f.first("hung") {
+			f.value(frame, "the second time")
+		}
+	case "die":
+		os.Exit(6)
+	case "half":
+		// The end comes in the middle of a value.
+		f.out.Lock()
+		var b bytes.Buffer
+		resolver.WriteAnswer(&b, resolver.Header{ID: frame.ID, OK: true, Digest: 7}, []byte("fake"), make([]byte, 5000))
+		os.Stdout.Write(b.Bytes()[:b.Len()-1000])
+		os.Exit(7)
+	case "nonsense":
+		f.out.Lock()
+		os.Stdout.Write(bytes.Repeat([]byte{0xff}, 100))
+	case "no value":
+		f.answer(frame, []byte("fake"), nil, 0)
+	default:
+		f.fail(frame, &conn.Error{Kind: conn.Absent, Source: "fake", Reason: "there is none", Hint: "make one"})
+	}
+}
+
+func (f *fake) value(frame *resolver.Frame, text string) {
+	f.answer(frame, []byte("fake"), []byte(text), digest(text))
+}
+
+func digest(text string) uint64 {
+	h := fnv.New64a()
+	h.Write([]byte(text))
+	return h.Sum64()
+}
+
+func (f *fake) answer(frame *resolver.Frame, meta, body []byte, digest uint64) {
+	f.out.Lock()
+	defer f.out.Unlock()
+	resolver.WriteAnswer(os.Stdout, resolver.Header{ID: frame.ID, OK: true, Digest: digest}, meta, body)
+}
+
+func (f *fake) fail(frame *resolver.Frame, err error) {
+	kind, meta := resolver.EncodeFailure(err)
+	f.out.Lock()
+	defer f.out.Unlock()
+	resolver.WriteAnswer(os.Stdout, resolver.Header{ID: frame.ID, Kind: kind}, meta, nil)
+}
