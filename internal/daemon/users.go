@@ -6,10 +6,17 @@ import (
 	"log/slog"
 	"maps"
 	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/connfs/connfs/internal/policy"
 	"github.com/connfs/connfs/internal/users"
 )
+
+// lookupTimeout bounds one round of look-ups: a directory service that is down must
+// hold up neither the start nor a reload for long.
+const lookupTimeout = 15 * time.Second
 
 // userTable keeps which uid each user name of the rules stands for. Names are
 // looked up at start, at reload and at intervals, never by a read: a directory
@@ -29,19 +36,30 @@ func newUserTable(log *slog.Logger) *userTable {
 // refresh looks names up and reports whether anything changed. A directory that
 // does not answer leaves what was known; one that says "unknown" takes it away.
 func (t *userTable) refresh(ctx context.Context, names []string) bool {
+	ctx, cancel := context.WithTimeout(ctx, lookupTimeout)
+	defer cancel()
+	var mu sync.Mutex
 	found := make(map[string]uint32)
 	gone := make(map[string]bool)
+	var group errgroup.Group
+	group.SetLimit(8)
 	for _, name := range names {
-		u, err := users.Lookup(ctx, name)
-		switch {
-		case err == nil:
-			found[name] = u.UID
-		case errors.Is(err, users.ErrUnknown):
-			gone[name] = true
-		default:
-			t.log.Warn("a run_as_user cannot be looked up", "user", name, "error", err)
-		}
+		group.Go(func() error {
+			u, err := users.Lookup(ctx, name)
+			mu.Lock()
+			defer mu.Unlock()
+			switch {
+			case err == nil:
+				found[name] = u.UID
+			case errors.Is(err, users.ErrUnknown):
+				gone[name] = true
+			default:
+				t.log.Warn("a run_as_user cannot be looked up", "user", name, "error", err)
+			}
+			return nil
+		})
 	}
+	group.Wait()
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	now := maps.Clone(t.uids)

@@ -16,6 +16,8 @@ import (
 // Process keeps the process out of core dumps and out of reach of a debugger of
 // the same user. Both roles call it first thing in main, because exec resets it.
 func Process() error {
+	// Executed anew through /proc/self/exe, a process is listed as "exe".
+	os.WriteFile("/proc/self/comm", []byte("connfs"), 0)
 	// Both: the limit does not count where core_pattern is a pipe.
 	if err := unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{}); err != nil {
 		return fmt.Errorf("turning core dumps off: %w", err)
