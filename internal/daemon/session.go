@@ -141,8 +141,11 @@ func NewSession(ctx context.Context, o Options) (*Session, error) {
 	if s.Front, s.blob, err = configure(ctx, &o, env); err != nil {
 		return nil, err
 	}
-	for _, w := range s.Front.Warnings {
-		o.Log.Warn(w)
+	if o.NeedMount {
+		// The other commands are asked often; "connfs check" lists what is odd.
+		for _, w := range s.Front.Warnings {
+			o.Log.Warn(w)
+		}
 	}
 	if s.cache, err = cache.New(slots); err != nil {
 		return nil, err
