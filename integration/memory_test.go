@@ -1,0 +1,366 @@
+//go:build integration
+
+package integration_test
+
+import (
+	"bytes"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/fernet/fernet-go"
+	_ "modernc.org/sqlite" // the driver "sqlite"
+
+	"github.com/connfs/connfs/integration/servers"
+)
+
+// The times of the memory tests: a child is gone long before the value's time is up, so
+// that the one copy in the slot can be seen alone.
+const (
+	memoryTTL   = 4 * time.Second
+	memoryEpoch = time.Second
+	// settle is how long after the TTL or the epoch nothing may be left.
+	settle = 300 * time.Millisecond
+)
+
+// connections is how many connections the memory tests read.
+const connections = 20
+
+// secrets are the passwords of the connections m0, m1 and so on, of this run.
+func secrets() []string {
+	out := make([]string, connections)
+	for i := range out {
+		out[i] = canary()
+	}
+	return out
+}
+
+// rows returns the statements that make a table connection and fill it. Every second
+// password is encrypted.
+func rows(t *testing.T, key *fernet.Key, passwords []string) string {
+	t.Helper()
+	var b strings.Builder
+	b.WriteString(`CREATE TABLE connection (id INTEGER NOT NULL PRIMARY KEY, conn_id VARCHAR(250) NOT NULL UNIQUE,
+		conn_type VARCHAR(500) NOT NULL, description TEXT, host VARCHAR(500), schema VARCHAR(500), login TEXT, password TEXT,
+		port INTEGER, is_encrypted BOOLEAN, is_extra_encrypted BOOLEAN, extra TEXT);`)
+	for i, password := range passwords {
+		stored := password
+		if i%2 == 0 {
+			token, err := fernet.EncryptAndSign([]byte(password), key)
+			must(t, err)
+			stored = string(token)
+		}
+		fmt.Fprintf(&b, "\nINSERT INTO connection (id, conn_id, conn_type, host, password, is_encrypted, is_extra_encrypted) VALUES (%d, 'm%d', 'http', 'h.example', '%s', %t, false);",
+			i+1, i, stored, i%2 == 0)
+	}
+	return b.String()
+}
+
+func newKey(t *testing.T) *fernet.Key {
+	t.Helper()
+	var key fernet.Key
+	must(t, key.Generate())
+	return &key
+}
+
+// metastoreTable is a [metastore] table.
+func metastoreTable(url string, key *fernet.Key) string {
+	return fmt.Sprintf("[metastore]\nurl = %q\nfernet_key = %q\n", url, key.Encode())
+}
+
+// sqliteMetastore makes a metastore in airflow_home and returns its URL.
+func (s *site) sqliteMetastore(statements string) string {
+	s.t.Helper()
+	path := filepath.Join(s.home, "airflow.db")
+	s.execSQLite(statements)
+	must(s.t, os.Chown(path, owner, owner))
+	return "sqlite:///" + path
+}
+
+// execSQLite changes the metastore in airflow_home.
+func (s *site) execSQLite(statements string) {
+	s.t.Helper()
+	db, err := sql.Open("sqlite", filepath.Join(s.home, "airflow.db"))
+	must(s.t, err)
+	_, err = db.Exec(statements)
+	must(s.t, err, db.Close())
+}
+
+// scan is what memscan found in the daemon and its children.
+type scan struct {
+	processes []process
+	full      int // whole copies
+	parts     int // and fragments
+}
+
+type process struct {
+	Target    string
+	Full      int
+	Fragments int
+	Hits      []struct {
+		Canary, Variant, Where, Addr, Before string
+		Full                                 bool
+	}
+	Unreadable map[string]int `json:"unreadable_bytes"`
+}
+
+// scan looks for the secrets in memory and registers. A child whose end falls into the
+// scan cannot be read to its end, and then all is scanned again.
+func (d *daemon) scan(secrets ...string) scan {
+	d.t.Helper()
+	args := []string{"-pid", strconv.Itoa(d.cmd.Process.Pid), "-tree", "-regs", "-strict", "-json", "-v"}
+	for i, secret := range secrets {
+		args = append(args, "-c", fmt.Sprintf("m%d=text:%s", i, secret))
+	}
+	for deadline := time.Now().Add(patience); ; {
+		s, err := d.scanOnce(args)
+		if err == nil {
+			return s
+		}
+		if time.Now().After(deadline) {
+			d.t.Fatal(err)
+		}
+	}
+}
+
+func (d *daemon) scanOnce(args []string) (s scan, err error) {
+	d.t.Helper()
+	cmd := exec.Command(memscanBinary, args...)
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	var exit *exec.ExitError
+	if err != nil && (!errors.As(err, &exit) || exit.ExitCode() != 1) {
+		return s, fmt.Errorf("memscan: %w\n%s", err, stderr.String())
+	}
+	for line := range bytes.Lines(out) {
+		var p process
+		must(d.t, json.Unmarshal(line, &p))
+		if len(p.Unreadable) > 0 {
+			return s, fmt.Errorf("memscan: %s: memory that cannot be read: %v", p.Target, p.Unreadable)
+		}
+		s.processes = append(s.processes, p)
+		s.full += p.Full
+		s.parts += p.Fragments
+	}
+	if len(s.processes) == 0 {
+		return s, errors.New("memscan scanned no process")
+	}
+	return s, nil
+}
+
+// String tells where each copy is.
+func (s scan) String() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%d copies and %d fragments in %d processes", s.full, s.parts, len(s.processes))
+	for _, p := range s.processes {
+		for _, h := range p.Hits {
+			fmt.Fprintf(&b, "\n  %s: %s %s (whole: %v) in %s at %s", p.Target, h.Canary, h.Variant, h.Full, h.Where, h.Addr)
+		}
+	}
+	return b.String()
+}
+
+// holdsOnlySlots waits until the tree holds exactly one copy of each secret, in the
+// front's slots, and fails if that is not seen within the TTL from since.
+func (d *daemon) holdsOnlySlots(since time.Time, secrets ...string) {
+	d.t.Helper()
+	var s scan
+	for {
+		s = d.scan(secrets...)
+		if time.Since(since) > memoryTTL {
+			d.t.Fatalf("at the end of the TTL: never just one copy of each value; at last %v", s)
+		}
+		if s.full == len(secrets) && s.parts == 0 {
+			break
+		}
+	}
+	if s.processes[0].Full != len(secrets) {
+		d.t.Errorf("the values are not in the front: %v", s)
+	}
+	d.areInSlots(s.processes[0])
+}
+
+// areInSlots checks that every copy in the front lies in memory that is locked and left
+// out of core dumps and of forked children.
+func (d *daemon) areInSlots(p process) {
+	d.t.Helper()
+	for _, h := range p.Hits {
+		addr, err := strconv.ParseUint(strings.TrimPrefix(h.Addr, "0x"), 16, 64)
+		if err != nil {
+			d.t.Errorf("%s of %s is in %s", h.Variant, h.Canary, h.Where)
+			continue
+		}
+		flags := vmFlags(d.t, d.cmd.Process.Pid, addr)
+		for _, flag := range []string{"lo", "dd", "dc"} {
+			if !strings.Contains(flags, " "+flag+" ") {
+				d.t.Errorf("%s at %s is in memory with the flags%sand not %s", h.Canary, h.Addr, flags, flag)
+			}
+		}
+	}
+}
+
+// vmFlags returns the flags of the mapping that addr lies in, as smaps shows them.
+func vmFlags(t *testing.T, pid int, addr uint64) string {
+	t.Helper()
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps", pid))
+	must(t, err)
+	inside := false
+	for line := range strings.Lines(string(text)) {
+		var from, to uint64
+		if n, _ := fmt.Sscanf(line, "%x-%x ", &from, &to); n == 2 {
+			inside = from <= addr && addr < to
+		}
+		if flags, ok := strings.CutPrefix(line, "VmFlags:"); ok && inside {
+			return " " + strings.TrimSpace(flags) + " "
+		}
+	}
+	t.Fatalf("no mapping of process %d holds %#x", pid, addr)
+	return ""
+}
+
+// holdsNothing checks that no trace of the secrets is left once the time of everything
+// that was read until now is up.
+func (d *daemon) holdsNothing(when string, secrets ...string) {
+	d.t.Helper()
+	time.Sleep(max(memoryTTL, memoryEpoch) + settle)
+	if s := d.scan(secrets...); s.full != 0 || s.parts != 0 {
+		d.t.Errorf("%s: %v", when, s)
+	}
+}
+
+// saysNothing checks that no secret is in the log or the audit.
+func (d *daemon) saysNothing(secrets ...string) {
+	d.t.Helper()
+	audit, err := os.ReadFile(d.audit)
+	must(d.t, err)
+	for _, secret := range secrets {
+		if strings.Contains(d.log(), secret) || bytes.Contains(audit, []byte(secret)) {
+			d.t.Error("a secret is in the log or the audit")
+		}
+	}
+}
+
+func TestMemoryHoldsAValueForItsTimeOnly(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name  string
+		churn time.Duration
+		// alone is how many of the first two connections, the encrypted and the other
+		// one, a child can read without having the others in its memory, too: it parses
+		// an environment file as a whole, and reads SQLite's in pages of several rows.
+		alone int
+		start func(t *testing.T, s *site, passwords []string) (tables string)
+	}{
+		{"environment file", 15 * time.Second, 0, func(t *testing.T, s *site, passwords []string) string {
+			var lines []string
+			for i, password := range passwords {
+				lines = append(lines, fmt.Sprintf("AIRFLOW_CONN_M%d=%s", i, strings.TrimSpace(fileText("http", "h.example", password, ""))))
+			}
+			return s.environment(lines...)
+		}},
+		{"SQLite", 15 * time.Second, 1, func(t *testing.T, s *site, passwords []string) string {
+			key := newKey(t)
+			return metastoreTable(s.sqliteMetastore(rows(t, key, passwords)), key)
+		}},
+		{"PostgreSQL", time.Minute, 2, func(t *testing.T, s *site, passwords []string) string {
+			key, server := newKey(t), servers.StartPostgres(t)
+			server.Exec("airflow", rows(t, key, passwords))
+			return metastoreTable(server.URL("airflow", server.Password, "airflow"), key)
+		}},
+		{"MariaDB", 15 * time.Second, 2, func(t *testing.T, s *site, passwords []string) string {
+			key, server := newKey(t), servers.StartMariaDB(t)
+			server.Exec("airflow", strings.ReplaceAll(rows(t, key, passwords), " schema ", " `schema` "))
+			return metastoreTable(server.URL("airflow", server.Password, "airflow"), key)
+		}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			s, passwords := newSite(t), secrets()
+			s.configure(fmt.Sprintf("ttl = %q\nepoch = %q\ntimeout = \"20s\"", memoryTTL, memoryEpoch), c.start(t, s, passwords)+grant(alice, "*"))
+			d, a := s.serve(), as(t, alice)
+			defer d.saysNothing(passwords...)
+
+			if found := d.scan(passwords...); found.full != 0 || found.parts != 0 {
+				t.Errorf("before the first read: %v", found)
+			}
+			// One encrypted connection, and then one that is not.
+			for i := range 2 {
+				since := time.Now()
+				a.reads(d.file(fmt.Sprint("m", i)), fileText("http", "h.example", passwords[i], ""))
+				d.holdsOnlySlots(since, passwords[i])
+				d.holdsNothing("after one read", passwords[i])
+			}
+			// All of them.
+			since := time.Now()
+			var paths []string
+			for i, password := range passwords {
+				paths = append(paths, d.file(fmt.Sprint("m", i)))
+				a.reads(paths[i], fileText("http", "h.example", password, ""))
+			}
+			d.holdsOnlySlots(since, passwords...)
+			d.holdsNothing("after 20 reads", passwords...)
+
+			// Two are read once, while the others are read all the time.
+			for i := range 2 {
+				a.reads(paths[i], fileText("http", "h.example", passwords[i], ""))
+			}
+			once := time.Now()
+			a.send(request{Op: "churn", Paths: paths[2:], N: 8, For: c.churn})
+			time.Sleep(time.Until(once.Add(max(memoryTTL, memoryEpoch) + settle)))
+			if c.alone > 0 {
+				if found := d.scan(passwords[:c.alone]...); found.full != 0 || found.parts != 0 {
+					t.Errorf("of what was read once, while others are read: %v", found)
+				}
+			}
+			counts := a.receive(c.churn + patience).Counts
+			d.holdsNothing("after parallel reads", passwords...)
+			reads := 0
+			for _, password := range passwords[2:] {
+				key := digest([]byte(fileText("http", "h.example", password, "")))
+				if counts[key] == 0 {
+					t.Error("one connection was never read")
+				}
+				reads += counts[key]
+				delete(counts, key)
+			}
+			if len(counts) > 0 || reads < 100 {
+				t.Errorf("%d good reads, and these others: %v", reads, counts)
+			}
+			t.Logf("%d reads in %v", reads, c.churn)
+		})
+	}
+}
+
+// What the daemon's own environment holds is configuration, like the Fernet key: it
+// stays for the daemon's life. In the front it lies in locked memory only.
+func TestMemoryHoldsTheDaemonsEnvironmentLocked(t *testing.T) {
+	t.Parallel()
+	s, secret := newSite(t), canary()
+	s.configure(fmt.Sprintf("ttl = %q\nepoch = %q", memoryTTL, memoryEpoch), grant(alice, "*"))
+	d := s.serve("AIRFLOW_CONN_A=" + strings.TrimSpace(fileText("http", "h.example", secret, "")))
+	defer d.saysNothing(secret)
+	for _, when := range []string{"before a read", "after a read"} {
+		front := d.scan(secret).processes[0]
+		// The variables as they were given, and the settings made of them.
+		if front.Full != 2 || front.Fragments != 0 {
+			t.Errorf("%s: %d copies and %d fragments in the front, want 2 and 0: %v", when, front.Full, front.Fragments, front)
+		}
+		d.areInSlots(front)
+		as(t, alice).reads(d.file("a"), fileText("http", "h.example", secret, ""))
+		front = d.scan(secret).processes[0]
+		if front.Full != 3 || front.Fragments != 0 {
+			t.Errorf("with the value in its slot: %d copies and %d fragments in the front, want 3 and 0: %v", front.Full, front.Fragments, front)
+		}
+		d.areInSlots(front)
+		time.Sleep(memoryTTL + settle)
+	}
+}
