@@ -16,9 +16,9 @@ import (
 type sqliteMode uint8
 
 const (
-	// sqliteShared: with SQLite's own locks, on the database file (rollback journal)
-	// or in the -shm file that writers keep beside their write-ahead log.
-	sqliteShared sqliteMode = iota
+	// With SQLite's own locks, on the database file (rollback journal) or in the -shm
+	// file that writers keep beside their write-ahead log.
+	_ sqliteMode = iota
 	// sqliteQuiet: a write-ahead-log database at rest, all of it in the database file.
 	// Reading it properly would create the -wal and -shm files, so SQLite is told that
 	// the file is immutable, and connfs checks before and after that it was.

@@ -100,14 +100,6 @@ func parseQuery(s string) sqlQuery {
 	return q
 }
 
-// one returns the parameter's value, empty if it is not given.
-func (q sqlQuery) one(name string) string {
-	if v := q[name]; len(v) > 0 {
-		return v[0]
-	}
-	return ""
-}
-
 // fileURI returns the URI by which SQLite opens path with these parameters.
 func fileURI(path string, parameters url.Values) string {
 	return "file:" + (&url.URL{Path: path}).EscapedPath() + "?" + parameters.Encode()

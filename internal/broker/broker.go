@@ -135,7 +135,7 @@ func (b *Broker) Open(cancel <-chan struct{}, c conn.Caller, id string) (uint64,
 	if !d.Allowed {
 		return 0, b.refuse(st, &e, notGranted(d))
 	}
-	v, cached, err := b.value(cancel, st, id)
+	v, cached, err := b.value(cancel, id)
 	e.Cached, e.Duration = cached, time.Since(start)
 	if err != nil {
 		b.log.failure(c, id, err)
@@ -160,7 +160,7 @@ func (b *Broker) Read(cancel <-chan struct{}, c conn.Caller, id string, version 
 	if !d.Allowed {
 		return nil, nil, b.refuseRead(st, c, id, d, notGranted(d))
 	}
-	v, _, err := b.value(cancel, st, id)
+	v, _, err := b.value(cancel, id)
 	if err == nil && v.Version() != version {
 		v.Release()
 		err = &conn.Error{Kind: conn.Changed, Reason: "the connection changed after it was opened", Hint: "open it again"}

@@ -19,7 +19,7 @@ type flight struct {
 
 // value returns the value of id, pinned for the caller, from the cache or by the
 // shared fetch.
-func (b *Broker) value(cancel <-chan struct{}, st *State, id string) (*cache.Value, bool, error) {
+func (b *Broker) value(cancel <-chan struct{}, id string) (*cache.Value, bool, error) {
 	if v := b.cache.Get(id); v != nil {
 		return v, true, nil
 	}
@@ -36,12 +36,12 @@ func (b *Broker) value(cancel <-chan struct{}, st *State, id string) (*cache.Val
 		}
 		delete(b.absent, id)
 	}
-	st = b.state.Load() // nothing of a replaced configuration may enter the cache
 	f := b.flights[id]
 	if f == nil {
 		f = &flight{done: make(chan struct{})}
 		b.flights[id] = f
-		go b.fetch(st, id, f)
+		// With the state of now: nothing of a replaced one may enter the cache.
+		go b.fetch(b.state.Load(), id, f)
 	}
 	f.waiting++
 	b.mu.Unlock()

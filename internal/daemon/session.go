@@ -54,7 +54,6 @@ type Session struct {
 	blob    *cache.Region
 	cache   *cache.Cache
 	key     []byte
-	command resolver.Command
 	pool    *resolver.Pool
 	users   *userTable
 }
