@@ -33,7 +33,7 @@ const maxValue = 1 << 20
 func Serve(in io.Reader, out io.Writer, configure func(ctx context.Context, req *resolver.ConfigureRequest, env []byte) (front, body []byte, err error)) error {
 	// A panic of a library must not print arguments that may be secrets.
 	debug.SetTraceback("none")
-	s := &server{out: out}
+	s := &server{out: out, failed: conn.Errorf(conn.Failed, "", "the resolver has no settings yet")}
 	for {
 		f, err := resolver.ReadFrame(in)
 		if err == io.EOF {
@@ -71,7 +71,8 @@ func (s *server) init(key, blob []byte) {
 	s.key = key
 	if os.Geteuid() == 0 {
 		// Root without its privileges: its uid alone still opens root's files.
-		if s.failed = become(config.Identity{}); s.failed != nil {
+		if err := become(config.Identity{}); err != nil {
+			s.failed = conn.Errorf(conn.Failed, "", "%v", err)
 			return
 		}
 	}
@@ -92,7 +93,7 @@ func (s *server) init(key, blob []byte) {
 		s.failed = &conn.Error{Kind: conn.Failed, Reason: err.Error(), Err: err}
 		return
 	}
-	s.path = path
+	s.path, s.failed = path, nil
 }
 
 // handle answers one request. Whatever goes wrong, there is an answer.
