@@ -10,6 +10,7 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
+	"flag"
 	"fmt"
 	"os"
 	"os/exec"
@@ -76,6 +77,11 @@ func run(m *testing.M) (code int, err error) {
 	self, errSelf := os.Executable()
 	err = errors.Join(err, errSelf, build("github.com/connfs/connfs/integration/memscan", memscanBinary), install(self, helperBinary, 0o755))
 	if err != nil {
+		return 0, err
+	}
+	// Most of the time these tests wait.
+	flag.Parse()
+	if err := flag.Set("test.parallel", "6"); err != nil {
 		return 0, err
 	}
 	return m.Run(), nil

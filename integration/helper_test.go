@@ -363,7 +363,7 @@ func output(t *testing.T, uid int, args ...string) (stdout []byte, stderr string
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, args[0], args[1:]...)
+	cmd := exec.CommandContext(ctx, "env", args...) // found on the PATH of that user
 	cmd.SysProcAttr, cmd.Dir, cmd.Env = credential(uid), "/", []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C.UTF-8"}
 	stdout, err := cmd.Output()
 	var exit *exec.ExitError

@@ -74,13 +74,13 @@ var tools = []struct{ name, script string }{
 	{"busybox cp", `busybox cp "$1" "$2"`},
 	{"busybox dd", `busybox dd if="$1" 2>&-`},
 	{"busybox tail", `busybox tail -n 1 "$1"`},
-	{"python open().read()", `python3 -c 'import sys; sys.stdout.write(open(sys.argv[1]).read())' "$1"`},
-	{"python bytes", `python3 -c 'import sys; sys.stdout.buffer.write(open(sys.argv[1], "rb", 0).read())' "$1"`},
-	{"python json.load", `python3 -c 'import json, sys; d = json.load(open(sys.argv[1])); assert d["host"] == "h.example" and list(d)[0] == "conn_type"; sys.stdout.write(open(sys.argv[1]).read())' "$1"`},
-	{"python pathlib", `python3 -c 'import pathlib, sys; sys.stdout.write(pathlib.Path(sys.argv[1]).read_text())' "$1"`},
-	{"python shutil.copyfile", `python3 -c 'import shutil, sys; shutil.copyfile(sys.argv[1], sys.argv[2])' "$1" "$2"`},
-	{"python shutil.copyfileobj", `python3 -c 'import shutil, sys; shutil.copyfileobj(open(sys.argv[1], "rb"), open(sys.argv[2], "wb"))' "$1" "$2"`},
-	{"python os.sendfile and then read", `python3 -c '
+	{"python open().read()", `python3.11 -c 'import sys; sys.stdout.write(open(sys.argv[1]).read())' "$1"`},
+	{"python bytes", `python3.11 -c 'import sys; sys.stdout.buffer.write(open(sys.argv[1], "rb", 0).read())' "$1"`},
+	{"python json.load", `python3.11 -c 'import json, sys; d = json.load(open(sys.argv[1])); assert d["host"] == "h.example" and list(d)[0] == "conn_type"; sys.stdout.write(open(sys.argv[1]).read())' "$1"`},
+	{"python pathlib", `python3.11 -c 'import pathlib, sys; sys.stdout.write(pathlib.Path(sys.argv[1]).read_text())' "$1"`},
+	{"python shutil.copyfile", `python3.11 -c 'import shutil, sys; shutil.copyfile(sys.argv[1], sys.argv[2])' "$1" "$2"`},
+	{"python shutil.copyfileobj", `python3.11 -c 'import shutil, sys; shutil.copyfileobj(open(sys.argv[1], "rb"), open(sys.argv[2], "wb"))' "$1" "$2"`},
+	{"python os.sendfile and then read", `python3.11 -c '
 import errno, os, sys
 f = os.open(sys.argv[1], os.O_RDONLY)
 try:
@@ -90,7 +90,7 @@ except OSError as e:
     assert e.errno == errno.EINVAL, e
 while b := os.read(f, 65536):
     os.write(1, b)' "$1"`},
-	{"python os.pread from the end", `python3 -c '
+	{"python os.pread from the end", `python3.11 -c '
 import os, sys
 f, at, parts = os.open(sys.argv[1], os.O_RDONLY), 0, []
 n = os.fstat(f).st_size
