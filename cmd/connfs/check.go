@@ -83,6 +83,9 @@ var versionCommand = command{
 }
 
 func (p *program) version(_ context.Context, fl *flags) error {
+	if fl.NArg() > 0 {
+		return &usageError{"it takes no argument", fl.Name()}
+	}
 	v := version
 	if info, ok := debug.ReadBuildInfo(); ok && v == "unknown" && info.Main.Version != "" {
 		v = info.Main.Version
