@@ -57,14 +57,22 @@ type Answer struct {
 	ID string `json:"id"`
 	// Error is Python's exception, as "Type: text", where there is no such
 	// connection to Airflow. Airflow says "isn't defined" of a connection that it
-	// cannot read, too.
+	// cannot read, too; Cause is then what it does not say.
 	Error string `json:"error"`
+	Cause string `json:"cause"`
 	// Fields are conn_type, description, host, login, password, schema, port and
-	// extra, always all of them: nil, a string, a json.Number or, where Airflow
-	// took one over, a bool. Extra is the stored text.
+	// extra, always all of them: nil, a string, a json.Number that is an integer
+	// or, for what Airflow took over and no field should hold (a lone surrogate, a
+	// list), a map. Extra is the stored text.
 	Fields map[string]any `json:"fields"`
 	// URI is Airflow's get_uri of it.
 	URI string `json:"uri"`
+	// Dejson is the extra decoded, and written by Python's json.dumps; nil where
+	// there is none or it is no JSON.
+	Dejson *string `json:"dejson"`
+	// Python3114 is what Airflow answers where its Python checks the brackets of a
+	// URI as Python 3.11.4 does, if that is another answer.
+	Python3114 *Answer `json:"python_3_11_4"`
 }
 
 // Venv returns the virtual environment of an Airflow. The test fails where

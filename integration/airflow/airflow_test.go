@@ -18,6 +18,7 @@ import (
 const fernetKey = "Zm9vYmFyZm9vYmFyZm9vYmFyZm9vYmFyZm9vYmFyZm8="
 
 func TestReadAnswersAsAirflowDoes(t *testing.T) {
+	list := `{"k": [1]}`
 	values := []airflow.Value{
 		{ID: "uri", Value: []byte("postgresql://ann:s%40c@Db.example:5432/dwh?a=1")},
 		{ID: "json", Value: []byte(`{"conn_type": "http", "host": "h", "port": "80", "extra": {"k": [1]}}`)},
@@ -38,8 +39,8 @@ func TestReadAnswersAsAirflowDoes(t *testing.T) {
 		t.Run(tc.version, func(t *testing.T) {
 			got := airflow.Read(t, tc.version, values)
 			want := []airflow.Answer{
-				{ID: "uri", Fields: map[string]any{"conn_type": "postgres", "description": nil, "host": "db.example", "login": "ann", "password": "s@c", "schema": "dwh", "port": json.Number("5432"), "extra": tc.extra}},
-				{ID: "json", Fields: map[string]any{"conn_type": "http", "description": nil, "host": "h", "login": nil, "password": nil, "schema": nil, "port": json.Number("80"), "extra": `{"k": [1]}`}},
+				{ID: "uri", Fields: map[string]any{"conn_type": "postgres", "description": nil, "host": "db.example", "login": "ann", "password": "s@c", "schema": "dwh", "port": json.Number("5432"), "extra": tc.extra}, Dejson: &tc.extra},
+				{ID: "json", Fields: map[string]any{"conn_type": "http", "description": nil, "host": "h", "login": nil, "password": nil, "schema": nil, "port": json.Number("80"), "extra": list}, Dejson: &list},
 			}
 			for i := range want {
 				want[i].URI = got[i].URI
@@ -51,6 +52,9 @@ func TestReadAnswersAsAirflowDoes(t *testing.T) {
 				if a.Error == "" {
 					t.Errorf("%s: want an error, got %v", a.ID, a.Fields)
 				}
+			}
+			if !strings.HasPrefix(got[2].Cause, "ValueError: Port could not be cast") {
+				t.Errorf("cause %q of an error, want Python's words for the port", got[2].Cause)
 			}
 			for i, a := range got[5:] {
 				if a.Error != "" || a.Fields["host"] != fmt.Sprintf("h%d", i) {

@@ -5,6 +5,7 @@ from fields import answers, look_up, questions, quiet, text_of, write
 
 def main():
     out = answers()
+    from airflow.configuration import ensure_secrets_loaded as loaded
     from airflow.models import Connection
     from airflow.utils.db import initdb
     from airflow.utils.session import create_session
@@ -25,7 +26,7 @@ def main():
         if i in refused:
             write(out, {"id": conn_id, "error": refused[i]})
         else:
-            write(out, look_up(Connection.get_connection_from_secrets, conn_id))
+            write(out, look_up(Connection.get_connection_from_secrets, loaded(), conn_id))
     out.close()
 
 
