@@ -14,7 +14,8 @@ import (
 // 1.10 on. It only reads, and needs nothing but SELECT on the table connection.
 type Metastore struct {
 	db     database
-	table  string // quoted, with its schema
+	schema string // quoted, with the dot behind it; empty: the server's default
+	table  string // connection, quoted, with its schema
 	fernet Decrypter
 }
 
@@ -52,11 +53,11 @@ func OpenMetastore(settings MetastoreSettings, fernet Decrypter) (*Metastore, er
 	if err != nil {
 		return nil, err
 	}
-	table := db.quote("connection")
+	var schema string
 	if settings.Schema != "" {
-		table = db.quote(settings.Schema) + "." + table
+		schema = db.quote(settings.Schema) + "."
 	}
-	return &Metastore{db: db, table: table, fernet: fernet}, nil
+	return &Metastore{db: db, schema: schema, table: schema + db.quote("connection"), fernet: fernet}, nil
 }
 
 func openMetastore(s *Settings, fernet Decrypter) (Backend, error) {

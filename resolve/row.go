@@ -14,21 +14,18 @@ var teamColumns = []string{"team_id", "team_name"}
 // description came later.
 var needed = []string{"conn_id", "conn_type", "host", "schema", "login", "password", "port", "extra", "is_encrypted", "is_extra_encrypted"}
 
-// row is one row of the table connection, its columns known by name.
+// row is one row of a table, its columns known by name.
 type row struct {
 	db     database
 	column map[string]int
 	values []any
 }
 
+// newRow returns a row of the table connection.
 func newRow(rows *sql.Rows, db database) (*row, error) {
-	names, err := rows.Columns()
+	r, err := newAnyRow(rows, db)
 	if err != nil {
 		return nil, err
-	}
-	r := &row{db: db, column: make(map[string]int, len(names)), values: make([]any, len(names))}
-	for i, name := range names {
-		r.column[name] = i
 	}
 	for _, name := range needed {
 		if _, ok := r.column[name]; !ok {
@@ -36,6 +33,19 @@ func newRow(rows *sql.Rows, db database) (*row, error) {
 			e.Hint = "is this Airflow's database?"
 			return nil, e
 		}
+	}
+	return r, nil
+}
+
+// newAnyRow returns a row of whatever columns there are.
+func newAnyRow(rows *sql.Rows, db database) (*row, error) {
+	names, err := rows.Columns()
+	if err != nil {
+		return nil, err
+	}
+	r := &row{db: db, column: make(map[string]int, len(names)), values: make([]any, len(names))}
+	for i, name := range names {
+		r.column[name] = i
 	}
 	return r, nil
 }

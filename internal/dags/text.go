@@ -1,0 +1,39 @@
+package dags
+
+import (
+	"bytes"
+	"compress/zlib"
+	"io"
+)
+
+// text returns the JSON text of the row, from the column that Airflow would read.
+func (d Document) text() ([]byte, error) {
+	switch {
+	case len(d.Compressed) > 0:
+		return inflate(d.Compressed)
+	case d.Data == nil:
+		return nil, invalid(reasonNoDocument)
+	case len(d.Data) > maxDocument:
+		return nil, invalid(reasonTooLarge)
+	}
+	return d.Data, nil
+}
+
+// inflate is zlib with a bound. Like in Airflow, bytes after the stream do not matter,
+// and a missing checksum does.
+func inflate(compressed []byte) ([]byte, error) {
+	z, err := zlib.NewReader(bytes.NewReader(compressed))
+	if err != nil {
+		return nil, invalid(reasonDamaged)
+	}
+	defer z.Close()
+	var text bytes.Buffer
+	n, err := io.Copy(&text, io.LimitReader(z, maxDocument+1))
+	if n > maxDocument {
+		return nil, invalid(reasonTooLarge)
+	}
+	if err != nil {
+		return nil, invalid(reasonDamaged)
+	}
+	return text.Bytes(), nil
+}
