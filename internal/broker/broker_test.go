@@ -189,7 +189,7 @@ func newFixture(t *testing.T) *fixture {
 	}
 	f := &fixture{backend: b, audit: &auditor{}, log: new(bytes.Buffer), cache: c}
 	f.state = &broker.State{
-		Policy: policy.New(rules(), nil, nil), Fetcher: b, TTL: 5 * time.Second, NegativeTTL: time.Second,
+		Policy: policy.New(policy.Config{Rules: rules()}), Fetcher: b, TTL: 5 * time.Second, NegativeTTL: time.Second,
 		Timeout: 5 * time.Second, Audit: f.audit,
 	}
 	f.Broker = broker.New(broker.Config{State: f.state, Cache: c, Errno: errno, Log: slog.New(slog.NewTextHandler(f.log, nil))})
@@ -462,7 +462,7 @@ func TestAReadByAnotherUserIsDecidedAnew(t *testing.T) {
 }
 
 func TestARevokedGrantEndsOpenDescriptors(t *testing.T) {
-	revoked := policy.New(rules()[1:], nil, nil)
+	revoked := policy.New(policy.Config{Rules: rules()[1:]})
 	for name, revoke := range map[string]func(f *fixture){
 		"SetPolicy": func(f *fixture) { f.SetPolicy(revoked) },
 		"Replace": func(f *fixture) {

@@ -20,7 +20,6 @@ import (
 	"github.com/connfs/connfs/internal/broker"
 	"github.com/connfs/connfs/internal/cache"
 	"github.com/connfs/connfs/internal/harden"
-	"github.com/connfs/connfs/internal/policy"
 	"github.com/connfs/connfs/internal/settings"
 )
 
@@ -72,7 +71,7 @@ func Mount(ctx context.Context, o Options) error {
 		case <-hup:
 			d.reload(ctx)
 		case <-users.C:
-			if s.users.refresh(ctx, policy.Names(s.Front.Rules)) {
+			if s.users.refresh(ctx, s.names()) {
 				d.broker.SetPolicy(s.Policy())
 			}
 			users.Reset(jitter(usersEvery))
@@ -194,10 +193,9 @@ func (d *daemon) replace(ctx context.Context) (err error) {
 		pool.Close()
 		return err
 	}
-	d.users.refresh(ctx, policy.Names(front.Rules))
-
 	oldPool, oldBlob, oldLog, wait := d.pool, d.blob, d.audit, d.Front.Timeout
 	d.Front, d.blob, d.pool, d.audit = front, blob, pool, log
+	d.users.refresh(ctx, d.names())
 	d.broker.Replace(d.state(log))
 	// Reads that began under the old configuration end under it.
 	time.AfterFunc(wait+time.Second, func() { retire(oldPool.Close, oldBlob, oldLog, oldLog != log) })

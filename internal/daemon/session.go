@@ -153,7 +153,7 @@ func NewSession(ctx context.Context, o Options) (*Session, error) {
 		return nil, err
 	}
 	s.users = newUserTable(o.Log)
-	s.users.refresh(ctx, policy.Names(s.Front.Rules))
+	s.users.refresh(ctx, s.names())
 	if s.pool, err = s.newPool(ctx, &s.Front, s.blob); err != nil {
 		return nil, err
 	}
@@ -225,13 +225,24 @@ func (f fetcher) List(ctx context.Context) ([]string, bool, error) {
 	return l.IDs, l.Complete, nil
 }
 
+// rules is what the policy is made of, with users as they are known now.
+func (s *Session) rules() policy.Config {
+	return policy.Config{Rules: s.Front.Rules, Users: s.users.table(), Owner: s.Front.OwnerOnly}
+}
+
+// names are the user names that the rules need.
+func (s *Session) names() []string {
+	cfg := s.rules()
+	return cfg.Names()
+}
+
 // Policy compiles the rules with the users as they are known now.
 func (s *Session) Policy() *policy.Policy {
-	return policy.New(s.Front.Rules, s.users.table(), s.Front.OwnerOnly)
+	return policy.New(s.rules())
 }
 
 // UnknownUsers returns the users of rules that this machine does not know.
-func (s *Session) UnknownUsers() []string { return s.users.unknown(policy.Names(s.Front.Rules)) }
+func (s *Session) UnknownUsers() []string { return s.users.unknown(s.names()) }
 
 // Pool returns the resolver.
 func (s *Session) Pool() *resolver.Pool { return s.pool }

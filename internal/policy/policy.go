@@ -2,15 +2,116 @@ package policy
 
 import (
 	"fmt"
-	"strconv"
+	"slices"
+	"strings"
 )
 
 // UserTable says which uid a user name stands for on this machine. A name that is
 // missing grants nothing.
 type UserTable map[string]uint32
 
+// Config is what a policy is made of.
+type Config struct {
+	Rules []Rule
+	Users UserTable
+	Facts []Fact // for the rules that are derived
+	// DefaultUser is [core] default_impersonation: the user of tasks that name none.
+	// Empty: such tasks run as the worker, who is granted nothing by this.
+	DefaultUser string
+	// Never are uids that no DAG can grant, whatever it names: root's, connfs's own.
+	Never []uint32
+	// Owner, if not nil, is the one uid that may read everything without a rule: the
+	// ordinary user who started connfs for itself.
+	Owner *uint32
+}
+
+// Where a grant's user comes from.
+const (
+	FromConfig        = "config"
+	FromSerialized    = "serialized"
+	FromImpersonation = "default_impersonation"
+)
+
+// Grant is one user of one rule, and for a derived rule of one DAG.
+type Grant struct {
+	DAG         string   `json:"dag_id"` // of a derived rule the dag_id; else the rule's label
+	RunAsUser   string   `json:"run_as_user"`
+	UID         *uint32  `json:"uid"` // nil: this machine does not know the user
+	Connections []string `json:"connections"`
+	Tenant      string   `json:"tenant"`
+	From        string   `json:"from"`
+	Rule        string   `json:"rule"` // "file:line"
+}
+
+// Grants returns who may read what, in the order of the rules, and what DAGs name but
+// can never grant. Both hold users that this machine does not know, without a uid.
+func (cfg *Config) Grants() (granted, never []Grant) {
+	for i := range cfg.Rules {
+		g, n := cfg.of(&cfg.Rules[i])
+		granted, never = append(granted, g...), append(never, n...)
+	}
+	return granted, never
+}
+
+// of returns the grants of one rule.
+func (cfg *Config) of(r *Rule) (granted, never []Grant) {
+	if !r.Derived() {
+		return []Grant{cfg.grant(r, r.DAG, r.User(), FromConfig)}, nil
+	}
+	for i := range cfg.Facts {
+		f := &cfg.Facts[i]
+		if !r.covers(f) {
+			continue
+		}
+		for _, g := range cfg.derived(r, f) {
+			if g.UID != nil && slices.Contains(cfg.Never, *g.UID) {
+				never = append(never, g)
+			} else {
+				granted = append(granted, g)
+			}
+		}
+	}
+	return granted, never
+}
+
+// derived returns the grants of one DAG's users.
+func (cfg *Config) derived(r *Rule, f *Fact) []Grant {
+	var out []Grant
+	for _, user := range f.Users {
+		out = append(out, cfg.grant(r, f.DAG, user, FromSerialized))
+	}
+	if f.Unnamed && cfg.DefaultUser != "" && !slices.Contains(f.Users, cfg.DefaultUser) {
+		out = append(out, cfg.grant(r, f.DAG, cfg.DefaultUser, FromImpersonation))
+	}
+	return out
+}
+
+func (cfg *Config) grant(r *Rule, dag, user, from string) Grant {
+	g := Grant{DAG: dag, RunAsUser: user, Connections: r.Connections, Tenant: r.Tenant, From: from, Rule: r.place()}
+	if uid, ok := uidOf(user); ok {
+		g.UID = &uid
+	} else if uid, ok := cfg.Users[user]; ok {
+		g.UID = &uid
+	}
+	return g
+}
+
+// Names returns the user names that have to be looked up, each once, in order.
+func (cfg *Config) Names() []string {
+	var names []string
+	seen := make(map[string]bool)
+	granted, never := cfg.Grants()
+	for _, g := range slices.Concat(granted, never) {
+		if _, numeric := uidOf(g.RunAsUser); !numeric && !seen[g.RunAsUser] {
+			seen[g.RunAsUser] = true
+			names = append(names, g.RunAsUser)
+		}
+	}
+	return names
+}
+
 // Policy answers who may read what. The zero Policy lets nobody read anything. It
-// is immutable: a reload or a change of users makes a new one.
+// is immutable: a reload, a change of users or of DAGs makes a new one.
 type Policy struct {
 	owner    *uint32 // may read everything
 	byUID    map[uint32]*grants
@@ -37,14 +138,12 @@ type Decision struct {
 	Rule      string // "file:line", or why there is none
 }
 
-// New compiles rules with the users as they are now. owner, if not nil, is the
-// one uid that may read everything without a rule: the ordinary user who started
-// connfs for itself.
-func New(rules []Rule, users UserTable, owner *uint32) *Policy {
-	p := &Policy{owner: owner, byUID: make(map[uint32]*grants), literals: make(map[string]bool)}
+// New compiles a policy.
+func New(cfg Config) *Policy {
+	p := &Policy{owner: cfg.Owner, byUID: make(map[uint32]*grants), literals: make(map[string]bool)}
 	seen := make(map[string]bool)
-	for i := range rules {
-		r := &rules[i]
+	for i := range cfg.Rules {
+		r := &cfg.Rules[i]
 		for _, text := range r.Connections {
 			switch {
 			case IsLiteral(text):
@@ -54,42 +153,56 @@ func New(rules []Rule, users UserTable, owner *uint32) *Policy {
 				p.patterns = append(p.patterns, text)
 			}
 		}
-		uid, ok := r.uid(users)
-		if !ok {
-			continue
-		}
-		g := p.byUID[uid]
-		if g == nil {
-			g = &grants{literal: make(map[string]*Decision)}
-			p.byUID[uid] = g
-		}
-		d := &Decision{Allowed: true, RunAsUser: r.User(), DAG: r.DAG, Rule: fmt.Sprintf("%s:%d", r.File, r.Line)}
-		for _, text := range r.Connections {
-			if !IsLiteral(text) {
-				g.patterns = append(g.patterns, pattern{text, d})
-			} else if g.literal[text] == nil {
-				g.literal[text] = d
-			}
-		}
+		granted, _ := cfg.of(r)
+		p.add(granted)
 	}
 	return p
 }
 
-func (r *Rule) uid(users UserTable) (uint32, bool) {
-	if r.UID != nil {
-		return *r.UID, true
+// add compiles the grants of one rule.
+func (p *Policy) add(rule []Grant) {
+	decisions := make(map[uint32]*Decision)
+	dags := make(map[uint32][]string)
+	for _, g := range rule {
+		if g.UID == nil {
+			continue
+		}
+		uid := *g.UID
+		if g.DAG != "" && !slices.Contains(dags[uid], g.DAG) {
+			dags[uid] = append(dags[uid], g.DAG)
+		}
+		if decisions[uid] != nil {
+			continue
+		}
+		d := &Decision{Allowed: true, RunAsUser: g.RunAsUser, Rule: g.Rule}
+		decisions[uid] = d
+		of := p.byUID[uid]
+		if of == nil {
+			of = &grants{literal: make(map[string]*Decision)}
+			p.byUID[uid] = of
+		}
+		for _, text := range g.Connections {
+			if !IsLiteral(text) {
+				of.patterns = append(of.patterns, pattern{text, d})
+			} else if of.literal[text] == nil {
+				of.literal[text] = d
+			}
+		}
 	}
-	uid, ok := users[r.RunAsUser]
-	return uid, ok
+	for uid, d := range decisions {
+		d.DAG = label(dags[uid])
+	}
 }
 
-// User returns the run_as_user of the rule as the configuration writes it: a name,
-// or "#" and a uid.
-func (r *Rule) User() string {
-	if r.UID != nil {
-		return "#" + strconv.FormatUint(uint64(*r.UID), 10)
+// maxLabel is how many DAGs a decision names.
+const maxLabel = 5
+
+// label joins dag ids for the audit.
+func label(dags []string) string {
+	if len(dags) <= maxLabel {
+		return strings.Join(dags, ",")
 	}
-	return r.RunAsUser
+	return fmt.Sprintf("%s and %d more", strings.Join(dags[:maxLabel], ","), len(dags)-maxLabel)
 }
 
 // Decide says whether uid may read id now, and by which rule.
@@ -129,17 +242,4 @@ func (p *Policy) Grantable(id string) bool {
 // ReadsAnything reports whether uid has any grant at all.
 func (p *Policy) ReadsAnything(uid uint32) bool {
 	return p.byUID[uid] != nil || p.owner != nil && *p.owner == uid
-}
-
-// Names returns the user names that rules use, each once, in order.
-func Names(rules []Rule) []string {
-	var names []string
-	seen := make(map[string]bool)
-	for _, r := range rules {
-		if r.UID == nil && !seen[r.RunAsUser] {
-			seen[r.RunAsUser] = true
-			names = append(names, r.RunAsUser)
-		}
-	}
-	return names
 }

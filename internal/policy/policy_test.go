@@ -2,7 +2,10 @@ package policy_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"os"
+	"strconv"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -68,7 +71,7 @@ func TestDecide(t *testing.T) {
 		{RunAsUser: "nobody_here", Connections: []string{"ghost"}, File: "a.toml", Line: 12},
 		{RunAsUser: "billing", Connections: []string{"billing_db"}, File: "b.toml", Line: 1},
 	}
-	p := policy.New(rules, policy.UserTable{"billing": 1200, "root": 0}, nil)
+	p := policy.New(policy.Config{Rules: rules, Users: policy.UserTable{"billing": 1200, "root": 0}})
 	for _, c := range []struct {
 		uid  uint32
 		id   string
@@ -89,7 +92,7 @@ func TestDecide(t *testing.T) {
 }
 
 func TestNoRulesLetNobodyRead(t *testing.T) {
-	p := policy.New(nil, nil, nil)
+	p := policy.New(policy.Config{})
 	for _, u := range []uint32{0, 1, 1000, 65534, 4294967295} {
 		if p.Decide(u, "x").Allowed || p.ReadsAnything(u) {
 			t.Errorf("uid %d may read", u)
@@ -101,7 +104,7 @@ func TestNoRulesLetNobodyRead(t *testing.T) {
 }
 
 func TestOwnMountIsForItsOwnerAlone(t *testing.T) {
-	p := policy.New(nil, nil, uid(1000))
+	p := policy.New(policy.Config{Owner: uid(1000)})
 	for _, c := range []struct {
 		uid  uint32
 		want bool
@@ -113,10 +116,96 @@ func TestOwnMountIsForItsOwnerAlone(t *testing.T) {
 }
 
 func TestGrantableCountsRulesOfUnknownUsers(t *testing.T) {
-	p := policy.New([]policy.Rule{{RunAsUser: "ghost", Connections: []string{"a", "b_*"}}}, nil, nil)
+	p := policy.New(policy.Config{Rules: []policy.Rule{{RunAsUser: "ghost", Connections: []string{"a", "b_*"}}}})
 	for id, want := range map[string]bool{"a": true, "b_1": true, "c": false} {
 		if got := p.Grantable(id); got != want {
 			t.Errorf("Grantable(%q) = %v", id, got)
 		}
+	}
+}
+
+func TestDerivedRulesGrantTheUsersOfTheirDAGs(t *testing.T) {
+	cfg := policy.Config{
+		Rules: []policy.Rule{
+			{DAG: "billing_*", Connections: []string{"billing_db"}, File: "c.toml", Line: 1},
+			{DAG: "*", Bundle: "trusted", DAGFile: "/dags/ops/*", Connections: []string{"ops_*"}, File: "c.toml", Line: 5},
+			{Team: "red", Connections: []string{"red_db"}, File: "c.toml", Line: 9},
+		},
+		Users: policy.UserTable{"billing": 1200, "etl": 1300, "root": 0, "worker": 50},
+		Facts: []policy.Fact{
+			{DAG: "billing_daily", Users: []string{"#1400", "billing", "ghost", "root"}},
+			{DAG: "billing_hourly", Users: []string{"billing"}, Unnamed: true},
+			{DAG: "ops", File: "/dags/ops/x.py", Bundle: "trusted", Users: []string{"worker"}},
+			{DAG: "ops2", File: "/dags/other/x.py", Bundle: "trusted", Users: []string{"billing"}},
+			{DAG: "ops3", File: "/dags/ops/y.py", Users: []string{"billing"}},
+			{DAG: "red", Team: "red", Users: []string{"#0", "etl"}},
+		},
+		DefaultUser: "etl",
+		Never:       []uint32{0, 65534, 50},
+	}
+	granted, never := cfg.Grants()
+	var got []string
+	for _, g := range granted {
+		uid := "null"
+		if g.UID != nil {
+			uid = strconv.Itoa(int(*g.UID))
+		}
+		got = append(got, strings.Join([]string{g.DAG, g.RunAsUser, uid, g.From, g.Rule}, " "))
+	}
+	want := []string{
+		"billing_daily #1400 1400 serialized c.toml:1",
+		"billing_daily billing 1200 serialized c.toml:1",
+		"billing_daily ghost null serialized c.toml:1",
+		"billing_hourly billing 1200 serialized c.toml:1",
+		"billing_hourly etl 1300 default_impersonation c.toml:1",
+		"red etl 1300 serialized c.toml:9",
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("grants (-want +got):\n%s", diff)
+	}
+	if len(never) != 3 {
+		t.Errorf("never granted: %v", never)
+	}
+	if diff := cmp.Diff([]string{"billing", "ghost", "etl", "root", "worker"}, cfg.Names()); diff != "" {
+		t.Errorf("names (-want +got):\n%s", diff)
+	}
+
+	p := policy.New(cfg)
+	for _, c := range []struct {
+		uid  uint32
+		id   string
+		want policy.Decision
+	}{
+		{1200, "billing_db", policy.Decision{Allowed: true, RunAsUser: "billing", DAG: "billing_daily,billing_hourly", Rule: "c.toml:1"}},
+		{1400, "billing_db", policy.Decision{Allowed: true, RunAsUser: "#1400", DAG: "billing_daily", Rule: "c.toml:1"}},
+		{1200, "ops_db", policy.Decision{Rule: "no grant of this uid names the id"}},
+		{50, "ops_db", policy.Decision{Rule: "no grant for this uid"}},
+		{0, "billing_db", policy.Decision{Rule: "no grant for this uid"}},
+	} {
+		if diff := cmp.Diff(c.want, p.Decide(c.uid, c.id)); diff != "" {
+			t.Errorf("Decide(%d, %q) (-want +got):\n%s", c.uid, c.id, diff)
+		}
+	}
+}
+
+func TestRulesAtOnePlaceStayApart(t *testing.T) {
+	p := policy.New(policy.Config{Rules: []policy.Rule{
+		{UID: uid(7), Connections: []string{"a"}},
+		{UID: uid(7), Connections: []string{"b"}},
+	}})
+	for _, id := range []string{"a", "b"} {
+		if !p.Decide(7, id).Allowed {
+			t.Errorf("%s is refused", id)
+		}
+	}
+}
+
+func TestALabelNamesAFewDAGsAndCountsTheRest(t *testing.T) {
+	cfg := policy.Config{Rules: []policy.Rule{{DAG: "*", Connections: []string{"x"}}}}
+	for i := range 9 {
+		cfg.Facts = append(cfg.Facts, policy.Fact{DAG: fmt.Sprint("d", i), Users: []string{"#7"}})
+	}
+	if got, want := policy.New(cfg).Decide(7, "x").DAG, "d0,d1,d2,d3,d4 and 4 more"; got != want {
+		t.Errorf("label %q, want %q", got, want)
 	}
 }
