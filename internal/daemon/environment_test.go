@@ -1,0 +1,192 @@
+package daemon
+
+import (
+	"bytes"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/connfs/connfs/internal/settings"
+)
+
+// cleanseVariable makes this test binary do what a daemon does first.
+const cleanseVariable = "CONNFS_TEST_CLEANSE"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(cleanseVariable) != "" {
+		cleansed()
+		return
+	}
+	os.Exit(m.Run())
+}
+
+// cleansed prints what the process shows of its environment, and what it kept.
+func cleansed() {
+	if err := Cleanse(); err != nil {
+		fmt.Println("error:", err)
+		os.Exit(1)
+	}
+	shown, err := os.ReadFile("/proc/self/environ")
+	if err != nil {
+		fmt.Println("error:", err)
+		os.Exit(1)
+	}
+	env, err := loadEnvironment()
+	if err != nil {
+		fmt.Println("error:", err)
+		os.Exit(1)
+	}
+	for range 2 { // at start and at a reload
+		block, err := env.block()
+		if err != nil {
+			fmt.Println("error:", err)
+			os.Exit(1)
+		}
+		printBlock("kept", block.Bytes())
+		block.Close()
+	}
+	printBlock("shown", shown)
+	printBlock("go", []byte(strings.Join(os.Environ(), "\x00")))
+	printBlock("child", []byte(strings.Join(childEnvironment(), "\x00")))
+	printBlock("args", []byte(strings.Join(os.Args[1:], "\x00")))
+	files, _ := os.ReadDir("/proc/self/fd")
+	for _, f := range files {
+		if target, _ := os.Readlink("/proc/self/fd/" + f.Name()); strings.Contains(target, "memfd") {
+			fmt.Println("descriptor", target)
+		}
+	}
+}
+
+func printBlock(what string, block []byte) {
+	for _, entry := range bytes.Split(bytes.Trim(block, "\x00"), []byte{0}) {
+		fmt.Printf("%s %q\n", what, entry)
+	}
+}
+
+func runCleansed(t *testing.T, env ...string) []string {
+	t.Helper()
+	cmd := exec.Command("/proc/self/exe", "mount", "/conn")
+	cmd.Env = append(env, cleanseVariable+"=1")
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	return strings.Split(strings.TrimSpace(string(out)), "\n")
+}
+
+func TestCleanseMovesAirflowsVariablesOutOfTheEnvironment(t *testing.T) {
+	secrets := []string{"AIRFLOW_CONN_A=postgres://u:hunter2@h", "AIRFLOW__CORE__FERNET_KEY=hunter2", "AIRFLOW_HOME=/a", "AIRFLOW_CONN_EMPTY="}
+	lines := runCleansed(t, append([]string{"PLAIN=1", "NOTIFY_SOCKET=/run/x"}, secrets...)...)
+	for _, line := range lines {
+		if strings.Contains(line, "AIRFLOW_") && !strings.HasPrefix(line, "kept ") {
+			t.Errorf("still there: %s", line)
+		}
+		if strings.HasPrefix(line, "descriptor ") {
+			t.Errorf("the descriptor stays open: %s", line)
+		}
+	}
+	for _, entry := range append(secrets, "PLAIN=1", "NOTIFY_SOCKET=/run/x") {
+		want, n := fmt.Sprintf("kept %q", entry), 0
+		for _, line := range lines {
+			if line == want {
+				n++
+			}
+		}
+		if n != 2 {
+			t.Errorf("%d blocks of 2 hold %s", n, strings.SplitN(entry, "=", 2)[0])
+		}
+	}
+	for _, want := range []string{`args "mount"`, `args "/conn"`, `shown "PLAIN=1"`, `child "PLAIN=1"`} {
+		if !slices.Contains(lines, want) {
+			t.Errorf("no %s", want)
+		}
+	}
+	if slices.ContainsFunc(lines, func(l string) bool {
+		return strings.HasPrefix(l, `child "NOTIFY`) || strings.HasPrefix(l, `child "CONNFS_ENV`)
+	}) {
+		t.Error("children get what is the daemon's")
+	}
+}
+
+func TestCleanseHasNothingToDoWithoutAirflow(t *testing.T) {
+	lines := runCleansed(t, "PLAIN=1")
+	if !slices.Contains(lines, `kept "PLAIN=1"`) || strings.Contains(strings.Join(lines, "\n"), environmentFD) {
+		t.Errorf("%q", lines)
+	}
+}
+
+func TestAWrongDescriptorOfTheEnvironmentIsAnError(t *testing.T) {
+	t.Setenv(environmentFD, "987")
+	if _, err := loadEnvironment(); err == nil {
+		t.Error("no error")
+	}
+	if os.Getenv(environmentFD) != "" {
+		t.Error("the variable is still there")
+	}
+}
+
+func TestChildrenGetNeitherSecretsNorTheServiceManager(t *testing.T) {
+	for _, name := range []string{"AIRFLOW_CONN_X", "AIRFLOW__CORE__FERNET_KEY", "NOTIFY_SOCKET", "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "WATCHDOG_USEC", "WATCHDOG_PID", environmentFD} {
+		t.Setenv(name, "must not be passed on")
+	}
+	t.Setenv("CONNFS_TEST_PLAIN", "may be")
+	env := childEnvironment()
+	if !slices.Contains(env, "CONNFS_TEST_PLAIN=may be") {
+		t.Error("what is harmless is not passed on")
+	}
+	for _, entry := range env {
+		if strings.HasSuffix(entry, "=must not be passed on") {
+			t.Errorf("passed on: %s", strings.SplitN(entry, "=", 2)[0])
+		}
+	}
+	c := command(&settings.Child{UID: 7, GID: 8, Groups: []uint32{9}})
+	if c.Credential == nil || c.Credential.Uid != 7 || c.Credential.Gid != 8 || !slices.Equal(c.Credential.Groups, []uint32{9}) {
+		t.Errorf("credential %+v", c.Credential)
+	}
+	if command(nil).Credential != nil {
+		t.Error("children of an ordinary user are given another one")
+	}
+}
+
+func TestUsersAreLookedUpAnewAndUnknownOnesSaidOnce(t *testing.T) {
+	var log bytes.Buffer
+	table := newUserTable(slog.New(slog.NewTextHandler(&log, nil)))
+	names := []string{"root", "no-such-user-of-connfs"}
+	if !table.refresh(t.Context(), names) {
+		t.Error("a new name changes nothing")
+	}
+	if table.refresh(t.Context(), names) {
+		t.Error("the same answer is a change")
+	}
+	if uid, ok := table.table()["root"]; !ok || uid != 0 {
+		t.Errorf("root is %d, %v", uid, ok)
+	}
+	if got := table.unknown(names); !slices.Equal(got, names[1:]) {
+		t.Errorf("unknown: %q", got)
+	}
+	if n := strings.Count(log.String(), "no-such-user-of-connfs"); n != 1 {
+		t.Errorf("%d lines in the log:\n%s", n, log.String())
+	}
+}
+
+func TestWhatARunningDaemonCannotChange(t *testing.T) {
+	owner := uint32(7)
+	base := settings.Front{Mounts: []settings.Mount{{Path: "/conn"}}}
+	for want, change := range map[string]func(*settings.Front){
+		"":            func(f *settings.Front) { f.TTL, f.Warnings = 9, []string{"x"} },
+		"mountpoints": func(f *settings.Front) { f.Mounts = []settings.Mount{{Path: "/other"}} },
+		"share_names": func(f *settings.Front) { f.ShareNames = true },
+		"one user":    func(f *settings.Front) { f.OwnerOnly = &owner },
+	} {
+		now := base
+		change(&now)
+		err := unchanged(&base, &now)
+		if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %v", want, err)
+		}
+	}
+}
