@@ -22,6 +22,7 @@ type Front struct {
 	MemoryLock  string        `json:"memory_lock"` // "require" or "try"
 	Audit       Audit         `json:"audit"`
 	Child       *Child        `json:"child,omitempty"` // nil: children run as the front does
+	DAGs        *DAGs         `json:"dags,omitempty"`  // nil: no rule takes its users from serialized DAGs
 	Path        []string      `json:"path"`            // the search path in order, one sentence each: which backend, and why it is in or out
 	Warnings    []string      `json:"warnings"`
 }
@@ -36,6 +37,14 @@ type Audit struct {
 	File     string `json:"file"` // a path, or "-" for standard error
 	Required bool   `json:"required"`
 	Cgroup   bool   `json:"cgroup"`
+}
+
+// DAGs says how the users of derived rules are kept up to date.
+type DAGs struct {
+	Every       time.Duration `json:"every"`                  // how often the metastore is asked, roughly
+	Keep        time.Duration `json:"keep"`                   // how long the last answer holds while it does not answer
+	DefaultUser string        `json:"default_user,omitempty"` // [core] default_impersonation
+	Never       []uint32      `json:"never"`                  // uids that no DAG can grant
 }
 
 // Child is the user as whom resolver children run, when connfs was started by
