@@ -61,7 +61,7 @@ func (f *fake) serve() {
 		os.Exit(3)
 	}
 	if f.mode == "deaf" {
-		select {}
+		deaf()
 	}
 	for {
 		frame, err := resolver.ReadFrame(os.Stdin)
@@ -73,12 +73,19 @@ func (f *fake) serve() {
 			f.key, f.blob = frame.Meta, frame.Body
 		case resolver.OpGet:
 			if string(frame.Body) == "deaf" {
-				select {} // reads nothing any more
+				deaf()
 			}
 			go f.get(frame)
 		default:
 			f.other(frame)
 		}
+	}
+}
+
+// deaf reads nothing any more.
+func deaf() {
+	for {
+		time.Sleep(time.Hour)
 	}
 }
 
