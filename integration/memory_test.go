@@ -25,23 +25,33 @@ import (
 // The times of the memory tests: a child is gone long before the value's time is up, so
 // that the one copy in the slot can be seen alone.
 const (
-	memoryTTL   = 4 * time.Second
+	memoryTTL   = 5 * time.Second
 	memoryEpoch = time.Second
 	// settle is how long after the TTL or the epoch nothing may be left.
 	settle = 300 * time.Millisecond
 )
 
-// connections is how many connections the memory tests read.
-const connections = 20
-
-// secrets are the passwords of the connections m0, m1 and so on, of this run.
-func secrets() []string {
-	out := make([]string, connections)
-	for i := range out {
-		out[i] = canary()
-	}
-	return out
+// passwords are those of the connections m0, m1 and so on: two with a canary of their
+// own, and 18 that share one, because a scan takes its time for each canary.
+type passwords struct {
+	all    []string
+	one    [2]string // canaries of m0 and m1
+	others string    // canary in all others
 }
+
+func newPasswords() passwords {
+	p := passwords{one: [2]string{canary(), canary()}, others: canary()}
+	p.all = append(p.all, p.one[:]...)
+	for i := range 18 {
+		p.all = append(p.all, fmt.Sprintf("%s.%d", p.others, i))
+	}
+	return p
+}
+
+func (p *passwords) canaries() []string { return append(p.one[:], p.others) }
+
+// file is the content of the file of a connection.
+func (p *passwords) file(i int) string { return fileText("http", "h.example", p.all[i], "") }
 
 // rows returns the statements that make a table connection and fill it. Every second
 // password is encrypted.
@@ -169,9 +179,9 @@ func (s scan) String() string {
 	return b.String()
 }
 
-// holdsOnlySlots waits until the tree holds exactly one copy of each secret, in the
-// front's slots, and fails if that is not seen within the TTL from since.
-func (d *daemon) holdsOnlySlots(since time.Time, secrets ...string) {
+// holdsOnlySlots waits until the tree holds the secrets n times, all in the front's
+// slots, and fails if that is not seen within the TTL from since.
+func (d *daemon) holdsOnlySlots(since time.Time, n int, secrets ...string) {
 	d.t.Helper()
 	var s scan
 	for {
@@ -179,11 +189,11 @@ func (d *daemon) holdsOnlySlots(since time.Time, secrets ...string) {
 		if time.Since(since) > memoryTTL {
 			d.t.Fatalf("at the end of the TTL: never just one copy of each value; at last %v", s)
 		}
-		if s.full == len(secrets) && s.parts == 0 {
+		if s.full == n && s.parts == 0 {
 			break
 		}
 	}
-	if s.processes[0].Full != len(secrets) {
+	if s.processes[0].Full != n {
 		d.t.Errorf("the values are not in the front: %v", s)
 	}
 	d.areInSlots(s.processes[0])
@@ -249,6 +259,15 @@ func (d *daemon) saysNothing(secrets ...string) {
 	}
 }
 
+// variables returns AIRFLOW_CONN_* variables with these passwords.
+func variables(passwords []string) []string {
+	var lines []string
+	for i, password := range passwords {
+		lines = append(lines, fmt.Sprintf("AIRFLOW_CONN_M%d=%s", i, strings.TrimSpace(fileText("http", "h.example", password, ""))))
+	}
+	return lines
+}
+
 func TestMemoryHoldsAValueForItsTimeOnly(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
@@ -258,74 +277,78 @@ func TestMemoryHoldsAValueForItsTimeOnly(t *testing.T) {
 		// one, a child can read without having the others in its memory, too: it parses
 		// an environment file as a whole, and reads SQLite's in pages of several rows.
 		alone int
-		start func(t *testing.T, s *site, passwords []string) (tables string)
+		// start puts the passwords into a backend. It returns the daemon's tables and
+		// variables for it.
+		start func(t *testing.T, s *site, passwords []string) (tables string, env []string)
 	}{
-		{"environment file", 15 * time.Second, 0, func(t *testing.T, s *site, passwords []string) string {
-			var lines []string
-			for i, password := range passwords {
-				lines = append(lines, fmt.Sprintf("AIRFLOW_CONN_M%d=%s", i, strings.TrimSpace(fileText("http", "h.example", password, ""))))
-			}
-			return s.environment(lines...)
+		{"the daemon's environment", 15 * time.Second, 2, func(t *testing.T, s *site, passwords []string) (string, []string) {
+			return "", variables(passwords)
 		}},
-		{"SQLite", 15 * time.Second, 1, func(t *testing.T, s *site, passwords []string) string {
+		{"environment file", 15 * time.Second, 0, func(t *testing.T, s *site, passwords []string) (string, []string) {
+			return s.environment(variables(passwords)...), nil
+		}},
+		{"SQLite", 15 * time.Second, 1, func(t *testing.T, s *site, passwords []string) (string, []string) {
 			key := newKey(t)
-			return metastoreTable(s.sqliteMetastore(rows(t, key, passwords)), key)
+			return metastoreTable(s.sqliteMetastore(rows(t, key, passwords)), key), nil
 		}},
-		{"PostgreSQL", time.Minute, 2, func(t *testing.T, s *site, passwords []string) string {
+		{"PostgreSQL", time.Minute, 2, func(t *testing.T, s *site, passwords []string) (string, []string) {
 			key, server := newKey(t), servers.StartPostgres(t)
 			server.Exec("airflow", rows(t, key, passwords))
-			return metastoreTable(server.URL("airflow", server.Password, "airflow"), key)
+			return metastoreTable(server.URL("airflow", server.Password, "airflow"), key), nil
 		}},
-		{"MariaDB", 15 * time.Second, 2, func(t *testing.T, s *site, passwords []string) string {
+		{"MariaDB", 15 * time.Second, 2, func(t *testing.T, s *site, passwords []string) (string, []string) {
 			key, server := newKey(t), servers.StartMariaDB(t)
 			server.Exec("airflow", strings.ReplaceAll(rows(t, key, passwords), " schema ", " `schema` "))
-			return metastoreTable(server.URL("airflow", server.Password, "airflow"), key)
+			return metastoreTable(server.URL("airflow", server.Password, "airflow"), key), nil
 		}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			s, passwords := newSite(t), secrets()
-			s.configure(fmt.Sprintf("ttl = %q\nepoch = %q\ntimeout = \"20s\"", memoryTTL, memoryEpoch), c.start(t, s, passwords)+grant(alice, "*"))
-			d, a := s.serve(), as(t, alice)
-			defer d.saysNothing(passwords...)
+			s, p := newSite(t), newPasswords()
+			tables, env := c.start(t, s, p.all)
+			s.configure(fmt.Sprintf("ttl = %q\nepoch = %q\ntimeout = \"20s\"", memoryTTL, memoryEpoch), tables+grant(alice, "*"))
+			d, a := s.serve(env...), as(t, alice)
+			defer d.saysNothing(p.canaries()...)
+			var paths []string
+			for i := range p.all {
+				paths = append(paths, d.file(fmt.Sprint("m", i)))
+			}
 
-			if found := d.scan(passwords...); found.full != 0 || found.parts != 0 {
+			if found := d.scan(p.canaries()...); found.full != 0 || found.parts != 0 {
 				t.Errorf("before the first read: %v", found)
 			}
 			// One encrypted connection, and then one that is not.
 			for i := range 2 {
 				since := time.Now()
-				a.reads(d.file(fmt.Sprint("m", i)), fileText("http", "h.example", passwords[i], ""))
-				d.holdsOnlySlots(since, passwords[i])
-				d.holdsNothing("after one read", passwords[i])
+				a.reads(paths[i], p.file(i))
+				d.holdsOnlySlots(since, 1, p.one[i])
+				d.holdsNothing("after one read", p.one[i])
 			}
 			// All of them.
 			since := time.Now()
-			var paths []string
-			for i, password := range passwords {
-				paths = append(paths, d.file(fmt.Sprint("m", i)))
-				a.reads(paths[i], fileText("http", "h.example", password, ""))
+			for i := range p.all {
+				a.reads(paths[i], p.file(i))
 			}
-			d.holdsOnlySlots(since, passwords...)
-			d.holdsNothing("after 20 reads", passwords...)
+			d.holdsOnlySlots(since, len(p.all), p.canaries()...)
+			d.holdsNothing("after 20 reads", p.canaries()...)
 
 			// Two are read once, while the others are read all the time.
 			for i := range 2 {
-				a.reads(paths[i], fileText("http", "h.example", passwords[i], ""))
+				a.reads(paths[i], p.file(i))
 			}
 			once := time.Now()
 			a.send(request{Op: "churn", Paths: paths[2:], N: 8, For: c.churn})
 			time.Sleep(time.Until(once.Add(max(memoryTTL, memoryEpoch) + settle)))
 			if c.alone > 0 {
-				if found := d.scan(passwords[:c.alone]...); found.full != 0 || found.parts != 0 {
+				if found := d.scan(p.one[:c.alone]...); found.full != 0 || found.parts != 0 {
 					t.Errorf("of what was read once, while others are read: %v", found)
 				}
 			}
 			counts := a.receive(c.churn + patience).Counts
-			d.holdsNothing("after parallel reads", passwords...)
+			d.holdsNothing("after parallel reads", p.canaries()...)
 			reads := 0
-			for _, password := range passwords[2:] {
-				key := digest([]byte(fileText("http", "h.example", password, "")))
+			for i := range p.all[2:] {
+				key := digest([]byte(p.file(i + 2)))
 				if counts[key] == 0 {
 					t.Error("one connection was never read")
 				}
@@ -336,31 +359,11 @@ func TestMemoryHoldsAValueForItsTimeOnly(t *testing.T) {
 				t.Errorf("%d good reads, and these others: %v", reads, counts)
 			}
 			t.Logf("%d reads in %v", reads, c.churn)
-		})
-	}
-}
 
-// What the daemon's own environment holds is configuration, like the Fernet key: it
-// stays for the daemon's life. In the front it lies in locked memory only.
-func TestMemoryHoldsTheDaemonsEnvironmentLocked(t *testing.T) {
-	t.Parallel()
-	s, secret := newSite(t), canary()
-	s.configure(fmt.Sprintf("ttl = %q\nepoch = %q", memoryTTL, memoryEpoch), grant(alice, "*"))
-	d := s.serve("AIRFLOW_CONN_A=" + strings.TrimSpace(fileText("http", "h.example", secret, "")))
-	defer d.saysNothing(secret)
-	for _, when := range []string{"before a read", "after a read"} {
-		front := d.scan(secret).processes[0]
-		// The variables as they were given, and the settings made of them.
-		if front.Full != 2 || front.Fragments != 0 {
-			t.Errorf("%s: %d copies and %d fragments in the front, want 2 and 0: %v", when, front.Full, front.Fragments, front)
-		}
-		d.areInSlots(front)
-		as(t, alice).reads(d.file("a"), fileText("http", "h.example", secret, ""))
-		front = d.scan(secret).processes[0]
-		if front.Full != 3 || front.Fragments != 0 {
-			t.Errorf("with the value in its slot: %d copies and %d fragments in the front, want 3 and 0: %v", front.Full, front.Fragments, front)
-		}
-		d.areInSlots(front)
-		time.Sleep(memoryTTL + settle)
+			a.reads(paths[0], p.file(0))
+			d.reload("connfs: reloaded\n")
+			a.reads(paths[0], p.file(0))
+			d.holdsNothing("after a reload", p.canaries()...)
+		})
 	}
 }
