@@ -20,8 +20,10 @@ STEP    := scripts/step
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 LDFLAGS := -s -w -X main.version=$(VERSION)
 
-# Scanning a process for secrets says nothing about the race detector's.
-NO_RACE := ./integration/memscan
+# The race detector needs cgo, with which a process that root started cannot give up
+# its rights, as children do; and scanning a process for secrets says nothing about the
+# race detector's.
+NO_RACE := ./cmd/connfs ./internal/harden ./internal/resolver/child ./integration/memscan
 
 .NOTPARALLEL:
 .PHONY: build test test-short setup lint arch unit integration fuzz e2e bench demo clean

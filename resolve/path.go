@@ -280,3 +280,21 @@ func ctxError(name string, cause error) error {
 	}
 	return &conn.Error{Kind: conn.Timeout, Source: name, Reason: reason, Err: cause}
 }
+
+// dagSource is a Backend that also holds serialized DAGs.
+type dagSource interface {
+	DAGs(ctx context.Context, known map[string]string, each func(SerializedDAG) error) error
+}
+
+// DAGs reads the serialized DAGs of the path's metastore; see [Metastore.DAGs].
+func (p *Path) DAGs(ctx context.Context, known map[string]string, each func(SerializedDAG) error) error {
+	for _, e := range p.entries {
+		s, ok := e.Backend.(dagSource)
+		if !ok {
+			continue
+		}
+		_, err := within(ctx, e.Name, func() (struct{}, error) { return struct{}{}, s.DAGs(ctx, known, each) })
+		return err
+	}
+	return conn.Errorf(conn.Absent, "", "no metastore is configured")
+}

@@ -50,7 +50,7 @@ type command struct {
 	options  func(*flags)
 }
 
-var commands = []command{mountCommand, getCommand, listCommand, explainCommand, configCommand, checkCommand, versionCommand}
+var commands = []command{mountCommand, getCommand, listCommand, explainCommand, grantsCommand, configCommand, checkCommand, versionCommand}
 
 func main() {
 	// First of all, in both roles: exec has reset it.
@@ -70,6 +70,8 @@ type flags struct {
 	uid                 int64 // -1: the caller's own
 	format              string
 	showSecrets         bool
+	id                  string
+	suggest             bool
 }
 
 func (p *program) run(ctx context.Context) int {

@@ -63,6 +63,7 @@ func Mount(ctx context.Context, o Options) error {
 	defer sd.SdNotify(false, sd.SdNotifyStopping)
 
 	users := time.NewTimer(jitter(usersEvery))
+	dags := time.NewTimer(d.nextDAGs())
 	for {
 		select {
 		case <-ctx.Done():
@@ -70,11 +71,15 @@ func Mount(ctx context.Context, o Options) error {
 			return nil
 		case <-hup:
 			d.reload(ctx)
+			dags.Reset(d.nextDAGs())
 		case <-users.C:
 			if s.users.refresh(ctx, s.names()) {
 				d.broker.SetPolicy(s.Policy())
 			}
 			users.Reset(jitter(usersEvery))
+		case <-dags.C:
+			d.readDAGs(ctx)
+			dags.Reset(d.nextDAGs())
 		case path := <-d.lost:
 			return &MountError{path, "the mount is gone: somebody unmounted it", ""}
 		}
@@ -195,6 +200,7 @@ func (d *daemon) replace(ctx context.Context) (err error) {
 	}
 	oldPool, oldBlob, oldLog, wait := d.pool, d.blob, d.audit, d.Front.Timeout
 	d.Front, d.blob, d.pool, d.audit = front, blob, pool, log
+	d.refreshDAGs(ctx, true)
 	d.users.refresh(ctx, d.names())
 	d.broker.Replace(d.state(log))
 	// Reads that began under the old configuration end under it.

@@ -56,6 +56,7 @@ type Session struct {
 	key     []byte
 	pool    *resolver.Pool
 	users   *userTable
+	dags    *dagTable
 }
 
 // command returns how children are started, as the user that the settings name.
@@ -152,11 +153,18 @@ func NewSession(ctx context.Context, o Options) (*Session, error) {
 	if err := s.checkLocked(); err != nil {
 		return nil, err
 	}
-	s.users = newUserTable(o.Log)
-	s.users.refresh(ctx, s.names())
+	s.users, s.dags = newUserTable(o.Log), newDAGTable(o.Log)
 	if s.pool, err = s.newPool(ctx, &s.Front, s.blob); err != nil {
 		return nil, err
 	}
+	if s.Front.DAGs != nil {
+		// A metastore that is down must not keep what else is granted from being
+		// served; it is asked again soon.
+		if _, err := s.dags.refresh(ctx, s.pool, true); err != nil {
+			o.Log.Warn("no user is known from serialized DAGs yet", "error", err)
+		}
+	}
+	s.users.refresh(ctx, s.names())
 	return s, nil
 }
 
@@ -227,7 +235,11 @@ func (f fetcher) List(ctx context.Context) ([]string, bool, error) {
 
 // rules is what the policy is made of, with users as they are known now.
 func (s *Session) rules() policy.Config {
-	return policy.Config{Rules: s.Front.Rules, Users: s.users.table(), Owner: s.Front.OwnerOnly}
+	cfg := policy.Config{Rules: s.Front.Rules, Users: s.users.table(), Owner: s.Front.OwnerOnly}
+	if d := s.Front.DAGs; d != nil {
+		cfg.Facts, cfg.DefaultUser, cfg.Never = s.dags.facts(), d.DefaultUser, d.Never
+	}
+	return cfg
 }
 
 // names are the user names that the rules need.

@@ -100,3 +100,8 @@ func inClass(set, char string, r rune) bool {
 
 // IsLiteral reports whether a pattern matches exactly one id, its own text.
 func IsLiteral(pattern string) bool { return !strings.ContainsAny(pattern, "*?[") }
+
+// Literal returns the pattern that matches text and nothing else.
+func Literal(text string) string {
+	return strings.NewReplacer("[", "[[]", "*", "[*]", "?", "[?]").Replace(text)
+}

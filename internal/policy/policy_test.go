@@ -209,3 +209,17 @@ func TestALabelNamesAFewDAGsAndCountsTheRest(t *testing.T) {
 		t.Errorf("label %q, want %q", got, want)
 	}
 }
+
+func TestLiteralMatchesItsOwnTextAlone(t *testing.T) {
+	for _, text := range []string{"a", "a*b", "[x]", "what?", "[", "]", "[!a]"} {
+		p := policy.Literal(text)
+		if !policy.Match(p, text) {
+			t.Errorf("%q does not match %q", p, text)
+		}
+		for _, other := range []string{text + "x", "x" + text, "aab", "x", "whatx"} {
+			if policy.Match(p, other) {
+				t.Errorf("%q matches %q", p, other)
+			}
+		}
+	}
+}

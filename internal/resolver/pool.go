@@ -2,6 +2,7 @@ package resolver
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"log/slog"
 	"sync"
@@ -299,6 +300,40 @@ func (p *Pool) List(ctx context.Context) (*Listing, error) {
 		return nil, err
 	}
 	return DecodeListing(a.meta, a.body)
+}
+
+// dagsTimeout bounds the reading of serialized DAGs, of which there may be thousands.
+const dagsTimeout = time.Minute
+
+// DAGs returns the rows of the metastore's serialized DAGs, those whose revision is
+// known[key] only as unchanged. A child of its own reads them: it may take longer than
+// an epoch, and leaves no documents behind in the others.
+func (p *Pool) DAGs(ctx context.Context, known map[string]string) ([]DAGRow, error) {
+	body, err := json.Marshal(known)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, dagsTimeout)
+	defer cancel()
+	c, err := p.start(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer c.proc.Kill()
+	a, err := c.ask(ctx, Frame{Op: OpDAGs, Timeout: dagsTimeout, Body: body})
+	switch {
+	case errors.Is(err, errGone):
+		return nil, conn.Errorf(conn.Failed, "", "the resolver child ended while it read serialized DAGs")
+	case err != nil:
+		return nil, conn.Errorf(conn.Timeout, "", "the serialized DAGs were not read within %s", dagsTimeout)
+	case !a.header.OK:
+		return nil, DecodeFailure(a.header, a.meta)
+	}
+	var rows []DAGRow
+	if err := json.Unmarshal(a.body, &rows); err != nil {
+		return nil, conn.Errorf(conn.Failed, "", "the resolver's answer about DAGs is not readable")
+	}
+	return rows, nil
 }
 
 // Children returns the process ids of the children that are alive.

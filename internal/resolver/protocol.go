@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/connfs/connfs/conn"
+	"github.com/connfs/connfs/internal/policy"
 )
 
 // Op is what a frame asks of a child.
@@ -42,6 +43,9 @@ const (
 	OpExplain
 	// OpList: answer with the ids that the backends hold.
 	OpList
+	// OpDAGs: answer with what changed in the serialized DAGs since the revisions in
+	// the body, JSON of key to revision.
+	OpDAGs
 	// OpWarm: connect and log in, so that the next request need not wait for it.
 	OpWarm
 )
@@ -257,6 +261,24 @@ func decodeAnswers(meta []byte) ([]Answer, error) {
 		return nil, fmt.Errorf("reading the resolver's answers: %w", err)
 	}
 	return answers, nil
+}
+
+// DAGRow is one row of serialized DAGs: what it says of its DAG, or that nothing
+// changed in it.
+type DAGRow struct {
+	Key      string `json:"key"`
+	Revision string `json:"revision"`
+	// Unchanged: the revision is the one that was known, and what follows is empty.
+	Unchanged bool  `json:"unchanged,omitempty"`
+	DAGs      []DAG `json:"dags,omitempty"`
+	// Skipped are sentences on the row, or parts of it, that do not count.
+	Skipped []string `json:"skipped,omitempty"`
+}
+
+// DAG is what a row says of a DAG.
+type DAG struct {
+	policy.Fact
+	Connections []string `json:"connections,omitempty"` // ids that its document shows: hints, no grants
 }
 
 // Listing is what the backends hold.

@@ -119,6 +119,9 @@ func (s *server) handle(f *resolver.Frame) {
 		}
 		meta, body := resolver.EncodeListing(&resolver.Listing{IDs: l.IDs, Complete: l.Complete, Failed: failures(l.Failures)})
 		s.reply(f, meta, body, 0, nil)
+	case resolver.OpDAGs:
+		body, err := s.dags(ctx, f.Body)
+		s.reply(f, nil, body, 0, err)
 	case resolver.OpWarm:
 		s.reply(f, nil, nil, 0, s.path.Warm(ctx))
 	default:

@@ -253,7 +253,9 @@ func TestARequestBeforeTheSettingsIsAnAnswer(t *testing.T) {
 }
 
 func TestServeEndsWithItsFront(t *testing.T) {
-	none := func(context.Context, *resolver.ConfigureRequest, []byte) ([]byte, []byte, error) { return nil, nil, nil }
+	none := func(context.Context, *resolver.ConfigureRequest, []byte) ([]byte, []byte, error) {
+		return nil, nil, nil
+	}
 	if err := child.Serve(strings.NewReader(""), io.Discard, none); err != nil {
 		t.Errorf("at the end of the pipe: %v", err)
 	}

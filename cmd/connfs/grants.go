@@ -1,0 +1,80 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/connfs/connfs/conn"
+)
+
+var grantsCommand = command{
+	name: "grants", summary: "list who may read what, and by which rule",
+	examples: `  sudo connfs grants
+  sudo connfs grants --id billing_db       who may read it
+  sudo connfs grants --uid 1234 --json     what uid 1234 may read
+  sudo connfs grants --suggest             [[grant]] blocks from what the serialized DAGs show
+`,
+	options: func(fl *flags) {
+		fl.common()
+		fl.uidOption()
+		fl.jsonOption()
+		fl.StringVar(&fl.id, "id", "", "only grants of this connection `id`")
+		fl.BoolVar(&fl.suggest, "suggest", false, "print [[grant]] blocks to start from")
+	},
+	run: (*program).grants,
+}
+
+func (p *program) grants(ctx context.Context, fl *flags) error {
+	if fl.suggest && (fl.uid != -1 || fl.id != "" || fl.json) {
+		return &usageError{"--suggest goes with none of --uid, --id, --json", fl.Name()}
+	}
+	s, uid, err := p.asking(ctx, fl, 0)
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	if fl.suggest {
+		return s.Suggest(ctx, p.stdout)
+	}
+	// An ordinary user is told what concerns that user.
+	only := &uid
+	if os.Geteuid() == 0 && fl.uid == -1 {
+		only = nil
+	}
+	granted, never := s.Grants(only, fl.id)
+	for _, g := range never {
+		fmt.Fprintf(p.stderr, "connfs: warning: DAG %s names %s (uid %d), to whom no DAG can grant anything\n", oneLine(g.DAG), oneLine(g.RunAsUser), *g.UID)
+	}
+	if fl.json {
+		e := json.NewEncoder(p.stdout)
+		e.SetEscapeHTML(false)
+		for _, g := range granted {
+			if err := e.Encode(g); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	if s.Front.OwnerOnly != nil {
+		fmt.Fprintf(p.stdout, "uid %d, who started it, may read everything; nobody else may read anything\n", *s.Front.OwnerOnly)
+		return nil
+	}
+	if len(granted) == 0 {
+		return &said{conn.Errorf(conn.Absent, "", "no grant")}
+	}
+	w := tabwriter.NewWriter(p.stdout, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "USER\tUID\tCONNECTIONS\tDAG\tFROM\tRULE")
+	for _, g := range granted {
+		uid := "unknown"
+		if g.UID != nil {
+			uid = strconv.FormatUint(uint64(*g.UID), 10)
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", oneLine(g.RunAsUser), uid, oneLine(strings.Join(g.Connections, " ")), oneLine(g.DAG), g.From, g.Rule)
+	}
+	return w.Flush()
+}

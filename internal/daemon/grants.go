@@ -1,0 +1,77 @@
+package daemon
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+
+	"github.com/connfs/connfs/internal/policy"
+	"github.com/connfs/connfs/internal/resolver"
+)
+
+// Grants returns who may read what, with the users and DAGs of now. uid and id narrow
+// it to one reader and to one connection: nil and "" do not. The second result is what
+// serialized DAGs name but can never grant.
+func (s *Session) Grants(uid *uint32, id string) (granted, never []policy.Grant) {
+	cfg := s.rules()
+	granted, never = cfg.Grants()
+	other := func(g policy.Grant) bool {
+		return uid != nil && (g.UID == nil || *g.UID != *uid) ||
+			id != "" && !slices.ContainsFunc(g.Connections, func(p string) bool { return policy.Match(p, id) })
+	}
+	return slices.DeleteFunc(granted, other), slices.DeleteFunc(never, other)
+}
+
+// Suggest writes [[grant]] blocks to start a policy from: for each DAG and each user of
+// its tasks, the connections that its document shows.
+func (s *Session) Suggest(ctx context.Context, w io.Writer) error {
+	if _, err := s.dags.refresh(ctx, s.pool, true); err != nil {
+		return err
+	}
+	var b bytes.Buffer
+	b.WriteString(`# Grants to start from: the users and connections that the serialized DAGs show.
+# They cannot show ids in Python code, attributes that are no template fields, default
+# values of TaskFlow arguments, and long templates past 4096 characters; and some words
+# here may be no connections at all. A document does not tell which of a DAG's users
+# needs which of its connections.
+`)
+	for _, d := range s.dags.dags() {
+		suggest(&b, &d)
+	}
+	_, err := w.Write(b.Bytes())
+	return err
+}
+
+func suggest(b *bytes.Buffer, d *resolver.DAG) {
+	name := quoteTOML(d.DAG)
+	if d.Unnamed {
+		fmt.Fprintf(b, "\n# %s has tasks without a run_as_user: they run as default_impersonation or as the worker.\n", name)
+	}
+	switch {
+	case len(d.Users) == 0:
+		return
+	case len(d.Connections) == 0:
+		fmt.Fprintf(b, "\n# %s runs as %s and shows no connection.\n", name, quoteTOML(strings.Join(d.Users, ", ")))
+		return
+	}
+	var patterns []string
+	for _, id := range d.Connections {
+		patterns = append(patterns, quoteTOML(policy.Literal(id)))
+	}
+	for _, user := range d.Users {
+		fmt.Fprintf(b, "\n[[grant]]\ndag         = %s\nrun_as_user = %s\nconnections = [%s]\n", quoteTOML(policy.Literal(d.DAG)), quoteTOML(user), strings.Join(patterns, ", "))
+	}
+}
+
+// quoteTOML returns s as a basic string of TOML, which is JSON's but for DEL.
+func quoteTOML(s string) string {
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	e.Encode(s)
+	return strings.ReplaceAll(strings.TrimSuffix(b.String(), "\n"), "\x7f", `\u007f`)
+}
