@@ -21,9 +21,10 @@ import (
 
 // proxy stands between connfs and a server, and can be slow or broken.
 type proxy struct {
-	t    *testing.T
-	api  string
-	port int
+	t      *testing.T
+	api    string
+	port   int
+	broken net.Listener // in its place, while it breaks connections off
 }
 
 // startProxy starts a proxy in front of a loopback port, which t stops.
@@ -102,8 +103,27 @@ func (p *proxy) slow(d time.Duration) {
 // swallow lets no answer through, and leaves connections open.
 func (p *proxy) swallow() { p.t.Helper(); p.add("timeout", map[string]any{"timeout": 0}) }
 
-// reset breaks off every connection.
-func (p *proxy) reset() { p.t.Helper(); p.add("reset_peer", map[string]any{"timeout": 0}) }
+// reset breaks off every connection. Toxiproxy's own way of doing so was seen to leave
+// one open now and then.
+func (p *proxy) reset() {
+	p.t.Helper()
+	p.refuse()
+	eventually(p.t, "the proxy's port is free", func() (free bool) {
+		var err error
+		p.broken, err = net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", p.port))
+		return err == nil
+	})
+	go func(l net.Listener) {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			_ = c.(*net.TCPConn).SetLinger(0)
+			_ = c.Close()
+		}
+	}(p.broken)
+}
 
 // refuse stops listening.
 func (p *proxy) refuse() {
@@ -112,7 +132,14 @@ func (p *proxy) refuse() {
 }
 
 // heal takes everything away again.
-func (p *proxy) heal() { p.t.Helper(); p.call("POST", "/reset", nil) }
+func (p *proxy) heal() {
+	p.t.Helper()
+	if p.broken != nil {
+		must(p.t, p.broken.Close())
+		p.broken = nil
+	}
+	p.call("POST", "/reset", nil)
+}
 
 // queries counts the look-ups of a connection in a PostgreSQL server's log.
 func queries(t *testing.T, dir, id string) int {
