@@ -187,7 +187,9 @@ func (t *table) text(name string, to *value[string], checks ...check[string]) {
 	read(t, name, "a string", to, append([]check[string]{noNUL}, checks...)...)
 }
 
-func (t *table) boolean(name string, to *value[bool]) { read(t, name, "true or false", to) }
+func (t *table) boolean(name string, to *value[bool], checks ...check[bool]) {
+	read(t, name, "true or false", to, checks...)
+}
 
 // texts reads an array of strings.
 func (t *table) texts(name string, to *value[[]string]) {

@@ -35,7 +35,29 @@ func TestExampleLoads(t *testing.T) {
 	if len(got.Front.Rules) != 2 || got.Front.TTL != 5*time.Second {
 		t.Errorf("%d rules and a ttl of %v, want 2 and 5s", len(got.Front.Rules), got.Front.TTL)
 	}
+	if got.Front.DAGs != nil {
+		t.Errorf("no rule is derived, and there is %+v", got.Front.DAGs)
+	}
 	if len(got.Warnings) > 0 {
+		t.Errorf("warnings: %q", got.Warnings)
+	}
+}
+
+// The sample of a grant that names DAGs only is a comment: whoever copies the file
+// must choose it.
+func TestExampleOfADerivedGrantLoads(t *testing.T) {
+	text := readExample(t)
+	begin := strings.Index(text, "\n# [[grant]]\n")
+	if begin < 0 {
+		t.Fatal("there is no such sample")
+	}
+	sample, rest, _ := strings.Cut(text[begin:], "\n\n")
+	src := source(t, text[:begin]+strings.ReplaceAll(sample, "\n# ", "\n")+"\n\n"+rest)
+	got := load(t, src)
+	if len(got.Front.Rules) != 3 || !got.Front.Rules[2].Derived() || got.Front.DAGs == nil {
+		t.Errorf("rules %+v, DAGs %+v", got.Front.Rules, got.Front.DAGs)
+	}
+	if len(got.Warnings) != 1 {
 		t.Errorf("warnings: %q", got.Warnings)
 	}
 }

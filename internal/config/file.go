@@ -35,6 +35,9 @@ type file struct {
 
 	url       value[string]
 	fernetKey value[string]
+	dags      value[bool]
+	dagsEvery value[time.Duration]
+	dagsKeep  value[time.Duration]
 
 	environmentFile value[string]
 
@@ -49,12 +52,15 @@ type file struct {
 
 // Limits of the times.
 const (
-	maxTTL     = time.Minute
-	minTimeout = 100 * time.Millisecond
-	maxTimeout = 5 * time.Minute
-	minEpoch   = 100 * time.Millisecond
-	maxEpoch   = 24 * time.Hour
-	zeroEpoch  = time.Second // the default epoch where ttl is 0: a child for each read would be a fork for each read
+	maxTTL       = time.Minute
+	minTimeout   = 100 * time.Millisecond
+	maxTimeout   = 5 * time.Minute
+	minEpoch     = 100 * time.Millisecond
+	maxEpoch     = 24 * time.Hour
+	minDAGsEvery = time.Second
+	maxDAGsEvery = time.Hour
+	maxDAGsKeep  = 24 * time.Hour
+	zeroEpoch    = time.Second // the default epoch where ttl is 0: a child for each read would be a fork for each read
 )
 
 // defaults returns the configuration of an empty file.
@@ -66,6 +72,9 @@ func defaults() file {
 		negativeTTL: value[time.Duration]{v: time.Second},
 		timeout:     value[time.Duration]{v: 5 * time.Second},
 		memoryLock:  value[string]{v: "require"},
+		dags:        value[bool]{v: true},
+		dagsEvery:   value[time.Duration]{v: 30 * time.Second},
+		dagsKeep:    value[time.Duration]{v: time.Hour},
 		auditFile:   value[string]{v: "-"},
 	}
 }
@@ -116,6 +125,7 @@ func (l *loader) readConfig() file {
 	for _, path := range l.included(root, &f) {
 		f.rules = append(f.rules, l.readInclude(path, &f)...)
 	}
+	l.refuseDerived(&f)
 	return f
 }
 
@@ -148,7 +158,12 @@ func readAudit(root *table, f *file) {
 		return `it may be an absolute path or "-" for standard error`, ""
 	})
 	t.boolean("required", &f.auditRequired)
-	t.boolean("cgroup", &f.auditCgroup)
+	t.boolean("cgroup", &f.auditCgroup, func(v bool) (string, string) {
+		if v {
+			return notYet, ""
+		}
+		return "", ""
+	})
 	if f.auditRequired.v && f.auditFile.v == "-" {
 		t.fail("required", "a required audit needs a file", `set audit.file to a path`)
 	}

@@ -46,7 +46,7 @@ func FuzzConfig(f *testing.F) {
 			}
 		}
 		for _, rule := range got.rules {
-			if rule.RunAsUser == "" && rule.UID == nil || len(rule.Connections) == 0 || rule.Line < 1 || rule.Line > lines {
+			if rule.Derived() && rule.DAG == "" || !rule.Derived() && rule.DAGFile+rule.Bundle+rule.Team != "" || len(rule.Connections) == 0 || rule.Line < 1 || rule.Line > lines {
 				t.Errorf("rule %+v", rule)
 			}
 		}

@@ -21,22 +21,9 @@ func readGrants(root *table) []policy.Rule {
 		rule := policy.Rule{File: t.file, Line: t.pos.line}
 		before := len(t.report.errs)
 
-		dag, connections := value[string]{}, value[[]string]{}
-		t.text("dag", &dag, notEmpty)
-		rule.DAG = dag.v
+		readWho(t, &rule)
 		t.refuse("tenant", "")
-		for _, name := range []string{"dag_file", "bundle", "team"} {
-			t.refuse(name, "")
-		}
-		if raw, ok := t.values["run_as_user"]; ok {
-			if message, hint := setUser(&rule, raw); message != "" {
-				t.fail("run_as_user", message, hint)
-			}
-		} else if dag.set {
-			t.require("run_as_user", "deriving the user from the DAGs is "+notYet, "name the run_as_user")
-		} else {
-			t.require("run_as_user", "a [[grant]] needs a run_as_user", "")
-		}
+		connections := value[[]string]{}
 		t.require("connections", "a [[grant]] needs connections", `a list of patterns: ["billing_db", "warehouse_*"]`)
 		t.texts("connections", &connections)
 		if connections.set && len(connections.v) == 0 {
@@ -48,6 +35,45 @@ func readGrants(root *table) []policy.Rule {
 		}
 	}
 	return rules
+}
+
+// pattern is one of a rule's patterns over DAGs.
+type pattern struct {
+	key string
+	to  *string
+}
+
+// patterns returns a rule's patterns over DAGs in the order of the contract.
+func patterns(rule *policy.Rule) []pattern {
+	return []pattern{{"dag", &rule.DAG}, {"dag_file", &rule.DAGFile}, {"bundle", &rule.Bundle}, {"team", &rule.Team}}
+}
+
+// readWho reads to whom a rule grants: the user that it names, or else the DAGs whose
+// users count. Beside a user, what narrows the DAGs would narrow nothing, though it
+// looks as if it did.
+func readWho(t *table, rule *policy.Rule) {
+	raw, named := t.values["run_as_user"]
+	if named {
+		if message, hint := setUser(rule, raw); message != "" {
+			t.fail("run_as_user", message, hint)
+		}
+	}
+	for _, p := range patterns(rule) {
+		if _, ok := t.values[p.key]; ok && named && p.key != "dag" {
+			t.fail(p.key, "beside a run_as_user, who alone decides, it would narrow nothing", "leave one of the two out")
+			continue
+		}
+		v := value[string]{}
+		t.text(p.key, &v, notEmpty)
+		*p.to = v.v
+	}
+	switch {
+	case named:
+	case rule.DAGFile != "" || rule.Bundle != "" || rule.Team != "":
+		t.require("dag", "a [[grant]] without a run_as_user needs a dag", `every DAG from there: dag = "*"`)
+	default:
+		t.require("dag", "a [[grant]] needs a run_as_user, or a dag whose users count", "")
+	}
 }
 
 // setUser takes a run_as_user: text is a name, as in Airflow, a number is a uid,

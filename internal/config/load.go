@@ -59,6 +59,7 @@ func Load(ctx context.Context, src Source) (*Result, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
+	deriving := l.deriving(&f, &a, home, child)
 	if err := l.err(); err != nil {
 		return nil, err
 	}
@@ -75,6 +76,7 @@ func Load(ctx context.Context, src Source) (*Result, error) {
 		MemoryLock:  f.memoryLock.v,
 		Audit:       settings.Audit{File: f.auditFile.v, Required: f.auditRequired.v, Cgroup: f.auditCgroup.v},
 		Child:       child.Child,
+		DAGs:        deriving,
 	}
 	if !f.epoch.set {
 		front.Epoch = defaultEpoch(front.TTL)

@@ -11,9 +11,9 @@ import (
 // readMetastore reads [metastore] and the files with secrets that it names.
 func (l *loader) readMetastore(root *table, f *file) {
 	t := root.sub("metastore")
-	t.refuse("dags", false)
-	t.refuse("dags_every", "30s")
-	t.refuse("dags_keep", "1h")
+	t.boolean("dags", &f.dags)
+	t.duration("dags_every", &f.dagsEvery, minDAGsEvery, maxDAGsEvery)
+	t.duration("dags_keep", &f.dagsKeep, 0, maxDAGsKeep)
 
 	t.text("url", &f.url, checkURL)
 	secret := ""

@@ -97,6 +97,9 @@ func (l *loader) effective(f *file, a *airflow, h home, child account, front set
 	if a.schema.v != "" {
 		add("metastore.schema", a.schema.v, a.schema.from())
 	}
+	add("metastore.dags", f.dags.v, f.dags.from())
+	add("metastore.dags_every", short(f.dagsEvery.v), f.dagsEvery.from())
+	add("metastore.dags_keep", short(f.dagsKeep.v), f.dagsKeep.from())
 	add("environment.file", f.environmentFile.v, f.environmentFile.from())
 	add("audit.file", f.auditFile.v, f.auditFile.from())
 	add("audit.required", f.auditRequired.v, f.auditRequired.from())
@@ -107,12 +110,15 @@ func (l *loader) effective(f *file, a *airflow, h home, child account, front set
 
 	for i, rule := range f.rules {
 		key, origin := fmt.Sprintf("grant[%d].", i), fmt.Sprintf("%s:%d", rule.File, rule.Line)
-		if rule.DAG != "" {
-			add(key+"dag", rule.DAG, origin)
+		for _, one := range patterns(&rule) {
+			if *one.to != "" {
+				add(key+one.key, *one.to, origin)
+			}
 		}
-		if rule.UID != nil {
+		switch {
+		case rule.UID != nil:
 			add(key+"run_as_user", int64(*rule.UID), origin)
-		} else {
+		case !rule.Derived():
 			add(key+"run_as_user", rule.RunAsUser, origin)
 		}
 		add(key+"connections", rule.Connections, origin)

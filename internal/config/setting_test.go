@@ -27,10 +27,17 @@ const settingsText = `ttl = "0s"
 [metastore]
 url = "postgresql://u:hunter2@h/db"
 fernet_key = "hunter2"
+dags_every = "30s"
 [[grant]]
 dag = "d"
 run_as_user = 7
 connections = ["<a>", "b*"]
+[[grant]]
+team = "blue"
+dag = "d*"
+connections = ["c"]
+bundle = "main"
+dag_file = "/dags/*"
 [[mount]]
 path = "/conn"
 `
@@ -55,14 +62,22 @@ user = ""  # default
 memory_lock = "require"  # default
 metastore.url = "[redacted]"  # CONFIG:3
 metastore.fernet_key = "[redacted]"  # CONFIG:4
+metastore.dags = true  # default
+metastore.dags_every = "30s"  # CONFIG:5
+metastore.dags_keep = "1h"  # default
 environment.file = ""  # default
 audit.file = "-"  # default
 audit.required = false  # default
 audit.cgroup = false  # default
-grant[0].dag = "d"  # CONFIG:5
-grant[0].run_as_user = 7  # CONFIG:5
-grant[0].connections = ["<a>","b*"]  # CONFIG:5
-mount[0].path = "/conn"  # CONFIG:10
+grant[0].dag = "d"  # CONFIG:6
+grant[0].run_as_user = 7  # CONFIG:6
+grant[0].connections = ["<a>","b*"]  # CONFIG:6
+grant[1].dag = "d*"  # CONFIG:10
+grant[1].dag_file = "/dags/*"  # CONFIG:10
+grant[1].bundle = "main"  # CONFIG:10
+grant[1].team = "blue"  # CONFIG:10
+grant[1].connections = ["c"]  # CONFIG:10
+mount[0].path = "/conn"  # CONFIG:17
 `, "CONFIG", src.ConfigFile)
 	if diff := cmp.Diff(want, b.String()); diff != "" {
 		t.Errorf("text (-want +got):\n%s", diff)

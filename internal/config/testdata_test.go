@@ -48,7 +48,7 @@ func safe(t *testing.T, path string) {
 }
 
 func TestGoodFilesLoad(t *testing.T) {
-	for _, path := range files(t, "good", 7) {
+	for _, path := range files(t, "good", 8) {
 		t.Run(filepath.Base(path), func(t *testing.T) {
 			safe(t, path)
 			src := source(t, "")
@@ -72,7 +72,7 @@ func TestErrorsCanBeTakenApart(t *testing.T) {
 }
 
 func TestBadFilesSayWhatIsWrong(t *testing.T) {
-	for _, path := range files(t, "bad", 60) {
+	for _, path := range files(t, "bad", 75) {
 		t.Run(filepath.Base(path), func(t *testing.T) {
 			safe(t, path)
 			src := source(t, "")

@@ -75,7 +75,9 @@ func (r *reader) dag(v value, id string) error {
 		if id != none {
 			s.Task = r.show(id)
 		}
-		if what != none {
+		switch r.kind(what) {
+		case kindNone, kindObject, kindArray: // they may hold more than a name: secrets, too
+		default:
 			s.Value = r.show(what)
 		}
 		d.Skipped = append(d.Skipped, s)
@@ -89,7 +91,7 @@ func (r *reader) dag(v value, id string) error {
 		}
 		task, name, ok := r.operator(item)
 		if !ok {
-			skip(none, reasonNotOperator, item)
+			skip(none, reasonNotOperator, none)
 			return true
 		}
 		user, unnamed, reason, what := r.runAsUser(task)
@@ -146,13 +148,13 @@ func (r *reader) operator(item value) (task, id value, ok bool) {
 }
 
 // runAsUser returns the user of a task; unnamed where it has none; or a reason and the
-// value that is wrong. The defaults of the DAG and of task groups are in the task
+// run_as_user that is wrong. The defaults of the DAG and of task groups are in the task
 // already. Of a mapped task only partial() impersonates, never what it expands.
 func (r *reader) runAsUser(task value) (user string, unnamed bool, reason string, what value) {
 	from := task
 	if r.kind(r.get(task, "_is_mapped")) == kindTrue {
 		if from = r.unwrap(r.get(task, "partial_kwargs"), "dict"); from != none && r.kind(from) != kindObject {
-			return "", false, reasonPartialKwargs, from
+			return "", false, reasonPartialKwargs, none
 		}
 	}
 	what = r.get(from, "run_as_user")
@@ -173,7 +175,7 @@ func (r *reader) runAsUser(task value) (user string, unnamed bool, reason string
 	if name == "" {
 		return "", true, "", none
 	}
-	user, reason = checkUser(name)
+	user, reason = CheckUser(name)
 	return user, false, reason, what
 }
 

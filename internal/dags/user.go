@@ -13,10 +13,10 @@ const (
 	nobody  = 65534 // the uid of whoever has none here
 )
 
-// checkUser returns the user of a run_as_user, in the form of [DAG].Users, or the
+// CheckUser returns the user of a run_as_user, in the form of [DAG].Users, or the
 // reason why it is none. sudo, which Airflow hands the name to, takes "#N" for a uid
 // and everything else for a name.
-func checkUser(name string) (user, reason string) {
+func CheckUser(name string) (user, reason string) {
 	if digits, ok := strings.CutPrefix(name, "#"); ok {
 		for _, c := range []byte(digits) {
 			if c < '0' || c > '9' {
