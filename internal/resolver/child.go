@@ -205,6 +205,13 @@ func (c *child) requests() int {
 	return c.served
 }
 
+// outlived reports whether the child's epoch is over, so that its end is no accident.
+func (c *child) outlived(epoch time.Duration) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return !c.answered.IsZero() && time.Since(c.answered) >= epoch
+}
+
 // read takes answers until the pipe ends.
 func (c *child) read() {
 	for {

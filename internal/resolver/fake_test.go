@@ -153,6 +153,13 @@ func (f *fake) get(frame *resolver.Frame) {
 		if !f.first("hung") {
 			f.value(frame, "the second time")
 		}
+	case "hang times":
+		for i := range n {
+			if f.first(fmt.Sprint("hung", i)) {
+				return
+			}
+		}
+		f.value(frame, "at last")
 	case "die":
 		os.Exit(6)
 	case "half":

@@ -221,7 +221,8 @@ func (p *Pool) died(c *child) {
 }
 
 // do sends a frame to a child and returns its answer. A request that the end of an
-// epoch cut off is repeated once on the next child.
+// epoch cut off is repeated on the next child, on a machine that is slow enough more
+// than once; one whose child ended by accident is repeated once.
 func (p *Pool) do(ctx context.Context, f Frame) (answer, error) {
 	ctx, cancel := context.WithTimeout(ctx, p.cfg.Timeout)
 	defer cancel()
@@ -250,7 +251,7 @@ func (p *Pool) do(ctx context.Context, f Frame) (answer, error) {
 			return answer{}, DecodeFailure(a.header, a.meta)
 		case err == nil:
 			return a, nil
-		case errors.Is(err, errGone) && try == 0:
+		case errors.Is(err, errGone) && (try == 0 || c != nil && c.outlived(p.cfg.Epoch)):
 			// Its end may not have been noticed yet; it must not get this one again.
 			p.retire(c)
 			continue

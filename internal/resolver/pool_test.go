@@ -234,6 +234,34 @@ func TestARequestThatTheEpochCutsOffIsRepeated(t *testing.T) {
 	}
 }
 
+// A child that stands still, as under a debugger or on a busy machine, reaches the end
+// of its epoch with requests that no other child's accident may cost an answer.
+func TestARequestThatSeveralEpochsCutOffIsRepeated(t *testing.T) {
+	cfg := config(t, "")
+	cfg.Epoch = 200 * time.Millisecond
+	f := start(t, cfg)
+	done := make(chan struct{})
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for { // other requests start the clock of each child
+			select {
+			case <-done:
+				return
+			case <-time.After(10 * time.Millisecond):
+				if slot, _, err := f.Get(t.Context(), "pid", conn.FormatJSON); err == nil {
+					slot.Release()
+				}
+			}
+		}
+	})
+	got := f.get("hang times:3")
+	close(done)
+	wg.Wait()
+	if got != "at last" {
+		t.Errorf("%q", got)
+	}
+}
+
 func TestARequestIsRepeatedOnlyOnce(t *testing.T) {
 	f := start(t, config(t, ""))
 	for _, id := range []string{"die", "half", "nonsense"} {
