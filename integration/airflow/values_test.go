@@ -23,8 +23,8 @@ import (
 
 // How much is compared, for each Airflow.
 const (
-	valueCount = 1200
-	rowCount   = 250
+	valueCount = 800
+	rowCount   = 200
 )
 
 // seed returns the seed of what the tests make up: CONNFS_SEED, or the same one
@@ -46,8 +46,9 @@ func seed(t *testing.T) int64 {
 // difference is one way in which an Airflow means to read a value otherwise than
 // 2.10.5, which connfs follows.
 type difference struct {
-	name string
-	in   []string // the Airflows
+	name    string
+	in      []string // the Airflows
+	example string   // a value that is read otherwise
 	// explains says whether a is another answer than connfs's for this reason
 	// alone. The value is "" for a row of a metastore.
 	explains func(value string, r reading, a airflow.Answer) bool
@@ -71,20 +72,22 @@ func (r reading) found() *conn.Connection {
 // answers must be equal.
 var differences = []difference{
 	{
-		// It reads each parameter of a URI's query as JSON where it can: "1" is 1.
+		// The core reads each parameter of a URI's query as JSON where it can: "1" is 1.
 		// The Task SDK, with which tasks read, keeps text.
-		name: "3.1+ core decodes the query",
-		in:   []string{airflow.V3},
+		name:    "3.1+ core decodes the query",
+		in:      []string{airflow.V3},
+		example: `http://h/?a=1&b=true&c=null&d=x&e=%7B%22f%22%3A+%5B1.5%5D%7D`,
 		explains: func(_ string, r reading, a airflow.Answer) bool {
 			c := r.found()
 			extra, ok := a.Fields["extra"].(string)
-			return c != nil && ok && isDecodedQuery(reveal(c.Extra), extra) && agrees(withExtra(c, extra), a, uriOf3)
+			return c != nil && ok && extra != reveal(c.Extra) && isDecodedQuery(reveal(c.Extra), extra) && agrees(withExtra(c, extra), a, uriOf3)
 		},
 	},
 	{
 		// 2.x and the Task SDK take any extra.
-		name: "3.x core refuses an extra that is no JSON object",
-		in:   []string{airflow.V3},
+		name:    "3.x core refuses an extra that is no JSON object",
+		in:      []string{airflow.V3},
+		example: `http://h/?__extra__=text`,
 		explains: func(_ string, r reading, a airflow.Answer) bool {
 			c := r.found()
 			return c != nil && a.Error != "" && !isObject(reveal(c.Extra)) &&
@@ -94,8 +97,9 @@ var differences = []difference{
 	},
 	{
 		// 2.10 writes the protocol bare, which does not read back.
-		name: "3.1+ quotes a protocol that is the conn_type in get_uri",
-		in:   []string{airflow.V3, airflow.V3SDK},
+		name:    "3.1+ quotes a protocol that is the conn_type in get_uri",
+		in:      []string{airflow.V3, airflow.V3SDK},
+		example: `{"conn_type": "http", "host": "http://a b"}`,
 		explains: func(_ string, r reading, a airflow.Answer) bool {
 			c := r.found()
 			return c != nil && hostHasType(c) && agrees(c, a, uriOf3)
@@ -104,8 +108,9 @@ var differences = []difference{
 	{
 		// 2.x and the core make null of it, which is what connfs gives to tasks of
 		// both versions. In a URI it stands between ":" and "@".
-		name: "the Task SDK keeps an empty password",
-		in:   []string{airflow.V3SDK},
+		name:    "the Task SDK keeps an empty password",
+		in:      []string{airflow.V3SDK},
+		example: `http://u:@h`,
 		explains: func(_ string, r reading, a airflow.Answer) bool {
 			c := r.found()
 			if c == nil || c.Password != (conn.Secret{}) || a.Fields["password"] != "" {
@@ -118,8 +123,9 @@ var differences = []difference{
 	},
 	{
 		// It is the same rule: 2.x and the core drop what is false, of any type.
-		name: "the Task SDK keeps an empty password that is no text, and fails on it",
-		in:   []string{airflow.V3SDK},
+		name:    "the Task SDK keeps an empty password that is no text, and fails on it",
+		in:      []string{airflow.V3SDK},
+		example: `{"host": "h", "password": []}`,
 		explains: func(value string, r reading, a airflow.Answer) bool {
 			c := r.found()
 			return c != nil && c.Password == (conn.Secret{}) && strings.Contains(value, `"password"`) &&
@@ -128,8 +134,9 @@ var differences = []difference{
 	},
 	{
 		// 2.x and the core let stand beside it what is false, and a description.
-		name: "the Task SDK takes uri only alone in JSON",
-		in:   []string{airflow.V3SDK},
+		name:    "the Task SDK takes uri only alone in JSON",
+		in:      []string{airflow.V3SDK},
+		example: `{"uri": "http://h", "description": "d"}`,
 		explains: func(value string, r reading, a airflow.Answer) bool {
 			c := r.found()
 			return c != nil && strings.Contains(value, `"uri"`) &&
@@ -138,8 +145,9 @@ var differences = []difference{
 	},
 	{
 		// 2.x and the core ignore a uri that is false.
-		name: "the Task SDK takes an empty uri in JSON for a URI",
-		in:   []string{airflow.V3SDK},
+		name:    "the Task SDK takes an empty uri in JSON for a URI",
+		in:      []string{airflow.V3SDK},
+		example: `{"uri": ""}`,
 		explains: func(value string, r reading, a airflow.Answer) bool {
 			c := r.found()
 			empty, err := conn.ParseURI("")
@@ -150,8 +158,9 @@ var differences = []difference{
 	{
 		// The masker of 2.x's task logs gives every text of the extra to re2, which
 		// takes UTF-8 only. That of 3.x uses Python's re.
-		name: "3.x takes a lone surrogate inside the extra",
-		in:   []string{airflow.V3, airflow.V3SDK},
+		name:    "3.x takes a lone surrogate inside the extra",
+		in:      []string{airflow.V3, airflow.V3SDK},
+		example: `{"extra": {"a": ["\ud800"]}}`,
 		explains: func(_ string, r reading, a airflow.Answer) bool {
 			if r.c == nil || r.err == nil || !strings.Contains(r.err.Error(), "the extra holds a lone surrogate") || !cmp.Equal(fieldsOf(r.c), a.Fields) {
 				return false
@@ -163,18 +172,32 @@ var differences = []difference{
 			return err == nil && a.URI == uri+"?__extra__="+url.QueryEscape(reveal(r.c.Extra))
 		},
 	},
+	{
+		// The team that owns a connection came with 3.2, as an argument of the model.
+		name:    "3.2+ core takes the key team_name",
+		in:      []string{airflow.V3},
+		example: `{"host": "h", "team_name": "t"}`,
+		explains: func(value string, r reading, a airflow.Answer) bool {
+			without := parse(withoutKey(value, "team_name"))
+			return r.err != nil && without.err == nil && agrees(without.c, a, uriOf3)
+		},
+	},
 }
 
 func TestValuesMeanWhatTheyMeanToAirflow(t *testing.T) {
-	var values []airflow.Value
-	for i, v := range conntest.Values(seed(t), valueCount) {
+	texts := conntest.Values(seed(t), valueCount)
+	for _, d := range differences {
+		texts = append(texts, d.example)
+	}
+	values := make([]airflow.Value, len(texts))
+	for i, text := range texts {
 		// No environment holds a NUL.
-		values = append(values, airflow.Value{ID: fmt.Sprintf("c%d", i), Value: []byte(strings.ReplaceAll(v, "\x00", ""))})
+		values[i] = airflow.Value{ID: fmt.Sprintf("c%d", i), Value: []byte(strings.ReplaceAll(text, "\x00", ""))}
 	}
 	for _, version := range []string{airflow.V2, airflow.V3, airflow.V3SDK} {
 		t.Run(version, func(t *testing.T) {
 			t.Parallel()
-			count := make(map[string]int)
+			names, count := make([]string, len(values)), make(map[string]int)
 			for i, a := range airflow.Read(t, version, values) {
 				if a.Python3114 != nil {
 					// The golden answers, and connfs, follow Python 3.11.4. This Python
@@ -184,18 +207,24 @@ func TestValuesMeanWhatTheyMeanToAirflow(t *testing.T) {
 				}
 				value := string(values[i].Value)
 				read := parse(value)
-				switch name := compare(version, value, read, a); {
-				case name == "":
+				names[i] = compare(version, value, read, a)
+				if names[i] == "" {
 					t.Errorf("%q\n%s", value, report(read, a))
-				case read.err != nil && name == equal:
+				}
+				if names[i] == equal && read.err != nil {
 					count["refused by both"]++
-				default:
-					count[name]++
+				} else {
+					count[names[i]]++
 				}
 			}
 			t.Logf("%d values: %v", len(values), count)
 			if count[equal] < valueCount/4 || count["refused by both"] < valueCount/10 {
 				t.Errorf("too few are found or refused for this to prove anything: %v", count)
+			}
+			for i, d := range differences {
+				if got := names[valueCount+i]; slices.Contains(d.in, version) && got != d.name {
+					t.Errorf("%s: explained by %q, want %q", d.example, got, d.name)
+				}
 			}
 		})
 	}
@@ -322,8 +351,8 @@ func uriOf3(c *conn.Connection) (string, error) {
 	return strings.Replace(uri, mark, quoted, 1), err
 }
 
-// isObject says whether an extra is a JSON object. Python's NaN and Infinity,
-// which Go does not read, stand in none here.
+// isObject says whether an extra is an object by RFC 8259, as it must be to stand
+// as it is in a file.
 func isObject(extra string) bool {
 	return strings.HasPrefix(strings.TrimLeft(extra, " \t\r\n"), "{") && json.Valid([]byte(extra))
 }
@@ -346,6 +375,20 @@ func isDecodedQuery(extra, decoded string) bool {
 		}
 	}
 	return true
+}
+
+// withoutKey returns a JSON object without a key, and another text as it is.
+func withoutKey(value, key string) string {
+	var o map[string]json.RawMessage
+	if json.Unmarshal([]byte(strings.TrimSpace(value)), &o) != nil {
+		return value
+	}
+	delete(o, key)
+	text, err := json.Marshal(o)
+	if err != nil {
+		return value
+	}
+	return string(text)
 }
 
 func TestRowsAndFilesMeanWhatTheyMeanToAirflow(t *testing.T) {
