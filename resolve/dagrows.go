@@ -39,7 +39,8 @@ type SerializedDAG struct {
 	// They have no rows of their own: their documents are inside this one.
 	SubDAGs []string
 	// Refused says why the row does not count, in words, empty if it does. There is no
-	// document then.
+	// document then. That a document is too large is found out when it is read, and not
+	// said again to a caller who knows its Revision.
 	Refused string
 
 	// Fetched says that the document was read: that of a row whose Revision the caller

@@ -67,7 +67,7 @@ type DAG struct {
 type Skip struct {
 	Task   string // task_id, or the number of the task in the list; cut and quoted
 	Reason string
-	Value  string // what was there instead, cut and quoted; may be empty
+	Value  string // the run_as_user that is none, cut and quoted; empty for other reasons
 }
 
 // String returns the skip as one line of printable text.
@@ -118,7 +118,7 @@ const (
 // Parse reads a document and returns its DAG, and after it the SubDAGs that lie
 // inside (Airflow 1.10 and 2), each with an id of its own, PARENT.TASK. Its error is of
 // kind Invalid, and its Reason says why the whole document does not count.
-func Parse(d Document) (all []DAG, err error) {
+func Parse(d Document) ([]DAG, error) {
 	if !validID(d.ID) {
 		return nil, invalid(reasonNotDAGID)
 	}
@@ -130,13 +130,15 @@ func Parse(d Document) (all []DAG, err error) {
 	if err != nil {
 		return nil, err
 	}
-	defer func() {
-		if doc.duplicate && err == nil {
-			// Python keeps the last of them, and another reader the first.
-			all, err = nil, invalid(reasonDuplicate)
-		}
-	}()
-	return parseDocument(doc, d.ID)
+	all, err := parseDocument(doc, d.ID)
+	if err != nil {
+		return nil, err
+	}
+	if doc.duplicate {
+		// Python keeps the last of them, and another reader the first.
+		return nil, invalid(reasonDuplicate)
+	}
+	return all, nil
 }
 
 func invalid(reason string) error { return conn.Errorf(conn.Invalid, "metastore", "%s", reason) }

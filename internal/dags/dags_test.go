@@ -256,8 +256,30 @@ func TestConnectionsThatDocumentsShow(t *testing.T) {
 
 func TestManySkippedTasksAreCounted(t *testing.T) {
 	d := parseText(t, doc1(strings.Repeat("0,", 499)+"0"))[0]
-	if len(d.Skipped) != 101 || d.Skipped[0].String() != `task #1: task is not an operator: "0"` || d.Skipped[100].String() != "400 more tasks do not count" {
+	if len(d.Skipped) != 101 || d.Skipped[0].String() != `task #1: task is not an operator` || d.Skipped[100].String() != "400 more tasks do not count" {
 		t.Errorf("%d skipped, from %v to %v", len(d.Skipped), d.Skipped[0], d.Skipped[len(d.Skipped)-1])
+	}
+}
+
+func TestSkippedTasksShowNothingButTheUser(t *testing.T) {
+	d := parseText(t, doc1(
+		task(`,"run_as_user":"a/b"`), task(`,"run_as_user":12`), task(`,"run_as_user":{"x":"hidden"}`), task(`,"run_as_user":["hidden"]`),
+		task(`,"_is_mapped":true,"partial_kwargs":"hidden"`), `{"__type":"martian","__var":"hidden"}`,
+	))[0]
+	var got []string
+	for _, s := range d.Skipped {
+		got = append(got, s.String())
+	}
+	want := []string{
+		`task "t": not a user name: "a/b"`,
+		`task "t": run_as_user is not text: "12"`,
+		`task "t": run_as_user is not text`,
+		`task "t": run_as_user is not text`,
+		`task "t": partial_kwargs is not an object`,
+		`task #6: task is not an operator`,
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
 	}
 }
 

@@ -13,8 +13,6 @@ func (d Document) text() ([]byte, error) {
 		return inflate(d.Compressed)
 	case d.Data == nil:
 		return nil, invalid(reasonNoDocument)
-	case len(d.Data) > maxDocument:
-		return nil, invalid(reasonTooLarge)
 	}
 	return d.Data, nil
 }
