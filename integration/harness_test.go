@@ -79,12 +79,32 @@ func run(m *testing.M) (code int, err error) {
 	if err != nil {
 		return 0, err
 	}
+	if err := lookAtSources(); err != nil {
+		return 0, err
+	}
 	// Most of the time these tests wait.
 	flag.Parse()
 	if err := flag.Set("test.parallel", "6"); err != nil {
 		return 0, err
 	}
 	return m.Run(), nil
+}
+
+// lookAtSources makes `go test` run these tests again, in place of a cached result, when
+// a source of the daemon changes: the binary that they run is none of their imports.
+func lookAtSources() error {
+	for _, dir := range []string{"cmd", "conn", "fs", "internal", "kms", "resolve"} {
+		err := filepath.WalkDir(filepath.Join("..", dir), func(path string, _ os.DirEntry, err error) error {
+			if err == nil {
+				_, err = os.Stat(path)
+			}
+			return err
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // build builds a command with mode 0711, as it is installed.
