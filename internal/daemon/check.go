@@ -9,6 +9,7 @@ import (
 
 	"github.com/connfs/connfs/conn"
 	"github.com/connfs/connfs/internal/harden"
+	"github.com/connfs/connfs/internal/policy"
 )
 
 // Finding is one thing that Check looked at.
@@ -44,20 +45,42 @@ func Check(ctx context.Context, o Options) []Finding {
 	for _, w := range s.Front.Warnings {
 		add("warn", "configuration", "", "%s", w)
 	}
-	for _, name := range s.UnknownUsers() {
-		add("fail", "users", "its grants let nobody read; create the user or correct the name", "this machine does not know run_as_user %q", name)
-	}
-	for _, r := range s.Front.Rules {
-		if uid, ok := s.users.table()[r.RunAsUser]; r.UID != nil && *r.UID == 0 || ok && uid == 0 {
-			add("warn", "users", "", "%s:%d grants root, as whom every overlay mount over this one reads", r.File, r.Line)
-		}
-	}
+	s.checkUsers(add)
 	s.checkBackends(ctx, add)
 	s.checkMachine(add)
 	return found
 }
 
 type addFinding func(level, subject, hint, format string, args ...any)
+
+// checkUsers looks at whom the grants are for.
+func (s *Session) checkUsers(add addFinding) {
+	granted, never := s.Grants(nil, "")
+	named := make(map[string]bool)
+	var inDAGs []string
+	for _, g := range granted {
+		switch {
+		case g.UID != nil && *g.UID == 0:
+			add("warn", "users", "", "%s grants root, as whom every overlay mount over this one reads", g.Rule)
+		case g.UID != nil || named[g.RunAsUser]:
+		case g.From == policy.FromConfig:
+			named[g.RunAsUser] = true
+			add("fail", "users", "its grants let nobody read; create the user or correct the name", "this machine does not know run_as_user %q (%s)", g.RunAsUser, g.Rule)
+		default:
+			named[g.RunAsUser] = true
+			inDAGs = append(inDAGs, g.RunAsUser)
+		}
+	}
+	if len(inDAGs) > 0 {
+		add("warn", "users", "their tasks cannot run here either", "this machine does not know users that DAGs name: %s", some(inDAGs))
+	}
+	for _, g := range never {
+		add("warn", "users", "", "DAG %q names %s (uid %d), to whom no DAG can grant anything", g.DAG, g.RunAsUser, *g.UID)
+	}
+	if s.Front.DAGs != nil && s.dags.failing() {
+		add("fail", "dags", "the role needs SELECT on the tables of serialized DAGs", "the serialized DAGs cannot be read, so grants without run_as_user let nobody read")
+	}
+}
 
 // checkBackends lets every backend list its ids, which takes the rights that a read
 // takes.

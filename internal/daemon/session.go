@@ -153,7 +153,11 @@ func NewSession(ctx context.Context, o Options) (*Session, error) {
 	if err := s.checkLocked(); err != nil {
 		return nil, err
 	}
-	s.users, s.dags = newUserTable(o.Log), newDAGTable(o.Log)
+	quiet := o.Log
+	if !o.NeedMount {
+		quiet = slog.New(slog.DiscardHandler)
+	}
+	s.users, s.dags = newUserTable(quiet), newDAGTable(quiet)
 	if s.pool, err = s.newPool(ctx, &s.Front, s.blob); err != nil {
 		return nil, err
 	}
@@ -252,9 +256,6 @@ func (s *Session) names() []string {
 func (s *Session) Policy() *policy.Policy {
 	return policy.New(s.rules())
 }
-
-// UnknownUsers returns the users of rules that this machine does not know.
-func (s *Session) UnknownUsers() []string { return s.users.unknown(s.names()) }
 
 // Pool returns the resolver.
 func (s *Session) Pool() *resolver.Pool { return s.pool }

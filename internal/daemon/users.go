@@ -3,8 +3,11 @@ package daemon
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"maps"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -64,12 +67,17 @@ func (t *userTable) refresh(ctx context.Context, names []string) bool {
 	defer t.mu.Unlock()
 	now := maps.Clone(t.uids)
 	maps.Copy(now, found)
+	var unknown []string
 	for name := range gone {
 		delete(now, name)
 		if !t.warned[name] {
-			t.log.Warn("this machine does not know a run_as_user: its grants let nobody read", "user", name)
+			unknown = append(unknown, name)
 		}
 		t.warned[name] = true
+	}
+	if len(unknown) > 0 {
+		slices.Sort(unknown)
+		t.log.Warn("this machine does not know a run_as_user: its grants let nobody read", "users", some(unknown))
 	}
 	for name := range found {
 		delete(t.warned, name)
@@ -77,6 +85,17 @@ func (t *userTable) refresh(ctx context.Context, names []string) bool {
 	changed := !maps.Equal(now, t.uids)
 	t.uids = now
 	return changed
+}
+
+// maxNamed is how many names one line shows: documents can hold any number.
+const maxNamed = 10
+
+// some joins names, or the first of them.
+func some(names []string) string {
+	if len(names) <= maxNamed {
+		return strings.Join(names, ", ")
+	}
+	return fmt.Sprintf("%s and %d more", strings.Join(names[:maxNamed], ", "), len(names)-maxNamed)
 }
 
 // table returns the uids as they are known now. It is not changed afterwards.
