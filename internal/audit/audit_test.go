@@ -26,7 +26,7 @@ func TestLineHasTheContractsFields(t *testing.T) {
 	}
 	want := `{"time":"2026-03-01T11:00:00.000005Z","op":"open","mount":"/conn","uid":5001,"gid":50,"pid":7,"run_as_user":"billing",` +
 		`"dags":"billing_*","id":"pg","allowed":true,"rule":"/etc/connfs/config.toml:7","source":"metastore","cached":true,"errno":"",` +
-		`"unique":12,"duration_us":1500}` + "\n"
+		`"unique":12,"duration_us":1500,"count":1}` + "\n"
 	if diff := cmp.Diff(want, out.String()); diff != "" {
 		t.Errorf("line (-want +got):\n%s", diff)
 	}

@@ -202,6 +202,7 @@ func (b *Broker) refuseRead(st *State, c conn.Caller, id string, d policy.Decisi
 // that cannot be written cannot refuse it any further.
 func (b *Broker) refuse(st *State, e *audit.Entry, err error) error {
 	e.Errno = b.errno(err)
+	e.Stranger = !st.Policy.ReadsAnything(e.UID)
 	if e.Duration == 0 {
 		e.Duration = time.Since(e.Time)
 	}

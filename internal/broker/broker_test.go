@@ -316,6 +316,7 @@ func TestAnInterruptedReaderLeavesTheFetchGoingOn(t *testing.T) {
 		if got := f.read(t, alice, "a_db", version); got != "alice's" {
 			t.Errorf("read %q", got)
 		}
+		synctest.Wait()
 		if f.log.Len() > 0 {
 			t.Errorf("an interrupted reader was logged as a failure: %s", f.log)
 		}
@@ -566,6 +567,7 @@ func TestEveryDecisionHasItsAuditLine(t *testing.T) {
 	handed.Rule, handed.Errno = "no grant of this uid names the id", "E-not granted"
 	page.Errno = "E-page-cache read"
 	strangersPage.Rule, strangersPage.Errno = stranger.Rule, stranger.Errno
+	stranger.Stranger, strangersPage.Stranger = true, true
 
 	want := []audit.Entry{fetched, cached, absent, stranger, handed, page, strangersPage}
 	got := f.audit.take()
@@ -672,6 +674,7 @@ func TestListShowsWhatIsKnownWhileABackendIsDown(t *testing.T) {
 		if ids, err := f.List(nil, by(alice)); err != nil || len(ids) != 4 {
 			t.Errorf("listing %q, %v", ids, err)
 		}
+		synctest.Wait()
 		if !bytes.Contains(f.log.Bytes(), []byte("down")) {
 			t.Error("nothing in the log says so")
 		}
@@ -713,7 +716,10 @@ func TestFailuresAreLoggedOnceASecondAndRefusalsNot(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t)
 		f.backend.fail("a_db", conn.Errorf(conn.KeyRejected, "fake", "the key does not open it"))
-		lines := func() int { return bytes.Count(f.log.Bytes(), []byte("\n")) }
+		lines := func() int {
+			synctest.Wait()
+			return bytes.Count(f.log.Bytes(), []byte("\n"))
+		}
 		for range 100 {
 			f.Open(nil, by(alice), "a_db")
 			f.Open(nil, by(eve), "a_db")
@@ -727,6 +733,53 @@ func TestFailuresAreLoggedOnceASecondAndRefusalsNot(t *testing.T) {
 		if n := lines(); n != 3 {
 			t.Errorf("%d lines", n)
 		}
+	})
+}
+
+func TestFailuresOfOneUserAreFewLinesAndHideNobodys(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t)
+		for i := range 60 {
+			f.Open(nil, by(alice), fmt.Sprint("a_invented", i))
+		}
+		f.backend.fail("shared", conn.Errorf(conn.KeyRejected, "fake", "the key does not open it"))
+		f.Open(nil, by(bob), "shared")
+		synctest.Wait()
+		if n := bytes.Count(f.log.Bytes(), []byte("\n")); n != 11 || !bytes.Contains(f.log.Bytes(), []byte("uid=1002")) {
+			t.Errorf("%d lines:\n%s", n, f.log)
+		}
+		time.Sleep(time.Second)
+		f.Open(nil, by(bob), "shared")
+		synctest.Wait()
+		if !bytes.Contains(f.log.Bytes(), []byte("count=50")) {
+			t.Errorf("nothing says how many more there were:\n%s", f.log)
+		}
+	})
+}
+
+// blockedWriter is a log whose reader is frozen.
+type blockedWriter chan struct{}
+
+func (w blockedWriter) Write(b []byte) (int, error) {
+	<-w
+	return len(b), nil
+}
+
+func TestAFrozenLogStallsNoReader(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t)
+		stuck := make(blockedWriter)
+		b := broker.New(broker.Config{State: f.state, Cache: f.cache, Errno: errno, Log: slog.New(slog.NewTextHandler(stuck, nil))})
+		start := time.Now()
+		for i := range 300 {
+			_, err := b.Open(nil, by(alice), fmt.Sprint("a_invented", i%20))
+			wantKind(t, "open", err, conn.Absent)
+			time.Sleep(100 * time.Millisecond)
+		}
+		if d := time.Since(start); d != 30*time.Second {
+			t.Errorf("readers waited %v", d-30*time.Second)
+		}
+		close(stuck)
 	})
 }
 

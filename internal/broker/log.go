@@ -9,20 +9,46 @@ import (
 	"github.com/connfs/connfs/conn"
 )
 
+// Bounds of the failure log: lines a second in total, and of one uid, which must not
+// hide what happens to others.
+const (
+	maxFailures    = 50
+	maxUIDFailures = 10
+)
+
 // failureLog says in one line why a read failed, and the same thing about the same
 // id not more than once a second: a reader that retries in a loop must not fill the
-// disk.
+// disk. It writes on a goroutine of its own, so that no reader waits for the log.
 type failureLog struct {
-	log  *slog.Logger
-	mu   sync.Mutex
-	said map[string]time.Time
+	log *slog.Logger
+
+	mu      sync.Mutex
+	since   time.Time // when the second began
+	said    map[failure]bool
+	byUID   map[uint32]int
+	lines   int
+	unsaid  int // failures over the bounds
+	pending []record
+	writing bool
+}
+
+// failure is what makes two failures the same.
+type failure struct {
+	id   string
+	kind conn.Kind
+}
+
+type record struct {
+	level slog.Level
+	text  string
+	attrs []any
 }
 
 func newFailureLog(log *slog.Logger) *failureLog {
 	if log == nil {
 		log = slog.Default()
 	}
-	return &failureLog{log: log, said: make(map[string]time.Time)}
+	return &failureLog{log: log}
 }
 
 // failure logs err. A refusal by policy is in the audit, and an interrupted reader
@@ -32,25 +58,63 @@ func (l *failureLog) failure(c conn.Caller, id string, err error) {
 	if kind == conn.NotGranted || kind == conn.Interrupted {
 		return
 	}
-	key := id + "\x00" + kind.String()
-	now := time.Now()
-	l.mu.Lock()
-	if last, ok := l.said[key]; ok && now.Sub(last) < time.Second {
-		l.mu.Unlock()
-		return
-	}
-	if len(l.said) > 1000 {
-		clear(l.said)
-	}
-	l.said[key] = now
-	l.mu.Unlock()
 	level := slog.LevelWarn
 	if kind == conn.Absent {
 		level = slog.LevelInfo
 	}
-	if id == "" {
-		l.log.Log(context.Background(), level, err.Error())
-		return
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if time.Since(l.since) >= time.Second {
+		l.begin()
 	}
-	l.log.Log(context.Background(), level, "not served", "id", id, "uid", c.UID, "error", err.Error())
+	key := failure{id, kind}
+	switch {
+	case l.said[key]:
+	case l.lines == maxFailures || l.byUID[c.UID] == maxUIDFailures || len(l.pending) > 2*maxFailures:
+		l.unsaid++
+	default:
+		l.said[key] = true
+		l.lines++
+		if id == "" {
+			l.say(record{level, err.Error(), nil})
+			return
+		}
+		l.byUID[c.UID]++
+		l.say(record{level, "not served", []any{"id", id, "uid", c.UID, "error", err.Error()}})
+	}
+}
+
+// begin starts another second. l.mu is held.
+func (l *failureLog) begin() {
+	if l.unsaid > 0 && len(l.pending) <= 2*maxFailures {
+		l.say(record{slog.LevelWarn, "more reads were not served: the audit has them", []any{"count", l.unsaid}})
+		l.unsaid = 0
+	}
+	l.since, l.lines = time.Now(), 0
+	l.said, l.byUID = make(map[failure]bool), make(map[uint32]int)
+}
+
+// say queues a line. l.mu is held.
+func (l *failureLog) say(r record) {
+	l.pending = append(l.pending, r)
+	if !l.writing {
+		l.writing = true
+		go l.drain()
+	}
+}
+
+// drain writes what is queued.
+func (l *failureLog) drain() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for len(l.pending) > 0 {
+		batch := l.pending
+		l.pending = nil
+		l.mu.Unlock()
+		for _, r := range batch {
+			l.log.Log(context.Background(), r.level, r.text, r.attrs...)
+		}
+		l.mu.Lock()
+	}
+	l.writing = false
 }
