@@ -2,7 +2,9 @@ package resolve
 
 import (
 	"context"
+	"crypto/sha256"
 	"database/sql"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"strconv"
@@ -19,7 +21,8 @@ type SerializedDAG struct {
 	// dag_id up to Airflow 2.11, the id of the version in 3.x, where a DAG has a row for
 	// its newest version and others for older ones that tasks still run.
 	Key string
-	// Revision is another one whenever the document may be another.
+	// Revision is another one whenever the document may be another, or something else in
+	// here is.
 	Revision string
 	// ID is the dag_id.
 	ID string
@@ -241,7 +244,7 @@ func (r *dagReader) unversionedIndex(ctx context.Context, dag map[string]bool) (
 		"SELECT s.dag_id, s.dag_hash, s.last_updated, d.dag_id AS known_id, d.is_active, d.fileloc"+
 			" FROM "+r.table("serialized_dag")+" s LEFT JOIN "+r.table("dag")+" d ON d.dag_id = s.dag_id", nil,
 		func(one *row) error {
-			d := SerializedDAG{Revision: revision(one)}
+			var d SerializedDAG
 			d.ID, _ = one.text("dag_id")
 			d.Key = d.ID
 			d.SubDAGs = subDAGs[d.ID]
@@ -251,6 +254,7 @@ func (r *dagReader) unversionedIndex(ctx context.Context, dag map[string]bool) (
 			if active, err := one.flag("is_active"); d.Refused == "" && (err != nil || !active) {
 				return nil
 			}
+			d.Revision = d.revision(one)
 			all = append(all, d)
 			return nil
 		})
@@ -294,7 +298,7 @@ func (r *dagReader) versionedIndex(ctx context.Context, teams map[string]string)
 	} {
 		var found []SerializedDAG
 		err := r.query(ctx, func() { found = nil }, selection+q.condition, nil, func(one *row) error {
-			d := SerializedDAG{Revision: revision(one)}
+			var d SerializedDAG
 			d.Key, _ = one.text("version_id")
 			d.ID, _ = one.text("dag_id")
 			d.Version, _ = one.value("version_number").(int64)
@@ -309,6 +313,7 @@ func (r *dagReader) versionedIndex(ctx context.Context, teams map[string]string)
 			}
 			d.Bundle = bundle(one, q.newest)
 			d.Team = teams[d.Bundle]
+			d.Revision = d.revision(one)
 			found = append(found, d)
 			return nil
 		})
@@ -366,18 +371,20 @@ func (r *dagReader) teams(ctx context.Context) (map[string]string, error) {
 	return teams, err
 }
 
-// revision tells documents of one key apart. dag_hash alone would do for what Airflow
-// writes, except that 1.10 had rows without one.
-func revision(one *row) string {
+// revision tells states of one row apart. dag_hash alone would do for the documents
+// that Airflow writes, except that 1.10 had rows without one; but a DAG can move to
+// another file, bundle or team, or lose a SubDAG, and its document stay as it is.
+func (d *SerializedDAG) revision(one *row) string {
 	hash, _ := one.text("dag_hash")
-	switch v := one.value("last_updated").(type) {
+	updated := one.value("last_updated")
+	switch v := updated.(type) {
 	case time.Time:
-		return hash + " " + v.UTC().Format(time.RFC3339Nano)
+		updated = v.UTC()
 	case []byte:
-		return hash + " " + string(v)
-	default:
-		return hash + " " + fmt.Sprint(v)
+		updated = string(v)
 	}
+	digest := sha256.Sum256(fmt.Appendf(nil, "%q %q %q %q %q %q %q %q", hash, fmt.Sprint(updated), d.Refused, d.File, d.RelativeFile, d.Bundle, d.Team, d.SubDAGs))
+	return hex.EncodeToString(digest[:16])
 }
 
 // keyColumn is the column of serialized_dag that a key is in.
@@ -461,7 +468,7 @@ func (r *dagReader) documents(ctx context.Context, wanted []SerializedDAG) ([]Se
 		if id, _ := one.text("found_id"); !ok || id != d.ID {
 			return nil
 		}
-		d.Revision, d.Fetched = revision(one), true
+		d.Revision, d.Fetched = d.revision(one), true
 		d.Data, d.Compressed = octets(one.value("data")), octets(one.value("data_compressed"))
 		for _, column := range r.documentColumns() {
 			if large, err := one.flag(column + "_is_large"); err != nil || large {

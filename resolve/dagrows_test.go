@@ -82,8 +82,12 @@ func TestDAGsAreReadAgainOnlyWhereTheyChange(t *testing.T) {
 		{"1.10", "UPDATE serialized_dag SET dag_hash = 'x' WHERE dag_id = 'two_users'"},
 		{"2.10", "UPDATE serialized_dag SET last_updated = '2030-01-01 00:00:00.000001' WHERE dag_id = 'two_users'"},
 		{"3.3", "UPDATE serialized_dag SET dag_hash = 'x' WHERE dag_id = 'two_users'"},
+		// What is known of the DAG changes, though its document does not.
+		{"2.10", "UPDATE dag SET fileloc = '/elsewhere.py' WHERE dag_id = 'two_users'"},
+		{"2.2", "INSERT INTO dag (dag_id, root_dag_id, is_subdag, is_active, max_active_tasks, has_task_concurrency_limits) VALUES ('two_users.x', 'two_users', 1, 1, 1, 0)"},
+		{"3.0", "UPDATE dag SET bundle_name = 'red-bundle' WHERE dag_id = 'two_users'"},
 	} {
-		t.Run(c.version, func(t *testing.T) {
+		t.Run(c.version+": "+c.change[:20], func(t *testing.T) {
 			m, exec := dagsOf(t, c.version)
 			known := make(map[string]string)
 			all := readDAGs(t, m, nil)
@@ -240,6 +244,21 @@ func TestDAGRowsThatDoNotCountSayWhy(t *testing.T) {
 	other, _ := dagsOf(t, "3.3", "UPDATE dag_version SET dag_id = 'mapped', version_number = 77 WHERE dag_id = 'two_users'")
 	if d := of(readDAGs(t, other, nil), "two_users"); len(d) != 1 || d[0].Refused != "version is of another DAG" {
 		t.Errorf("a version of another DAG: %+v", d)
+	}
+}
+
+func TestADAGThatCountsAgainIsReadAgain(t *testing.T) {
+	m, exec := dagsOf(t, "2.10", "UPDATE dag SET fileloc = NULL", "UPDATE dag SET dag_id = 'away' WHERE dag_id = 'two_users'")
+	known := make(map[string]string)
+	for key, d := range readDAGs(t, m, nil) {
+		known[key] = d.Revision
+	}
+	if got := of(readDAGs(t, m, known), "two_users"); len(got) != 1 || got[0].Refused != "no row in dag" {
+		t.Fatalf("without a row in dag: %+v", got)
+	}
+	exec("UPDATE dag SET dag_id = 'two_users' WHERE dag_id = 'away'")
+	if got := of(readDAGs(t, m, known), "two_users"); len(got) != 1 || !got[0].Fetched || got[0].Refused != "" {
+		t.Errorf("with its row: %+v", got)
 	}
 }
 
