@@ -59,6 +59,7 @@ type Broker struct {
 	log   *failureLog
 
 	mu      sync.Mutex
+	quotas  map[uint32]*quota
 	flights map[string]*flight
 	absent  map[string]absence
 	sizes   map[string]int
@@ -80,7 +81,7 @@ const (
 
 // New returns a broker.
 func New(cfg Config) *Broker {
-	b := &Broker{cache: cfg.Cache, errno: cfg.Errno, log: newFailureLog(cfg.Log)}
+	b := &Broker{cache: cfg.Cache, errno: cfg.Errno, log: newFailureLog(cfg.Log), quotas: make(map[uint32]*quota)}
 	b.state.Store(cfg.State)
 	b.forget()
 	return b
@@ -135,7 +136,7 @@ func (b *Broker) Open(cancel <-chan struct{}, c conn.Caller, id string) (uint64,
 	if !d.Allowed {
 		return 0, b.refuse(st, &e, notGranted(d))
 	}
-	v, cached, err := b.value(cancel, id)
+	v, cached, err := b.value(cancel, c.UID, id)
 	e.Cached, e.Duration = cached, time.Since(start)
 	if err != nil {
 		b.log.failure(c, id, err)
@@ -160,7 +161,7 @@ func (b *Broker) Read(cancel <-chan struct{}, c conn.Caller, id string, version 
 	if !d.Allowed {
 		return nil, nil, b.refuseRead(st, c, id, d, notGranted(d))
 	}
-	v, _, err := b.value(cancel, id)
+	v, _, err := b.value(cancel, c.UID, id)
 	if err == nil && v.Version() != version {
 		v.Release()
 		err = &conn.Error{Kind: conn.Changed, Reason: "the connection changed after it was opened", Hint: "open it again"}

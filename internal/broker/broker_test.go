@@ -193,7 +193,15 @@ func newFixture(t *testing.T) *fixture {
 		Timeout: 5 * time.Second, Audit: f.audit,
 	}
 	f.Broker = broker.New(broker.Config{State: f.state, Cache: c, Errno: errno, Log: slog.New(slog.NewTextHandler(f.log, nil))})
+	t.Cleanup(f.settle)
 	return f
+}
+
+// settle waits for the fetches that interrupted readers left behind.
+func (f *fixture) settle() {
+	for !f.Idle() {
+		time.Sleep(time.Millisecond)
+	}
 }
 
 func errno(err error) string {
@@ -840,6 +848,7 @@ func TestManyReadersAtOnce(t *testing.T) {
 	readers.Wait()
 	close(stop)
 	reloads.Wait()
+	f.settle()
 	f.cache.Clear()
 	v, err := f.cache.Reserve(1<<20 - cache.PageSize)
 	if err != nil {

@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"container/list"
 	"context"
 	"time"
 
@@ -9,17 +10,22 @@ import (
 )
 
 // flight is one fetch that all readers of an id share. It has its own deadline and
-// goes on when a reader is interrupted, so that a retry finds its result.
+// goes on when a reader is interrupted, so that a retry finds its result. One that
+// waits for its turn is given up with its last reader.
 type flight struct {
+	id      string
 	done    chan struct{}
-	waiting int // readers; guarded by Broker.mu until done is closed
+	quota   *quota        // at whose expense it is
+	turn    *list.Element // its place in the queue of quota; nil: under way
+	unknown bool          // counted as a guess
+	waiting int           // readers; guarded by Broker.mu until done is closed
 	value   *cache.Value
 	err     error
 }
 
 // value returns the value of id, pinned for the caller, from the cache or by the
 // shared fetch.
-func (b *Broker) value(cancel <-chan struct{}, id string) (*cache.Value, bool, error) {
+func (b *Broker) value(cancel <-chan struct{}, uid uint32, id string) (*cache.Value, bool, error) {
 	if v := b.cache.Get(id); v != nil {
 		return v, true, nil
 	}
@@ -36,12 +42,20 @@ func (b *Broker) value(cancel <-chan struct{}, id string) (*cache.Value, bool, e
 		}
 		delete(b.absent, id)
 	}
-	f := b.flights[id]
-	if f == nil {
-		f = &flight{done: make(chan struct{})}
+	f, q := b.flights[id], b.quota(uid)
+	switch {
+	case f == nil:
+		f = &flight{id: id, done: make(chan struct{})}
 		b.flights[id] = f
-		// With the state of now: nothing of a replaced one may enter the cache.
-		go b.fetch(b.state.Load(), id, f)
+		b.depart(f, q)
+	case f.turn != nil && q.inFlight < maxInFlight:
+		// It waits for another user's fetches, which must not delay this one.
+		f.unqueue()
+		b.depart(f, q)
+	}
+	var deadline <-chan time.Time
+	if f.turn != nil {
+		deadline = time.After(b.state.Load().Timeout)
 	}
 	f.waiting++
 	b.mu.Unlock()
@@ -50,56 +64,93 @@ func (b *Broker) value(cancel <-chan struct{}, id string) (*cache.Value, bool, e
 	case <-f.done:
 		return f.value, false, f.err
 	case <-cancel:
+		b.leave(f)
+		return nil, false, &conn.Error{Kind: conn.Interrupted, Reason: "the reader was interrupted"}
+	case <-deadline:
+		b.leave(f)
+		return nil, false, conn.Errorf(conn.Timeout, "", "too many fetches of this user were under way")
 	}
+}
+
+// leave takes one reader off f.
+func (b *Broker) leave(f *flight) {
 	b.mu.Lock()
+	defer b.mu.Unlock()
 	select {
 	case <-f.done:
 		// It ended at the same moment, and has pinned the value for us.
 		if f.value != nil {
 			f.value.Release()
 		}
+		return
 	default:
-		f.waiting--
 	}
-	b.mu.Unlock()
-	return nil, false, &conn.Error{Kind: conn.Interrupted, Reason: "the reader was interrupted"}
+	f.waiting--
+	if f.waiting == 0 && f.turn != nil {
+		f.unqueue()
+		if b.flights[f.id] == f {
+			delete(b.flights, f.id)
+		}
+	}
 }
 
-// fetch resolves id and hands the result to everybody who waits.
-func (b *Broker) fetch(st *State, id string, f *flight) {
+// fetch resolves the id of f and hands the result to everybody who waits.
+func (b *Broker) fetch(st *State, f *flight) {
 	ctx, cancel := context.WithTimeout(context.Background(), st.Timeout)
 	defer cancel()
-	v, source, err := st.Fetcher.Fetch(ctx, id)
+	v, source, err := st.Fetcher.Fetch(ctx, f.id)
 
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	b.land(f, v, source, err)
+	b.arrive(f, err)
+}
+
+// land keeps what a fetch brought and ends the wait for it. b.mu is held.
+func (b *Broker) land(f *flight, v *cache.Value, source string, err error) {
+	st := b.state.Load()
 	// After a Replace the flight is no longer in the table, and what it brought
 	// serves those who wait for it and nobody else.
-	valid := b.flights[id] == f
+	valid := b.flights[f.id] == f
 	if valid {
-		delete(b.flights, id)
+		delete(b.flights, f.id)
 	}
 	f.value, f.err = v, err
 	switch {
 	case err == nil && valid:
-		b.cache.Commit(id, v, source, st.TTL)
-		b.remember(id, v.Size())
+		v.SetOwner(f.quota.uid)
+		b.cache.Commit(f.id, v, source, st.TTL)
+		b.remember(f.id, v.Size())
 	case err == nil:
 		v.SetSource(source)
 	case valid && conn.KindOf(err) == conn.Absent:
-		delete(b.sizes, id)
-		if len(b.absent) >= maxAbsent {
-			clear(b.absent)
-		}
-		if st.NegativeTTL > 0 {
-			b.absent[id] = absence{err, time.Now().Add(st.NegativeTTL)}
-		}
+		delete(b.sizes, f.id)
+		b.miss(f.id, err, st.NegativeTTL)
 	}
 	if v != nil {
 		v.Pin(f.waiting)
 		v.Release()
 	}
 	close(f.done)
+}
+
+// miss remembers that there is no id for ttl. b.mu is held.
+func (b *Broker) miss(id string, err error, ttl time.Duration) {
+	if ttl <= 0 {
+		return
+	}
+	now := time.Now()
+	if len(b.absent) >= maxAbsent {
+		for id, a := range b.absent {
+			if !now.Before(a.until) {
+				delete(b.absent, id)
+			}
+		}
+	}
+	if len(b.absent) >= maxAbsent {
+		clear(b.absent)
+	}
+	b.absent[id] = absence{err, now.Add(ttl)}
 }
 
 // remember keeps the size of a content, which outlives it. b.mu is held.

@@ -21,11 +21,13 @@ type listing struct {
 
 // lacks reports whether the listing is sure that id does not exist.
 func (l *listing) lacks(id string) bool {
-	if !l.complete || !time.Now().Before(l.until) {
-		return false
-	}
+	return l.complete && time.Now().Before(l.until) && !l.has(id)
+}
+
+// has reports whether id was listed, lately or not.
+func (l *listing) has(id string) bool {
 	i := sort.SearchStrings(l.ids, id)
-	return i == len(l.ids) || l.ids[i] != id
+	return i < len(l.ids) && l.ids[i] == id
 }
 
 // List returns every id that is known, sorted; the caller must not change it, and

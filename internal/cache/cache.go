@@ -56,6 +56,7 @@ type Value struct {
 	size    int
 	version uint64
 	source  string
+	owner   uint32
 
 	// Guarded by cache.mu.
 	pins         int
@@ -82,6 +83,10 @@ func (v *Value) Source() string { return v.source }
 // SetSource is for a value that is never committed.
 func (v *Value) SetSource(name string) { v.source = name }
 
+// SetOwner says for which uid the value was fetched, which decides whose values make
+// room for others. It is called once, before Commit.
+func (v *Value) SetOwner(uid uint32) { v.owner = uid }
+
 // Slices returns the n bytes from offset off, or fewer at the end, as they lie in
 // the locked pages.
 func (v *Value) Slices(off, n int) [][]byte {
@@ -102,26 +107,41 @@ func (v *Value) Slices(off, n int) [][]byte {
 func (c *Cache) page(p int) []byte { return c.region.Bytes()[p*PageSize : (p+1)*PageSize] }
 
 // Reserve returns a value of n bytes to be filled through Slices, with one pin.
-// To make room it drops the oldest values that no reply pins; ErrFull means that
-// there were not enough.
+// To make room it drops values that no reply pins, always the oldest of the owner
+// that fills the most pages, so that nobody can push out those who keep less than
+// their share; ErrFull means that there were not enough.
 func (c *Cache) Reserve(n int) (*Value, error) {
 	need := max(1, (n+PageSize-1)/PageSize)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for v := c.oldest; v != nil && len(c.free) < need; {
-		next := v.newer
-		if v.pins == 0 {
-			c.forget(v)
+	for len(c.free) < need {
+		v := c.victim()
+		if v == nil {
+			return nil, ErrFull
 		}
-		v = next
-	}
-	if len(c.free) < need {
-		return nil, ErrFull
+		c.forget(v)
 	}
 	at := len(c.free) - need
 	v := &Value{cache: c, pages: append([]int(nil), c.free[at:]...), size: n, pins: 1}
 	c.free = c.free[:at]
 	return v, nil
+}
+
+// victim returns the value that makes room, nil if every one is pinned. c.mu is held.
+func (c *Cache) victim() *Value {
+	pages, most := make(map[uint32]int), 0
+	for v := c.oldest; v != nil; v = v.newer {
+		if v.pins == 0 {
+			pages[v.owner] += len(v.pages)
+			most = max(most, pages[v.owner])
+		}
+	}
+	for v := c.oldest; v != nil; v = v.newer {
+		if v.pins == 0 && pages[v.owner] == most {
+			return v
+		}
+	}
+	return nil
 }
 
 // Commit makes v the value of key for ttl from now, in place of an earlier one.

@@ -239,6 +239,40 @@ func TestTheOldestUnpinnedValuesMakeRoom(t *testing.T) {
 	wiped(t, c)
 }
 
+// However much one uid fetches, what another one keeps within its share stays.
+func TestOneOwnerCannotPushOutAnother(t *testing.T) {
+	c := newCache(t, 10)
+	own := func(key string, uid uint32, pages int) {
+		t.Helper()
+		v := reserve(t, c, pattern(pages*PageSize, byte(uid)))
+		v.SetOwner(uid)
+		c.Commit(key, v, "test", time.Hour)
+		v.Release()
+	}
+	for i := range 3 {
+		own(fmt.Sprint("small", i), 1, 1)
+	}
+	for i := range 50 {
+		own(fmt.Sprint("flood", i), 2, 1+i%3)
+	}
+	for i := range 3 {
+		v := c.Get(fmt.Sprint("small", i))
+		if v == nil {
+			t.Fatalf("small%d was pushed out", i)
+		}
+		v.Release()
+	}
+	// The other way round, the flood makes room.
+	own("small3", 1, 2)
+	if v := c.Get("small0"); v == nil {
+		t.Error("its own value made room although another fills more")
+	} else {
+		v.Release()
+	}
+	c.Clear()
+	wiped(t, c)
+}
+
 func TestErrFullWhenEverythingIsPinned(t *testing.T) {
 	c := newCache(t, 2)
 	put(t, c, "a", pattern(10, 0), time.Hour)
