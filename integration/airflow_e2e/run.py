@@ -289,10 +289,20 @@ class Run:
                 ok = s == ("failed" if t in must_fail else "success")
                 bad += not ok
                 self.say("%-4s %s.%s: %s" % ("ok" if ok else "BAD", d, t, s))
+                if not ok:
+                    self.show_logs(d, t)
         missing = [t for d in BASIC if d in dags for t in BASIC[d] if t not in st[d]]
         if missing:
             self.say("did not run: %s" % missing)
         return 1 if bad or missing else 0
+
+    def show_logs(self, dag, task):
+        """The end of each log of a task that ended as it should not."""
+        for top, _, names in os.walk(os.path.join(self.home, "logs")):
+            for name in names:
+                if "=" + dag in top and task.split("[")[0] in os.path.join(top, name):
+                    with open(os.path.join(top, name), errors="replace") as f:
+                        print("---- %s\n%s" % (os.path.join(top, name), f.read()[-3000:]), flush=True)
 
     def clean(self):
         for p in self.procs:

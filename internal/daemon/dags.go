@@ -80,7 +80,7 @@ func (t *dagTable) refresh(ctx context.Context, pool *resolver.Pool, anew bool) 
 func (t *dagTable) skipped(row resolver.DAGRow, said *int) {
 	for _, why := range row.Skipped {
 		if *said++; *said <= maxSkips {
-			t.log.Warn("a serialized DAG, or a part of it, does not count", "row", row.Key, "reason", why)
+			t.log.Warn("a serialized DAG, or a part of it, does not count", "dag", row.ID, "reason", why)
 		}
 	}
 }

@@ -32,17 +32,29 @@ func (s *Session) Suggest(ctx context.Context, w io.Writer) error {
 	if _, err := s.dags.refresh(ctx, s.pool, true); err != nil {
 		return err
 	}
+	exists := func(string) bool { return true }
+	l, err := s.pool.List(ctx)
+	if err != nil {
+		return err
+	}
 	var b bytes.Buffer
 	b.WriteString(`# Grants to start from: the users and connections that the serialized DAGs show.
 # They cannot show ids in Python code, attributes that are no template fields, default
-# values of TaskFlow arguments, and long templates past 4096 characters; and some words
-# here may be no connections at all. A document does not tell which of a DAG's users
-# needs which of its connections.
+# values of TaskFlow arguments, and long templates past 4096 characters. A document does
+# not tell which of a DAG's users needs which of its connections.
 `)
+	if l.Complete {
+		// Any word among the arguments of a Python task looks like an id.
+		exists = func(id string) bool { _, ok := slices.BinarySearch(l.IDs, id); return ok }
+		b.WriteString("# Words that are no connection's id are left out.\n")
+	} else {
+		b.WriteString("# Not every backend lists its connections: some words here may be no connection's id.\n")
+	}
 	for _, d := range s.dags.dags() {
+		d.Connections = slices.DeleteFunc(slices.Clone(d.Connections), func(id string) bool { return !exists(id) })
 		suggest(&b, &d)
 	}
-	_, err := w.Write(b.Bytes())
+	_, err = w.Write(b.Bytes())
 	return err
 }
 

@@ -268,6 +268,7 @@ func decodeAnswers(meta []byte) ([]Answer, error) {
 type DAGRow struct {
 	Key      string `json:"key"`
 	Revision string `json:"revision"`
+	ID       string `json:"id"` // dag_id
 	// Unchanged: the revision is the one that was known, and what follows is empty.
 	Unchanged bool  `json:"unchanged,omitempty"`
 	DAGs      []DAG `json:"dags,omitempty"`

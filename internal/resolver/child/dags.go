@@ -32,7 +32,7 @@ func (s *server) dags(ctx context.Context, known []byte) ([]byte, error) {
 
 // dagRow returns what a row says.
 func dagRow(d resolve.SerializedDAG) resolver.DAGRow {
-	row := resolver.DAGRow{Key: d.Key, Revision: d.Revision}
+	row := resolver.DAGRow{Key: d.Key, Revision: d.Revision, ID: d.ID}
 	switch {
 	case d.Refused != "":
 		row.Skipped = []string{d.Refused}
