@@ -497,7 +497,7 @@ func TestQueueOfAsynchronousReads(t *testing.T) {
 	db.Exec("airflow", rows(t, key, []string{"made-up"}))
 	p := startProxy(t, db.Port)
 	yours := fileText("http", "yours.example", "made-up", "")
-	s.configure("timeout = \"30s\"\nttl = \"0s\"", metastoreTable(p.url(db.URL("airflow", db.Password, "airflow")), key)+
+	s.configure("timeout = \"10s\"\nttl = \"0s\"", metastoreTable(p.url(db.URL("airflow", db.Password, "airflow")), key)+
 		s.environment("AIRFLOW_CONN_YOURS="+strings.TrimSpace(yours))+grant(alice, "*")+grant(bob, "yours"))
 	d := s.serve()
 	b := as(t, bob)
