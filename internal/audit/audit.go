@@ -9,41 +9,58 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
 
-// Log writes entries to a file or to standard error. It may be used concurrently.
-type Log struct {
-	path     string // empty: w is not a file of ours
-	refusals refusals
-
-	mu  sync.Mutex
-	w   io.Writer
-	f   *os.File
-	buf []byte
+// Config says where the lines go.
+type Config struct {
+	File     string // a path, "-" for standard error, "syslog" for the local syslog
+	Required bool   // Write fails with what is not written in time
+	Cgroup   bool   // lines name the caller's control group, which costs some microseconds each
 }
 
-// Open opens the audit log: a path, which is made with mode 0600 and appended to,
-// or "-" for standard error.
-func Open(file string) (*Log, error) {
-	if file == "-" {
-		return NewLog(os.Stderr), nil
+// Log writes entries to a file, to standard error or to syslog. It may be used
+// concurrently.
+type Log struct {
+	cfg      Config
+	refusals refusals
+	queue    queue
+	file     *os.File // nil: what is written to is no file of ours
+	syslog   io.Closer
+}
+
+// Open opens the audit log. A file is made with mode 0600 and appended to.
+func Open(cfg Config) (*Log, error) {
+	switch cfg.File {
+	case "-":
+		l := NewLog(os.Stderr, cfg)
+		l.queue.direct = newDirect(os.Stderr, false)
+		return l, nil
+	case "syslog":
+		s, err := openSyslog(syslogSocket)
+		if err != nil {
+			return nil, err
+		}
+		l := NewLog(s, cfg)
+		l.syslog = s
+		return l, nil
 	}
-	f, err := openFile(file)
+	f, err := openFile(cfg.File)
 	if err != nil {
 		return nil, err
 	}
-	l := NewLog(f)
-	l.path, l.f = file, f
+	l := NewLog(f, cfg)
+	l.file, l.queue.direct = f, newDirect(f, !cfg.Required)
 	return l, nil
 }
 
-// NewLog returns a log that writes to w.
-func NewLog(w io.Writer) *Log {
-	l := &Log{w: w}
-	l.refusals.write = func(e *Entry) { l.write(e) }
+// NewLog returns a log that writes to w, one line or several in each call.
+func NewLog(w io.Writer, cfg Config) *Log {
+	l := &Log{cfg: cfg}
+	l.queue.w = w
+	l.refusals.write = func(e *Entry) { l.queue.add(e) }
 	return l
 }
 
@@ -66,42 +83,61 @@ func openFile(path string) (*os.File, error) {
 // Reopen opens the file anew, as after a rotation by rename. On an error the old
 // one stays in use.
 func (l *Log) Reopen() error {
-	if l.path == "" {
+	l.queue.mu.Lock()
+	ours := l.file != nil
+	l.queue.mu.Unlock()
+	if !ours {
 		return nil
 	}
-	f, err := openFile(l.path)
+	f, err := openFile(l.cfg.File)
 	if err != nil {
 		return err
 	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.f.Close()
-	l.f, l.w = f, f
+	l.queue.mu.Lock()
+	defer l.queue.mu.Unlock()
+	l.queue.retire(l.file)
+	l.file, l.queue.w, l.queue.direct = f, f, newDirect(f, !l.cfg.Required)
 	return nil
 }
 
-// Write writes e with one write(2), and returns the error of that write. Refusals
-// that repeat themselves, or are too many, are summed and written later.
-func (l *Log) Write(e *Entry) error {
-	if e.Errno != "" && !l.refusals.admit(e) {
+// patience is how long a reader waits for a slow sink where the audit is not
+// required. While the sink stays stuck, those who come later do not wait at all.
+const patience = 100 * time.Millisecond
+
+// Write has e written, and returns when it is: a line is there before what it tells
+// about happens. Where the audit is required, what is not written until the deadline
+// is an error; elsewhere a sink that is stuck delays nobody, and lines that it cannot
+// take are counted in a line of their own. Refusals that repeat themselves, or are
+// too many, are summed and written later. Write fills in what only /proc knows.
+func (l *Log) Write(e *Entry, until time.Time) error {
+	refused := e.Errno != ""
+	if refused && !l.refusals.admit(e) {
 		return nil
 	}
-	return l.write(e)
+	// A readlink costs as much as the line: it is left out where an open is cheap.
+	if refused || !e.Cached {
+		e.Exe = exe(e.PID)
+	}
+	if l.cfg.Cgroup {
+		e.Cgroup = cgroup(e.PID)
+	}
+	b, err := l.queue.add(e)
+	if b == nil {
+		return err
+	}
+	return l.queue.wait(b, until, l.cfg.Required && !refused)
 }
 
-func (l *Log) write(e *Entry) error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.buf = e.append(l.buf[:0])
-	_, err := l.w.Write(l.buf)
-	return err
-}
-
-// Close writes the sums of refusals that are still open, and closes the file.
+// Close writes the sums of refusals that are still open, and closes the file. It
+// waits a second at most.
 func (l *Log) Close() error {
 	l.refusals.close()
-	if l.f == nil {
-		return nil
+	err := l.queue.flush(time.Second)
+	if l.syslog != nil {
+		err = errors.Join(err, l.syslog.Close())
 	}
-	return l.f.Close()
+	if l.file != nil {
+		err = errors.Join(err, l.file.Close())
+	}
+	return err
 }

@@ -14,19 +14,22 @@ import (
 	"github.com/connfs/connfs/internal/audit"
 )
 
+// soon is a deadline that no test reaches.
+func soon() time.Time { return time.Now().Add(time.Minute) }
+
 func TestLineHasTheContractsFields(t *testing.T) {
 	var out bytes.Buffer
 	e := audit.Entry{
-		Time: time.Date(2026, 3, 1, 12, 0, 0, 5000, time.FixedZone("x", 3600)), Op: "open", Mount: "/conn", UID: 5001, GID: 50, PID: 7,
+		Time: time.Date(2026, 3, 1, 12, 0, 0, 5000, time.FixedZone("x", 3600)), Op: "open", Mount: "/conn", Tenant: "acme", UID: 5001, GID: 50, PID: 7,
 		RunAsUser: "billing", DAGs: "billing_*", ID: "pg", Allowed: true, Rule: "/etc/connfs/config.toml:7", Source: "metastore",
 		Cached: true, Unique: 12, Duration: 1500 * time.Microsecond,
 	}
-	if err := audit.NewLog(&out).Write(&e); err != nil {
+	if err := audit.NewLog(&out, audit.Config{}).Write(&e, soon()); err != nil {
 		t.Fatal(err)
 	}
-	want := `{"time":"2026-03-01T11:00:00.000005Z","op":"open","mount":"/conn","uid":5001,"gid":50,"pid":7,"run_as_user":"billing",` +
+	want := `{"time":"2026-03-01T11:00:00.000005Z","op":"open","mount":"/conn","tenant":"acme","uid":5001,"gid":50,"pid":7,"exe":"","cgroup":"","run_as_user":"billing",` +
 		`"dags":"billing_*","id":"pg","allowed":true,"rule":"/etc/connfs/config.toml:7","source":"metastore","cached":true,"errno":"",` +
-		`"unique":12,"duration_us":1500,"count":1}` + "\n"
+		`"unique":12,"resent":false,"duration_us":1500,"count":1}` + "\n"
 	if diff := cmp.Diff(want, out.String()); diff != "" {
 		t.Errorf("line (-want +got):\n%s", diff)
 	}
@@ -37,7 +40,7 @@ func TestHostileTextStaysInItsField(t *testing.T) {
 		"a\"},\n{\"uid\":0", "x\\", "\x00\x1f\x7f", "tab\tnew\nline\r", "\u2028\u2029\u0085", "a\u202ebc", "é😀", "\u2066x",
 	} {
 		var out bytes.Buffer
-		if err := audit.NewLog(&out).Write(&audit.Entry{ID: id, Mount: id, Rule: id}); err != nil {
+		if err := audit.NewLog(&out, audit.Config{}).Write(&audit.Entry{ID: id, Mount: id, Rule: id}, soon()); err != nil {
 			t.Fatal(err)
 		}
 		line := out.String()
@@ -60,7 +63,7 @@ func TestHostileTextStaysInItsField(t *testing.T) {
 
 func TestBytesThatAreNoUTF8AreTold(t *testing.T) {
 	var out bytes.Buffer
-	audit.NewLog(&out).Write(&audit.Entry{ID: "a\xff\xc3"})
+	audit.NewLog(&out, audit.Config{}).Write(&audit.Entry{ID: "a\xff\xc3"}, soon())
 	if !strings.Contains(out.String(), `"id":"a\udcff\udcc3"`) {
 		t.Errorf("line: %s", out.String())
 	}
@@ -68,14 +71,14 @@ func TestBytesThatAreNoUTF8AreTold(t *testing.T) {
 
 func TestReopenFollowsARotation(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "audit.log")
-	l, err := audit.Open(file)
+	l, err := audit.Open(audit.Config{File: file})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer l.Close()
 	write := func(id string) {
 		t.Helper()
-		if err := l.Write(&audit.Entry{ID: id}); err != nil {
+		if err := l.Write(&audit.Entry{ID: id}, soon()); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -114,7 +117,7 @@ func TestOpenRefusesWhatIsNoPlainFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, path := range []string{dir, link, filepath.Join(dir, "missing", "audit.log"), "/dev/null"} {
-		if l, err := audit.Open(path); err == nil {
+		if l, err := audit.Open(audit.Config{File: path}); err == nil {
 			l.Close()
 			t.Errorf("%s was opened", path)
 		}

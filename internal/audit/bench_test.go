@@ -9,7 +9,7 @@ import (
 )
 
 func BenchmarkWrite(b *testing.B) {
-	l, err := audit.Open(filepath.Join(b.TempDir(), "audit.log"))
+	l, err := audit.Open(audit.Config{File: filepath.Join(b.TempDir(), "audit.log")})
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -20,7 +20,7 @@ func BenchmarkWrite(b *testing.B) {
 	}
 	b.Run("one", func(b *testing.B) {
 		for b.Loop() {
-			l.Write(&e)
+			l.Write(&e, time.Now().Add(5*time.Second))
 		}
 	})
 	b.Run("many", func(b *testing.B) {
@@ -28,7 +28,7 @@ func BenchmarkWrite(b *testing.B) {
 		b.RunParallel(func(pb *testing.PB) {
 			mine := e
 			for pb.Next() {
-				l.Write(&mine)
+				l.Write(&mine, time.Now().Add(5*time.Second))
 			}
 		})
 	})

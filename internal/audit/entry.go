@@ -11,8 +11,11 @@ type Entry struct {
 	Time      time.Time
 	Op        string // "open", or "read" where a read is refused
 	Mount     string // the mountpoint; empty where there is none
+	Tenant    string // whose mount it is
 	UID, GID  uint32
 	PID       uint32 // the thread that asked; 0: not visible from here
+	Exe       string // the caller's program: a hint from /proc, which the caller can forge
+	Cgroup    string // the caller's control group: a hint too
 	RunAsUser string // of the rule
 	DAGs      string // label of the rule
 	ID        string // the connection's id
@@ -22,6 +25,7 @@ type Entry struct {
 	Cached    bool
 	Errno     string // empty: success
 	Unique    uint64 // of the FUSE request
+	Resent    bool   // the kernel sent the request before, to a daemon that is gone
 	Duration  time.Duration
 	Count     uint64 // how many equal refusals the line stands for; 0 is written as 1
 
@@ -38,20 +42,22 @@ func (e *Entry) append(b []byte) []byte {
 	b = append(b, '"')
 	b = text(b, "op", e.Op)
 	b = text(b, "mount", e.Mount)
+	b = text(b, "tenant", e.Tenant)
 	b = number(b, "uid", uint64(e.UID))
 	b = number(b, "gid", uint64(e.GID))
 	b = number(b, "pid", uint64(e.PID))
+	b = text(b, "exe", e.Exe)
+	b = text(b, "cgroup", e.Cgroup)
 	b = text(b, "run_as_user", e.RunAsUser)
 	b = text(b, "dags", e.DAGs)
 	b = text(b, "id", e.ID)
-	b = append(b, `,"allowed":`...)
-	b = strconv.AppendBool(b, e.Allowed)
+	b = boolean(b, "allowed", e.Allowed)
 	b = text(b, "rule", e.Rule)
 	b = text(b, "source", e.Source)
-	b = append(b, `,"cached":`...)
-	b = strconv.AppendBool(b, e.Cached)
+	b = boolean(b, "cached", e.Cached)
 	b = text(b, "errno", e.Errno)
 	b = number(b, "unique", e.Unique)
+	b = boolean(b, "resent", e.Resent)
 	b = number(b, "duration_us", uint64(max(0, e.Duration.Microseconds())))
 	b = number(b, "count", max(1, e.Count))
 	return append(b, '}', '\n')
@@ -60,6 +66,11 @@ func (e *Entry) append(b []byte) []byte {
 func number(b []byte, key string, n uint64) []byte {
 	b = append(append(append(b, ',', '"'), key...), '"', ':')
 	return strconv.AppendUint(b, n, 10)
+}
+
+func boolean(b []byte, key string, v bool) []byte {
+	b = append(append(append(b, ',', '"'), key...), '"', ':')
+	return strconv.AppendBool(b, v)
 }
 
 func text(b []byte, key, s string) []byte {

@@ -67,10 +67,10 @@ func refused(uid uint32, id string) *audit.Entry {
 func TestRepeatedRefusalsAreOneLineWithACount(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		out := new(sink)
-		l := audit.NewLog(out)
+		l := audit.NewLog(out, audit.Config{})
 		defer l.Close()
 		for range 39000 {
-			l.Write(refused(6666, "pg"))
+			l.Write(refused(6666, "pg"), soon())
 		}
 		want := line{UID: 6666, ID: "pg", Rule: "no grant for this uid", Errno: "EACCES", Count: 1}
 		if diff := cmp.Diff([]line{want}, out.take(t)); diff != "" {
@@ -82,7 +82,7 @@ func TestRepeatedRefusalsAreOneLineWithACount(t *testing.T) {
 		if diff := cmp.Diff([]line{want}, out.take(t)); diff != "" {
 			t.Errorf("when the second is over (-want +got):\n%s", diff)
 		}
-		l.Write(refused(6666, "pg"))
+		l.Write(refused(6666, "pg"), soon())
 		time.Sleep(2 * time.Second)
 		synctest.Wait()
 		want.Count = 1
@@ -95,17 +95,17 @@ func TestRepeatedRefusalsAreOneLineWithACount(t *testing.T) {
 func TestStrangersShareOneBudgetOfLines(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		out := new(sink)
-		l := audit.NewLog(out)
+		l := audit.NewLog(out, audit.Config{})
 		defer l.Close()
 		for i := range 10000 {
-			l.Write(refused(uint32(7000+i%100), fmt.Sprint("invented", i/2)))
+			l.Write(refused(uint32(7000+i%100), fmt.Sprint("invented", i/2)), soon())
 		}
 		// Neither those who have grants of their own, nor granted reads, are touched.
 		known := refused(1001, "other")
 		known.Stranger = false
-		l.Write(known)
+		l.Write(known, soon())
 		for range 1000 {
-			l.Write(&audit.Entry{UID: 1001, ID: "mine", Allowed: true})
+			l.Write(&audit.Entry{UID: 1001, ID: "mine", Allowed: true}, soon())
 		}
 		granted := 0
 		now := out.take(t)
@@ -132,12 +132,12 @@ func TestStrangersShareOneBudgetOfLines(t *testing.T) {
 func TestCloseWritesWhatIsStillCounted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		out := new(sink)
-		l := audit.NewLog(out)
+		l := audit.NewLog(out, audit.Config{})
 		for i := range 500 {
-			l.Write(refused(6666, fmt.Sprint(i%200)))
+			l.Write(refused(6666, fmt.Sprint(i%200)), soon())
 			known := refused(1001, "a")
 			known.Stranger = false
-			l.Write(known)
+			l.Write(known, soon())
 		}
 		l.Close()
 		if n := counted(out.take(t)); n != 1000 {
@@ -154,14 +154,14 @@ func TestCloseWritesWhatIsStillCounted(t *testing.T) {
 // Whatever comes at whatever moment, nothing is counted twice or not at all.
 func TestCountsAddUpUnderConcurrency(t *testing.T) {
 	out := new(sink)
-	l := audit.NewLog(out)
+	l := audit.NewLog(out, audit.Config{})
 	var writers sync.WaitGroup
 	for w := range 8 {
 		writers.Go(func() {
 			for i := range 5000 {
 				e := refused(uint32(w%3), fmt.Sprint(i%80))
 				e.Stranger = w%2 == 0
-				l.Write(e)
+				l.Write(e, soon())
 			}
 		})
 	}

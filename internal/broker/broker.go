@@ -27,9 +27,9 @@ type Fetcher interface {
 	List(ctx context.Context) (ids []string, complete bool, err error)
 }
 
-// Auditor takes the audit lines.
+// Auditor takes the audit lines. Write does not wait beyond the deadline.
 type Auditor interface {
-	Write(*audit.Entry) error
+	Write(e *audit.Entry, until time.Time) error
 }
 
 // State is what a reload replaces as a whole.
@@ -129,10 +129,7 @@ func (b *Broker) Open(cancel <-chan struct{}, c conn.Caller, id string) (uint64,
 	st := b.state.Load()
 	start := time.Now()
 	d := st.Policy.Decide(c.UID, id)
-	e := audit.Entry{
-		Time: start, Op: "open", Mount: c.Mount, UID: c.UID, GID: c.GID, PID: c.PID, Unique: c.Unique,
-		RunAsUser: d.RunAsUser, DAGs: d.DAG, ID: id, Allowed: d.Allowed, Rule: d.Rule,
-	}
+	e := entry("open", start, c, id, d)
 	if !d.Allowed {
 		return 0, b.refuse(st, &e, notGranted(d))
 	}
@@ -193,10 +190,20 @@ func notGranted(d policy.Decision) error {
 }
 
 func (b *Broker) refuseRead(st *State, c conn.Caller, id string, d policy.Decision, err error) error {
-	return b.refuse(st, &audit.Entry{
-		Time: time.Now(), Op: "read", Mount: c.Mount, UID: c.UID, GID: c.GID, PID: c.PID, Unique: c.Unique,
+	e := entry("read", time.Now(), c, id, d)
+	return b.refuse(st, &e, err)
+}
+
+// resent is the bit of a request's unique that says that the kernel sends it again.
+const resent = 1 << 63
+
+// entry returns the audit line of a request, as far as it is known when it comes.
+func entry(op string, now time.Time, c conn.Caller, id string, d policy.Decision) audit.Entry {
+	return audit.Entry{
+		Time: now, Op: op, Mount: c.Mount, UID: c.UID, GID: c.GID, PID: c.PID,
+		Unique: c.Unique &^ resent, Resent: c.Unique&resent != 0,
 		RunAsUser: d.RunAsUser, DAGs: d.DAG, ID: id, Allowed: d.Allowed, Rule: d.Rule,
-	}, err)
+	}
 }
 
 // refuse writes the line of a request that fails with err, and returns err. A line
@@ -213,10 +220,10 @@ func (b *Broker) refuse(st *State, e *audit.Entry, err error) error {
 	return err
 }
 
-// audit writes a line. Its error counts only where the configuration says that
+// audit writes a line, at the latest when the reader's time is up. Its error counts only where the configuration says that
 // there is no read without an audit.
 func (st *State) audit(e *audit.Entry) error {
-	if err := st.Audit.Write(e); err != nil && st.AuditMust {
+	if err := st.Audit.Write(e, e.Time.Add(st.Timeout)); err != nil && st.AuditMust {
 		return &conn.Error{Kind: conn.Denied, Source: "audit", Reason: "the audit line cannot be written: " + err.Error(), Err: err}
 	}
 	return nil

@@ -133,7 +133,7 @@ type auditor struct {
 	err     error
 }
 
-func (a *auditor) Write(e *audit.Entry) error {
+func (a *auditor) Write(e *audit.Entry, until time.Time) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.err != nil {
@@ -586,6 +586,21 @@ func TestEveryDecisionHasItsAuditLine(t *testing.T) {
 		if e.Time.IsZero() || e.Duration < 0 || e.Duration > time.Minute {
 			t.Errorf("time %v, duration %v", e.Time, e.Duration)
 		}
+	}
+}
+
+// The kernel sends a request again to a new daemon with a bit set in its number.
+func TestTheAuditTellsWhatWasSentAgain(t *testing.T) {
+	f := newFixture(t)
+	c := by(alice)
+	c.Unique = 1<<63 | 42
+	if _, err := f.Open(nil, c, "a_db"); err != nil {
+		t.Fatal(err)
+	}
+	f.Read(nil, conn.Caller{UID: eve, Unique: 44}, "a_db", 1, 0, 1)
+	got := f.audit.take()
+	if !got[0].Resent || got[0].Unique != 42 || got[1].Resent || got[1].Unique != 44 {
+		t.Errorf("%+v", got)
 	}
 }
 

@@ -63,7 +63,7 @@ func (s *Session) auditOnce(e *audit.Entry) error {
 	}
 	log, err := s.OpenAudit()
 	if err == nil {
-		err = errors.Join(log.Write(e), log.Close())
+		err = errors.Join(log.Write(e, time.Now().Add(s.Front.Timeout)), log.Close())
 	}
 	if err != nil {
 		return &conn.Error{Kind: conn.Denied, Source: "audit", Reason: err.Error(), Err: err}

@@ -189,10 +189,10 @@ func (d *daemon) replace(ctx context.Context) (err error) {
 		return err
 	}
 	log := d.audit
-	if front.Audit.File == d.Front.Audit.File {
+	if front.Audit == d.Front.Audit {
 		err = log.Reopen()
 	} else {
-		log, err = audit.Open(front.Audit.File)
+		log, err = openAudit(front.Audit)
 	}
 	if err != nil {
 		pool.Close()

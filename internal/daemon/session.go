@@ -261,7 +261,11 @@ func (s *Session) Policy() *policy.Policy {
 func (s *Session) Pool() *resolver.Pool { return s.pool }
 
 // OpenAudit opens the audit log of the settings.
-func (s *Session) OpenAudit() (*audit.Log, error) { return audit.Open(s.Front.Audit.File) }
+func (s *Session) OpenAudit() (*audit.Log, error) { return openAudit(s.Front.Audit) }
+
+func openAudit(a settings.Audit) (*audit.Log, error) {
+	return audit.Open(audit.Config{File: a.File, Required: a.Required, Cgroup: a.Cgroup})
+}
 
 // state is the broker's part of the session.
 func (s *Session) state(log broker.Auditor) *broker.State {

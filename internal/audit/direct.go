@@ -1,0 +1,64 @@
+package audit
+
+import (
+	"os"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// direct writes to a file on the goroutine of the reader, which saves a switch to
+// another, as long as that cannot block.
+type direct struct {
+	file *os.File
+	raw  syscall.RawConn
+	// plain lets it write where the kernel cannot promise not to block: ext4 and
+	// tmpfs do not know RWF_NOWAIT. It is for regular files only, and only where the
+	// audit is not required: a disk that hangs holds up the one reader whose line it
+	// was writing, and nobody after.
+	plain bool
+
+	// Of the one write that is under way at a time.
+	unable bool // the file does not know RWF_NOWAIT
+	try    func(fd uintptr)
+	lines  [1][]byte
+	n      int
+	err    error
+}
+
+// newDirect returns nil where f can only be written to on another goroutine.
+func newDirect(f *os.File, plain bool) *direct {
+	raw, err := f.SyscallConn()
+	if err != nil {
+		return nil
+	}
+	d := &direct{file: f, raw: raw, plain: plain}
+	d.try = func(fd uintptr) { d.n, d.err = unix.Pwritev2(int(fd), d.lines[:], -1, unix.RWF_NOWAIT) }
+	return d
+}
+
+// write writes lines or what it can of them, and reports whether that was all there
+// is to try: where not, another goroutine has to write the rest.
+func (d *direct) write(lines []byte) (n int, err error, over bool) {
+	if !d.unable {
+		d.lines[0] = lines
+		if err := d.raw.Control(d.try); err != nil {
+			return 0, err, true
+		}
+		switch d.err {
+		case nil:
+			return d.n, nil, d.n == len(lines)
+		case unix.EAGAIN, unix.EINTR:
+			return 0, nil, false
+		case unix.EOPNOTSUPP, unix.ENOSYS, unix.EINVAL, unix.ESPIPE:
+			d.unable = true
+		default:
+			return 0, d.err, true
+		}
+	}
+	if !d.plain {
+		return 0, nil, false
+	}
+	n, err = d.file.Write(lines)
+	return n, err, true
+}
