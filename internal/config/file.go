@@ -149,22 +149,14 @@ func (l *loader) readTop(t *table, f *file) {
 func readAudit(root *table, f *file) {
 	t := root.sub("audit")
 	t.text("file", &f.auditFile, func(v string) (string, string) {
-		switch {
-		case v == "syslog":
-			return notYet, ""
-		case v == "-" || filepath.IsAbs(v):
+		if v == "-" || v == "syslog" || filepath.IsAbs(v) {
 			return "", ""
 		}
-		return `it may be an absolute path or "-" for standard error`, ""
+		return `it may be an absolute path, "-" for standard error, or "syslog"`, ""
 	})
 	t.boolean("required", &f.auditRequired)
-	t.boolean("cgroup", &f.auditCgroup, func(v bool) (string, string) {
-		if v {
-			return notYet, ""
-		}
-		return "", ""
-	})
-	if f.auditRequired.v && f.auditFile.v == "-" {
+	t.boolean("cgroup", &f.auditCgroup)
+	if f.auditRequired.v && (f.auditFile.v == "-" || f.auditFile.v == "syslog") {
 		t.fail("required", "a required audit needs a file", `set audit.file to a path`)
 	}
 }

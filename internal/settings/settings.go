@@ -34,7 +34,7 @@ type Mount struct {
 
 // Audit says where the audit lines go.
 type Audit struct {
-	File     string `json:"file"` // a path, or "-" for standard error
+	File     string `json:"file"` // a path, "-" for standard error, or "syslog"
 	Required bool   `json:"required"`
 	Cgroup   bool   `json:"cgroup"`
 }
