@@ -51,7 +51,7 @@ func TestErrnoOfWhatIsStored(t *testing.T) {
 	} {
 		variables = append(variables, "AIRFLOW_CONN_"+strings.ToUpper(id)+"="+value)
 	}
-	s.configure(fmt.Sprintf("timeout = %q\nnegative_ttl = \"0s\"\nttl = \"200ms\"", readTimeout), metastoreTable(url, key)+s.environment(variables...)+grant(alice, "*"))
+	s.configure(fmt.Sprintf("timeout = %q\nnegative_ttl = \"0s\"\nttl = \"200ms\"\nepoch = \"2s\"", readTimeout), metastoreTable(url, key)+s.environment(variables...)+grant(alice, "*"))
 	d, a := s.serve(), as(t, alice)
 	for id, errno := range map[string]string{
 		"m0":        "EKEYREJECTED", // no token

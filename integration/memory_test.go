@@ -179,18 +179,26 @@ func (s scan) String() string {
 	return b.String()
 }
 
-// holdsOnlySlots waits until the tree holds the secrets n times, all in the front's
-// slots, and fails if that is not seen within the TTL from since.
-func (d *daemon) holdsOnlySlots(since time.Time, n int, secrets ...string) {
+// holdsOnlySlots has read fetch values, and waits until the tree holds the secrets n
+// times, all in the front's slots. On a busy machine the time between the end of the
+// child and that of the slots can pass between two scans: then it reads again.
+func (d *daemon) holdsOnlySlots(read func(), n int, secrets ...string) {
 	d.t.Helper()
 	var s scan
-	for {
-		s = d.scan(secrets...)
-		if time.Since(since) > memoryTTL {
-			d.t.Fatalf("at the end of the TTL: never just one copy of each value; at last %v", s)
+	for try := 1; ; try++ {
+		since := time.Now()
+		read()
+		for s.full != n || s.parts != 0 {
+			s = d.scan(secrets...)
+			if time.Since(since) > memoryTTL {
+				break
+			}
 		}
 		if s.full == n && s.parts == 0 {
 			break
+		}
+		if try == 5 {
+			d.t.Fatalf("in %d times the TTL: never just one copy of each value; at last %v", try, s)
 		}
 	}
 	if s.processes[0].Full != n {
@@ -319,17 +327,15 @@ func TestMemoryHoldsAValueForItsTimeOnly(t *testing.T) {
 			}
 			// One encrypted connection, and then one that is not.
 			for i := range 2 {
-				since := time.Now()
-				a.reads(paths[i], p.file(i))
-				d.holdsOnlySlots(since, 1, p.one[i])
+				d.holdsOnlySlots(func() { a.reads(paths[i], p.file(i)) }, 1, p.one[i])
 				d.holdsNothing("after one read", p.one[i])
 			}
 			// All of them.
-			since := time.Now()
-			for i := range p.all {
-				a.reads(paths[i], p.file(i))
-			}
-			d.holdsOnlySlots(since, len(p.all), p.canaries()...)
+			d.holdsOnlySlots(func() {
+				for i := range p.all {
+					a.reads(paths[i], p.file(i))
+				}
+			}, len(p.all), p.canaries()...)
 			d.holdsNothing("after 20 reads", p.canaries()...)
 
 			// Two are read once, while the others are read all the time.
