@@ -12,8 +12,8 @@ import (
 // Bounds of the failure log: lines a second in total, and of one uid, which must not
 // hide what happens to others.
 const (
-	maxFailures    = 50
-	maxUIDFailures = 10
+	maxFailures    = 100
+	maxUIDFailures = 20
 )
 
 // failureLog says in one line why a read failed, and the same thing about the same
