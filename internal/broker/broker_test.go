@@ -495,6 +495,33 @@ func TestARevokedGrantEndsOpenDescriptors(t *testing.T) {
 	}
 }
 
+func TestAGrantRevokedDuringAFetchServesNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t)
+		version := f.open(t, alice, "a_db")
+		time.Sleep(6 * time.Second) // its time is up
+		f.backend.delay = time.Second
+		f.audit.take()
+		revoked := policy.New(policy.Config{Rules: rules()[1:]})
+		time.AfterFunc(500*time.Millisecond, func() { f.SetPolicy(revoked) })
+		data, _, err := f.Read(nil, by(alice), "a_db", version, 0, 100)
+		wantKind(t, "read", err, conn.NotGranted)
+		if data != nil {
+			t.Errorf("read %q", data)
+		}
+		f.SetPolicy(f.state.Policy)
+		time.Sleep(6 * time.Second)
+		time.AfterFunc(500*time.Millisecond, func() { f.SetPolicy(revoked) })
+		_, err = f.Open(nil, by(alice), "a_db")
+		wantKind(t, "open", err, conn.NotGranted)
+		for _, e := range f.audit.take() {
+			if e.Allowed || e.Errno == "" {
+				t.Errorf("audited as allowed: %+v", e)
+			}
+		}
+	})
+}
+
 func TestReplaceDropsWhatTheOldConfigurationFetched(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t)
