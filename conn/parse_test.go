@@ -212,3 +212,21 @@ func FuzzParseURI(f *testing.F) {
 		checkReread(t, c)
 	})
 }
+
+func FuzzParseJSON(f *testing.F) {
+	for _, tc := range airflowCases(f, "values.json", 618) {
+		if len(tc.Value) < 1000 && strings.HasPrefix(strings.TrimSpace(tc.Value), "{") {
+			f.Add(tc.Value)
+		}
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		c, err := ParseJSON(text)
+		if err != nil {
+			if KindOf(err) != Invalid {
+				t.Errorf("ParseJSON(%q): %v, want Invalid", text, err)
+			}
+			return
+		}
+		checkReread(t, c)
+	})
+}
