@@ -46,6 +46,7 @@ func Check(ctx context.Context, o Options) []Finding {
 		add("warn", "configuration", "", "%s", w)
 	}
 	s.checkUsers(add)
+	s.checkHost(add)
 	s.checkBackends(ctx, add)
 	s.checkMachine(add)
 	return found
