@@ -9,6 +9,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -27,7 +28,8 @@ type Log struct {
 	cfg      Config
 	refusals refusals
 	queue    queue
-	file     *os.File // nil: what is written to is no file of ours
+	fast     atomic.Pointer[fast] // nil: every line goes through the queue
+	file     *os.File             // nil: what is written to is no file of ours
 	syslog   io.Closer
 }
 
@@ -53,6 +55,7 @@ func Open(cfg Config) (*Log, error) {
 	}
 	l := NewLog(f, cfg)
 	l.file, l.queue.direct = f, newDirect(f, !cfg.Required)
+	l.fast.Store(newFast(f, cfg.Required))
 	return l, nil
 }
 
@@ -97,6 +100,7 @@ func (l *Log) Reopen() error {
 	defer l.queue.mu.Unlock()
 	l.queue.retire(l.file)
 	l.file, l.queue.w, l.queue.direct = f, f, newDirect(f, !l.cfg.Required)
+	l.fast.Store(newFast(f, l.cfg.Required))
 	return nil
 }
 
@@ -120,6 +124,14 @@ func (l *Log) Write(e *Entry, until time.Time) error {
 	}
 	if l.cfg.Cgroup {
 		e.Cgroup = cgroup(e.PID)
+	}
+	if f := l.fast.Load(); f != nil && !refused && !l.queue.odd.Load() {
+		if rest, err, done := f.write(e); done {
+			if err != nil {
+				l.queue.cut(rest, e)
+			}
+			return err
+		}
 	}
 	b, err := l.queue.add(e)
 	if b == nil {

@@ -36,6 +36,7 @@ type queue struct {
 	stuck   atomic.Bool // somebody's patience ended, and nothing was written since
 	lost    uint64      // lines
 	torn    bool        // the last line is not whole
+	odd     atomic.Bool // there are lost lines, or a torn one, to be told of first
 }
 
 // batch is what one write takes.
@@ -60,6 +61,7 @@ func (q *queue) add(e *Entry) (*batch, error) {
 	}
 	if q.next != nil && len(q.next.lines) >= limit {
 		q.lost++
+		q.odd.Store(true)
 		return nil, errFull
 	}
 	if q.next == nil {
@@ -250,4 +252,14 @@ func (q *queue) account(lines []byte, n, head int, told uint64) {
 	if n > 0 {
 		q.torn = lines[n-1] != '\n'
 	}
+	q.odd.Store(q.torn || q.lost > 0)
+}
+
+// cut notes that all but rest of the line of e was written, past the queue.
+func (q *queue) cut(rest []byte, e *Entry) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.lost++
+	q.torn = q.torn || len(rest) < len(e.append(nil))
+	q.odd.Store(true)
 }
