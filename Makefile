@@ -1,7 +1,7 @@
 # connfs
 #
 #   make build       bin/connfs
-#   make test        everything that CI runs (root, about 20 minutes on two cores)
+#   make test        everything that CI runs (root, about 15 minutes on two cores)
 #   make test-short  unit tests only: no root, nothing to install
 #   make demo        two users, one mount, on a metastore made for the purpose
 #   make bench       connfs beside the smallest filesystem that go-fuse allows
