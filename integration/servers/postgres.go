@@ -39,7 +39,7 @@ func StartPostgres(t testing.TB) *Postgres {
 		t: t, account: a, path: filepath.Join(bin, "postgres"), log: filepath.Join(dir, "log"),
 		args: []string{
 			"-D", data, "-p", strconv.Itoa(s.Port), "-k", dir, "-c", "listen_addresses=" + loopback,
-			"-c", "fsync=off", "-c", "synchronous_commit=off", "-c", "full_page_writes=off", "-c", "shared_buffers=16MB",
+			"-c", "fsync=off", "-c", "full_page_writes=off", "-c", "shared_buffers=16MB",
 			"-c", "max_connections=50", "-c", "ssl=on", "-c", "ssl_cert_file=" + s.Cert, "-c", "ssl_key_file=" + s.Key,
 		},
 		ready: func() error { return s.exec("postgres", "SELECT 1") },
