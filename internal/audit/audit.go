@@ -126,9 +126,9 @@ func (l *Log) Write(e *Entry, until time.Time) error {
 		e.Cgroup = cgroup(e.PID)
 	}
 	if f := l.fast.Load(); f != nil && !refused && !l.queue.odd.Load() {
-		if rest, err, done := f.write(e); done {
+		if torn, err, done := f.write(e); done {
 			if err != nil {
-				l.queue.cut(rest, e)
+				l.queue.cut(torn)
 			}
 			return err
 		}

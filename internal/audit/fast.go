@@ -33,15 +33,15 @@ func newFast(f *os.File, required bool) *fast {
 var lines = sync.Pool{New: func() any { return new([]byte) }}
 
 // write writes the line of e. It reports false, and has done nothing, where the disk
-// does not keep up or the file was closed. What of a line did not get written, rest
-// tells.
-func (f *fast) write(e *Entry) (rest []byte, err error, done bool) {
+// does not keep up or the file was closed. torn says that a part of the line was written,
+// and not all.
+func (f *fast) write(e *Entry) (torn bool, err error, done bool) {
 	now := time.Now().UnixNano()
 	if f.writing.Add(1) == 1 {
 		f.progress.Store(now)
 	} else if now-f.progress.Load() > int64(patience) {
 		f.writing.Add(-1)
-		return nil, nil, false
+		return false, nil, false
 	}
 	defer func() {
 		f.progress.Store(time.Now().UnixNano())
@@ -56,14 +56,13 @@ func (f *fast) write(e *Entry) (rest []byte, err error, done bool) {
 			n, err = unix.Write(int(fd), *buf)
 		}
 	}); closed != nil {
-		return nil, nil, false
+		return false, nil, false
 	}
-	n = max(n, 0)
 	if n == len(*buf) {
-		return nil, nil, true
+		return false, nil, true
 	}
 	if err == nil {
 		err = unix.ENOSPC
 	}
-	return append([]byte(nil), (*buf)[n:]...), err, true
+	return n > 0, err, true
 }

@@ -255,11 +255,11 @@ func (q *queue) account(lines []byte, n, head int, told uint64) {
 	q.odd.Store(q.torn || q.lost > 0)
 }
 
-// cut notes that all but rest of the line of e was written, past the queue.
-func (q *queue) cut(rest []byte, e *Entry) {
+// cut notes that a line was lost, or written in part, past the queue.
+func (q *queue) cut(torn bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.lost++
-	q.torn = q.torn || len(rest) < len(e.append(nil))
+	q.torn = q.torn || torn
 	q.odd.Store(true)
 }

@@ -133,12 +133,11 @@ func (b *Broker) Open(cancel <-chan struct{}, c conn.Caller, id string) (uint64,
 	if !d.Allowed {
 		return 0, b.refuse(st, &e, notGranted(d))
 	}
-	v, cached, err := b.valueFor(cancel, c.UID, id)
-	e.Cached, e.Duration = cached, time.Since(start)
-	if conn.KindOf(err) == conn.NotGranted {
-		e.Allowed = false
-		return 0, b.refuse(st, &e, err)
+	v, cached, d, err := b.valueFor(cancel, c.UID, id, d)
+	if !d.Allowed {
+		e = entry("open", start, c, id, d)
 	}
+	e.Cached, e.Duration = cached, time.Since(start)
 	if err != nil {
 		b.log.failure(c, id, err)
 		return 0, b.refuse(st, &e, err)
@@ -162,10 +161,7 @@ func (b *Broker) Read(cancel <-chan struct{}, c conn.Caller, id string, version 
 	if !d.Allowed {
 		return nil, nil, b.refuseRead(st, c, id, d, notGranted(d))
 	}
-	v, _, err := b.valueFor(cancel, c.UID, id)
-	if conn.KindOf(err) == conn.NotGranted {
-		d.Allowed = false
-	}
+	v, _, d, err := b.valueFor(cancel, c.UID, id, d)
 	if err == nil && v.Version() != version {
 		v.Release()
 		err = &conn.Error{Kind: conn.Changed, Reason: "the connection changed after it was opened", Hint: "open it again"}
@@ -181,18 +177,19 @@ func (b *Broker) Read(cancel <-chan struct{}, c conn.Caller, id string, version 
 	return data, v.Release, nil
 }
 
-// valueFor is value for a caller who was allowed to wait for it, and decides again
-// after a wait: a grant may have been revoked meanwhile.
-func (b *Broker) valueFor(cancel <-chan struct{}, uid uint32, id string) (*cache.Value, bool, error) {
+// valueFor is value for a caller whom the decision d allowed to wait for it. After a
+// wait it decides again, since the grant may have been revoked meanwhile, and returns
+// the decision that counts.
+func (b *Broker) valueFor(cancel <-chan struct{}, uid uint32, id string, d policy.Decision) (*cache.Value, bool, policy.Decision, error) {
 	v, cached, err := b.value(cancel, uid, id)
 	if err != nil || cached {
-		return v, cached, err
+		return v, cached, d, err
 	}
-	if d := b.state.Load().Policy.Decide(uid, id); !d.Allowed {
+	if d = b.state.Load().Policy.Decide(uid, id); !d.Allowed {
 		v.Release()
-		return nil, false, notGranted(d)
+		return nil, false, d, notGranted(d)
 	}
-	return v, false, nil
+	return v, false, d, nil
 }
 
 // Refuse records a read that package fs itself refused, such as one through the
