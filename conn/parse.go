@@ -11,6 +11,9 @@ import (
 // URI, as [ParseURI] reads it. Bytes that are not UTF-8 are what Python's
 // surrogateescape makes of them.
 //
+// A JSON object that is a sealed form is a connection with nothing but that as its
+// extra; see [Connection.Sealed].
+//
 // An empty value means to Airflow that there is no connection, which the caller
 // must decide before. A value of white space only is Invalid, as every failure
 // is. No error says anything of the value, which may hold a password anywhere.
@@ -19,6 +22,8 @@ func Parse(value string) (*Connection, error) {
 	switch {
 	case text == "":
 		return nil, invalid("the value is blank")
+	case IsSealed(text):
+		return &Connection{Extra: NewSecret(text)}, nil
 	case text[0] == '{':
 		return parseJSON(text)
 	default:

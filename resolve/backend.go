@@ -29,6 +29,45 @@ type Warmer interface {
 	Warm(ctx context.Context) error
 }
 
+// Checker is a Backend that can try its credentials and permissions.
+type Checker interface {
+	// Check makes a harmless call of each kind that the backend needs, without
+	// reading any connection, and returns one result a call.
+	Check(ctx context.Context) []Check
+}
+
+// Check is what became of one call of a [Checker].
+type Check struct {
+	Call string // as the service's own documentation and policies name it: "ssm:GetParameter"
+	// Err is nil, or a *conn.Error that says why the call failed.
+	Err error
+}
+
+// Successor is a Backend whose login outlives the process: the resolver child that
+// replaces this one goes on with it instead of logging in again.
+type Successor interface {
+	// Identity returns what the next child needs: connfs's own credentials and
+	// their lease, a count of failures; never anything of a connection. Nil: nothing
+	// that is worth handing over. It may be called at any time.
+	Identity() []byte
+	// Adopt takes a predecessor's identity. It comes before the first look-up, or
+	// later, and counts only where it is newer than what the backend has. What it
+	// cannot read it ignores.
+	Adopt(identity []byte)
+}
+
+// Unsealer opens sealed connections: those whose extra holds a sealed form
+// ([conn.Connection.Sealed]).
+type Unsealer interface {
+	// Unseal returns the connection that is sealed under id. find looks up the
+	// connection of a KMS that the sealed form names, through the search path.
+	// Its error is a *conn.Error, never of kind Absent.
+	Unseal(ctx context.Context, id string, sealed *conn.Connection, find Finder) (*conn.Connection, error)
+}
+
+// Finder looks a connection up.
+type Finder func(ctx context.Context, id string) (*conn.Connection, error)
+
 // Decrypter opens the encrypted fields of metastore rows.
 type Decrypter interface {
 	// Decrypt returns the plaintext of a Fernet token. Its error is a

@@ -16,7 +16,7 @@ func BenchmarkSQLiteConnection(b *testing.B) {
 			if err != nil {
 				b.Fatal(err)
 			}
-			p, err := resolve.Open(&resolve.Settings{Metastore: &resolve.MetastoreSettings{URL: "sqlite:///" + copyMetastore(b, version)}}, fernet)
+			p, err := resolve.Open(&resolve.Settings{Metastore: &resolve.MetastoreSettings{URL: "sqlite:///" + copyMetastore(b, version)}}, fernet, nil)
 			if err != nil {
 				b.Fatal(err)
 			}

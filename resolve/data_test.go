@@ -73,7 +73,7 @@ func copyMetastore(t testing.TB, version string) string {
 func openPath(t *testing.T, m resolve.MetastoreSettings) *resolve.Path {
 	t.Helper()
 	fernet, _ := kms.NewFernet(m.FernetKey)
-	p, err := resolve.Open(&resolve.Settings{Metastore: &m}, fernet)
+	p, err := resolve.Open(&resolve.Settings{Metastore: &m}, fernet, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

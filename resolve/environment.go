@@ -41,8 +41,8 @@ func NewEnvironment(settings EnvironmentSettings) *Environment {
 	return e
 }
 
-func openEnvironment(s *Settings, _ Decrypter) (Backend, error) {
-	return NewEnvironment(s.Environment), nil
+func openEnvironment(s *Settings, _ Decrypter) (Backend, string, error) {
+	return NewEnvironment(s.Environment), "environment", nil
 }
 
 // Connection implements [Backend]. All spellings of an id stand in one variable:

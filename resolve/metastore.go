@@ -60,11 +60,15 @@ func OpenMetastore(settings MetastoreSettings, fernet Decrypter) (*Metastore, er
 	return &Metastore{db: db, schema: schema, table: schema + db.quote("connection"), fernet: fernet}, nil
 }
 
-func openMetastore(s *Settings, fernet Decrypter) (Backend, error) {
+func openMetastore(s *Settings, fernet Decrypter) (Backend, string, error) {
 	if s.Metastore == nil {
-		return nil, nil
+		return nil, "", nil
 	}
-	return OpenMetastore(*s.Metastore, fernet)
+	m, err := OpenMetastore(*s.Metastore, fernet)
+	if err != nil {
+		return nil, "metastore", err
+	}
+	return m, "metastore", nil
 }
 
 // dialects are the databases by what SQLAlchemy calls them, with every driver that

@@ -192,7 +192,7 @@ func TestServersAnswerAsAirflow(t *testing.T) {
 func fernetAnswers(t *testing.T, e expected, leftOut [][2]string, url, key string, different map[string]json.RawMessage) {
 	t.Helper()
 	fernet, _ := kms.NewFernet(key)
-	p, err := resolve.Open(&resolve.Settings{Metastore: &resolve.MetastoreSettings{URL: url, FernetKey: key}}, fernet)
+	p, err := resolve.Open(&resolve.Settings{Metastore: &resolve.MetastoreSettings{URL: url, FernetKey: key}}, fernet, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

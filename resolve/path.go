@@ -22,8 +22,9 @@ type Entry struct {
 // Path is a search path: backends that are asked in order. It is safe for
 // concurrent use.
 type Path struct {
-	entries []Entry
-	next    bool // on_error = "next"
+	entries  []Entry
+	next     bool     // on_error = "next"
+	unsealer Unsealer // nil: whatever is sealed is KeyRejected
 }
 
 // NewPath returns the path over entries. With onError "stop" (or empty) the first
@@ -48,7 +49,7 @@ func NewPath(entries []Entry, onError string) (*Path, error) {
 func (p *Path) Connection(ctx context.Context, id string) (c *conn.Connection, source string, err error) {
 	var first error
 	for _, e := range p.entries {
-		c, err := e.ask(ctx, id)
+		c, err := p.ask(ctx, e, id)
 		switch {
 		case err == nil:
 			return c, e.Name, nil
@@ -83,7 +84,7 @@ func (p *Path) Explain(ctx context.Context, id string) []Answer {
 	decided, fallback := false, -1
 	for i, e := range p.entries {
 		start := time.Now()
-		_, err := e.ask(ctx, id)
+		_, err := p.ask(ctx, e, id)
 		a := Answer{Name: e.Name, Found: err == nil, Duration: time.Since(start)}
 		var ce *conn.Error
 		if errors.As(err, &ce) {
@@ -195,12 +196,18 @@ func (p *Path) Names() []string {
 }
 
 // ask returns e's connection if it is one that Airflow would take: its look-up
-// evaluates get_uri, and what fails there is not a connection.
-func (e Entry) ask(ctx context.Context, id string) (*conn.Connection, error) {
+// evaluates get_uri, and what fails there is not a connection. A sealed one is opened
+// first.
+func (p *Path) ask(ctx context.Context, e Entry, id string) (*conn.Connection, error) {
 	return within(ctx, e.Name, func() (*conn.Connection, error) {
 		c, err := e.Backend.Connection(ctx, id)
 		if err != nil {
 			return nil, err
+		}
+		if c.Sealed() {
+			if c, err = p.unseal(ctx, id, c); err != nil {
+				return nil, err
+			}
 		}
 		if err := c.Validate(); err != nil {
 			return nil, invalid(e.Name, err)

@@ -245,7 +245,7 @@ func TestOpenRefusesWhatItCannotHonour(t *testing.T) {
 		{"on_error", resolve.Settings{OnError: "ignore"}, `on_error "ignore" is neither "stop" nor "next"`},
 		{"URL", resolve.Settings{Metastore: &resolve.MetastoreSettings{URL: "secret"}}, "opening the metastore: the database URL does not begin with DIALECT://"},
 	} {
-		if _, err := resolve.Open(&c.settings, nil); err == nil || err.Error() != c.want {
+		if _, err := resolve.Open(&c.settings, nil, nil); err == nil || err.Error() != c.want {
 			t.Errorf("%s: %v", c.name, err)
 		}
 	}
@@ -257,7 +257,7 @@ func TestOpenSearchesTheEnvironmentFirst(t *testing.T) {
 			Order:       order,
 			Metastore:   &resolve.MetastoreSettings{URL: "sqlite:///" + copyMetastore(t, "2.10")},
 			Environment: resolve.EnvironmentSettings{Variables: resolve.Variables([]string{"AIRFLOW_CONN_UNENCRYPTED=http://from-env"})},
-		}, nil)
+		}, nil, nil)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -5,40 +5,56 @@ import (
 	"fmt"
 )
 
-// opener makes one backend from the settings; nil if it is not configured.
-type opener func(*Settings, Decrypter) (Backend, error)
+// opener makes one backend from the settings, and its name; nil if it is not
+// configured.
+type opener func(*Settings, Decrypter) (Backend, string, error)
 
-// openers are all the backends there are, by name.
+// openers are the places of a search path.
 var openers = map[string]opener{
+	"alternative": func(s *Settings, _ Decrypter) (Backend, string, error) { return openAlternative(s.Secrets) },
 	"environment": openEnvironment,
 	"metastore":   openMetastore,
 }
 
-// orders are the search paths, by [Settings].Order. AIP-33's order and the one that
-// released Airflow settled on differ only where an alternative backend is
-// configured, and there is none yet.
-var orders = map[string][]string{
-	"aip-33":  {"environment", "metastore"},
-	"airflow": {"environment", "metastore"},
+// orders are the search paths, by [Settings].Order: with an alternative backend, and
+// without one.
+var orders = map[string]struct{ with, without []string }{
+	"aip-33": {
+		with:    []string{"alternative", "metastore", "environment"},
+		without: []string{"environment", "metastore"},
+	},
+	"airflow": {
+		with:    []string{"alternative", "environment", "metastore"},
+		without: []string{"environment", "metastore"},
+	},
 }
 
 // Open returns the search path that settings describe. It connects to nothing;
 // its error never holds a password. With a nil fernet whatever is flagged as
-// encrypted is KeyRejected.
-func Open(settings *Settings, fernet Decrypter) (*Path, error) {
+// encrypted is KeyRejected, and with a nil unsealer whatever is sealed.
+func Open(settings *Settings, fernet Decrypter, unsealer Unsealer) (*Path, error) {
 	order, ok := orders[cmp.Or(settings.Order, "aip-33")]
 	if !ok {
 		return nil, fmt.Errorf("order %q is neither \"aip-33\" nor \"airflow\"", settings.Order)
 	}
+	places := order.without
+	if settings.Secrets != nil {
+		places = order.with
+	}
 	var entries []Entry
-	for _, name := range order {
-		b, err := openers[name](settings, fernet)
+	for _, place := range places {
+		b, name, err := openers[place](settings, fernet)
 		if err != nil {
-			return nil, fmt.Errorf("opening the %s: %w", name, err)
+			return nil, fmt.Errorf("opening the %s: %w", cmp.Or(name, place), err)
 		}
 		if b != nil {
 			entries = append(entries, Entry{name, b})
 		}
 	}
-	return NewPath(entries, settings.OnError)
+	p, err := NewPath(entries, settings.OnError)
+	if err != nil {
+		return nil, err
+	}
+	p.unsealer = unsealer
+	return p, nil
 }

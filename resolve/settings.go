@@ -7,8 +7,20 @@ type Settings struct {
 	Order   string // "aip-33" (the default) or "airflow"
 	OnError string // "stop" (the default) or "next"
 
+	Secrets     *SecretsSettings   // nil: no alternative backend in the path
 	Metastore   *MetastoreSettings // nil: no metastore in the path
 	Environment EnvironmentSettings
+}
+
+// SecretsSettings is the alternative backend, as Airflow's [secrets] backend and
+// backend_kwargs name it.
+type SecretsSettings struct {
+	Backend string // a short name ("aws_ssm") or Airflow's class path
+	Kwargs  string // backend_kwargs: a JSON object; empty: none
+	// MultiTeam is Airflow's [core] multi_team: ids that name a team are refused, and
+	// Team, where it is set, is asked first.
+	MultiTeam bool
+	Team      string
 }
 
 // MetastoreSettings names an Airflow metadata database.

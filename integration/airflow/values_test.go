@@ -483,7 +483,7 @@ func readRows(t *testing.T, url string, rows []airflow.Connection) []reading {
 		t.Fatal(err)
 	}
 	settings := resolve.MetastoreSettings{URL: url, FernetKey: fernetKey}
-	path, err := resolve.Open(&resolve.Settings{Metastore: &settings}, fernet)
+	path, err := resolve.Open(&resolve.Settings{Metastore: &settings}, fernet, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -87,7 +87,7 @@ func (s *server) init(key, blob []byte) {
 	}
 	// An unusable key rejects what is encrypted, and says so; the rest still reads.
 	keys, _ := kms.NewFernet(fernet)
-	path, err := resolve.Open(&settings, keys)
+	path, err := resolve.Open(&settings, keys, nil)
 	if err != nil {
 		// resolve.Open never puts a secret into its errors.
 		s.failed = &conn.Error{Kind: conn.Failed, Reason: err.Error(), Err: err}

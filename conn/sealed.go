@@ -1,0 +1,29 @@
+package conn
+
+import "strings"
+
+// SealedKey is the key of the JSON object that makes it a sealed form: the secret
+// fields of a connection, encrypted with a key that only a KMS can unwrap. Package
+// kms reads and writes sealed forms; they are specified in docs/sealed.md.
+const SealedKey = "connfs_sealed"
+
+// Sealed reports whether the extra holds a sealed form.
+func (c *Connection) Sealed() bool {
+	text, _ := c.Extra.Reveal()
+	return IsSealed(text)
+}
+
+// IsSealed reports whether text is a JSON object that is, or claims to be, a sealed
+// form of some version.
+func IsSealed(text string) bool {
+	// Nearly every extra is told from a sealed form by this alone.
+	if !strings.Contains(text, SealedKey) {
+		return false
+	}
+	value, err := loads(text, maxDepth)
+	if err != nil {
+		return false
+	}
+	o, ok := value.(*object)
+	return ok && o.values[SealedKey] != nil
+}

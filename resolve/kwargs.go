@@ -1,0 +1,100 @@
+package resolve
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+)
+
+// kwargs are the arguments of an alternative backend: a JSON object, as Airflow's
+// backend_kwargs. What is wrong with them is collected, so that all of it is reported
+// at once. No error shows a value, which may be a secret.
+type kwargs struct {
+	values map[string]any
+	used   map[string]bool
+	wrong  []error
+}
+
+// parseKwargs reads backend_kwargs. An empty text is no arguments.
+func parseKwargs(text string) (*kwargs, error) {
+	k := &kwargs{values: map[string]any{}, used: map[string]bool{}}
+	if strings.TrimSpace(text) == "" {
+		return k, nil
+	}
+	d := json.NewDecoder(strings.NewReader(text))
+	d.UseNumber()
+	if err := d.Decode(&k.values); err != nil || d.More() {
+		return nil, errors.New("backend_kwargs is not one JSON object")
+	}
+	return k, nil
+}
+
+// has reports whether an argument is given, null included.
+func (k *kwargs) has(name string) bool {
+	_, ok := k.values[name]
+	return ok
+}
+
+// get takes an argument of type T; null and absent give the default.
+func get[T any](k *kwargs, name, expected string, otherwise T) T {
+	k.used[name] = true
+	v := k.values[name]
+	if v == nil {
+		return otherwise
+	}
+	t, ok := v.(T)
+	if !ok {
+		k.fail(name, "expected %s", expected)
+		return otherwise
+	}
+	return t
+}
+
+// text returns a string; otherwise where it is absent or null.
+func (k *kwargs) text(name, otherwise string) string { return get(k, name, "a string", otherwise) }
+
+// optional returns a string that null disables: false where it is null.
+func (k *kwargs) optional(name, otherwise string) (text string, enabled bool) {
+	if v, ok := k.values[name]; ok && v == nil {
+		k.used[name] = true
+		return "", false
+	}
+	return k.text(name, otherwise), true
+}
+
+// boolean returns true or false.
+func (k *kwargs) boolean(name string, otherwise bool) bool {
+	return get(k, name, "true or false", otherwise)
+}
+
+// object returns a JSON object; nil where it is absent or null.
+func (k *kwargs) object(name string) map[string]any {
+	return get[map[string]any](k, name, "an object", nil)
+}
+
+// ignore accepts arguments that concern something other than connections.
+func (k *kwargs) ignore(names ...string) {
+	for _, name := range names {
+		k.used[name] = true
+	}
+}
+
+// fail reports what is wrong with an argument; the text must not show its value.
+func (k *kwargs) fail(name, format string, args ...any) {
+	k.used[name] = true
+	k.wrong = append(k.wrong, fmt.Errorf("%s: %s", name, fmt.Sprintf(format, args...)))
+}
+
+// err returns everything that is wrong, unknown arguments included.
+func (k *kwargs) err() error {
+	wrong := slices.Clone(k.wrong)
+	for _, name := range slices.Sorted(maps.Keys(k.values)) {
+		if !k.used[name] {
+			wrong = append(wrong, fmt.Errorf("%s: connfs does not know this argument", name))
+		}
+	}
+	return errors.Join(wrong...)
+}

@@ -1,0 +1,57 @@
+package resolve
+
+import "context"
+
+// Identities returns what the next child needs to go on with the logins of this one,
+// by the name of the backend; see [Successor].
+func (p *Path) Identities() map[string][]byte {
+	all := make(map[string][]byte)
+	for _, e := range p.entries {
+		if s, ok := e.Backend.(Successor); ok {
+			if b := s.Identity(); b != nil {
+				all[e.Name] = b
+			}
+		}
+	}
+	return all
+}
+
+// Adopt gives each backend its predecessor's identity.
+func (p *Path) Adopt(all map[string][]byte) {
+	for _, e := range p.entries {
+		if s, ok := e.Backend.(Successor); ok && all[e.Name] != nil {
+			s.Adopt(all[e.Name])
+		}
+	}
+}
+
+// Checked is what one backend of a path said when it was tried.
+type Checked struct {
+	Name   string
+	Checks []Check
+}
+
+// Check tries the credentials and permissions of every backend that has some. A
+// backend that is no [Checker] is asked for its listing.
+func (p *Path) Check(ctx context.Context) []Checked {
+	var all []Checked
+	for _, e := range p.entries {
+		c, ok := e.Backend.(Checker)
+		if !ok {
+			_, err := e.list(ctx)
+			all = append(all, Checked{e.Name, []Check{{"list", err}}})
+			continue
+		}
+		checks, err := within(ctx, e.Name, func() ([]Check, error) { return c.Check(ctx), nil })
+		if err != nil {
+			checks = []Check{{"check", err}}
+		}
+		for i, one := range checks {
+			if one.Err != nil {
+				checks[i].Err = classified(e.Name, one.Err)
+			}
+		}
+		all = append(all, Checked{e.Name, checks})
+	}
+	return all
+}
