@@ -66,7 +66,7 @@ type Unsealer interface {
 }
 
 // Finder looks a connection up.
-type Finder func(ctx context.Context, id string) (*conn.Connection, error)
+type Finder = func(ctx context.Context, id string) (*conn.Connection, error)
 
 // Decrypter opens the encrypted fields of metastore rows.
 type Decrypter interface {
