@@ -84,6 +84,8 @@ func (e *Environment) List(ctx context.Context) ([]string, error) {
 	return ids, nil
 }
 
+func (e *Environment) local() bool { return true }
+
 // CaseBlind implements [CaseBlind].
 func (e *Environment) CaseBlind() bool { return true }
 

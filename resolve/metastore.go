@@ -71,6 +71,12 @@ func openMetastore(s *Settings, fernet Decrypter) (Backend, string, error) {
 	return m, "metastore", nil
 }
 
+// local reports whether the database is a file.
+func (m *Metastore) local() bool {
+	_, ok := m.db.(*sqliteFile)
+	return ok
+}
+
 // dialects are the databases by what SQLAlchemy calls them, with every driver that
 // Airflow's documentation and its own rewriting of URLs name.
 var dialects = map[string]func(*sqlURL) (database, error){

@@ -17,6 +17,8 @@ import (
 type Entry struct {
 	Name    string
 	Backend Backend
+
+	breaker *breaker // nil: a backend that cannot be out of reach
 }
 
 // Path is a search path: backends that are asked in order. It is safe for
@@ -199,21 +201,36 @@ func (p *Path) Names() []string {
 // evaluates get_uri, and what fails there is not a connection. A sealed one is opened
 // first.
 func (p *Path) ask(ctx context.Context, e Entry, id string) (*conn.Connection, error) {
-	return within(ctx, e.Name, func() (*conn.Connection, error) {
-		c, err := e.Backend.Connection(ctx, id)
-		if err != nil {
+	c, err := e.connection(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	if c.Sealed() {
+		if c, err = within(ctx, e.Name, func() (*conn.Connection, error) { return p.unseal(ctx, id, c) }); err != nil {
 			return nil, err
 		}
-		if c.Sealed() {
-			if c, err = p.unseal(ctx, id, c); err != nil {
-				return nil, err
-			}
-		}
-		if err := c.Validate(); err != nil {
-			return nil, invalid(e.Name, err)
-		}
-		return c, nil
-	})
+	}
+	if err := c.Validate(); err != nil {
+		return nil, invalid(e.Name, err)
+	}
+	return c, nil
+}
+
+// connection returns what the backend holds, unless its breaker is open.
+func (e Entry) connection(ctx context.Context, id string) (*conn.Connection, error) {
+	ask := func() (*conn.Connection, error) { return e.Backend.Connection(ctx, id) }
+	if e.breaker == nil {
+		return within(ctx, e.Name, ask)
+	}
+	if err := e.breaker.allow(); err != nil {
+		return nil, err
+	}
+	c, err := within(ctx, e.Name, ask)
+	// That nobody waits any more says nothing of the backend.
+	if !errors.Is(ctx.Err(), context.Canceled) {
+		e.breaker.note(err)
+	}
+	return c, err
 }
 
 func (e Entry) list(ctx context.Context) ([]string, error) {

@@ -16,6 +16,17 @@ var openers = map[string]opener{
 	"metastore":   openMetastore,
 }
 
+// local is a Backend that is in reach or not there at all: waiting does not help it.
+type local interface{ local() bool }
+
+// breakerFor returns the breaker of a backend that a network lies before.
+func breakerFor(b Backend) *breaker {
+	if l, ok := b.(local); ok && l.local() {
+		return nil
+	}
+	return new(breaker)
+}
+
 // orders are the search paths, by [Settings].Order: with an alternative backend, and
 // without one.
 var orders = map[string]struct{ with, without []string }{
@@ -48,7 +59,7 @@ func Open(settings *Settings, fernet Decrypter, unsealer Unsealer) (*Path, error
 			return nil, fmt.Errorf("opening the %s: %w", cmp.Or(name, place), err)
 		}
 		if b != nil {
-			entries = append(entries, Entry{name, b})
+			entries = append(entries, Entry{Name: name, Backend: b, breaker: breakerFor(b)})
 		}
 	}
 	p, err := NewPath(entries, settings.OnError)

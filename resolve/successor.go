@@ -2,6 +2,10 @@ package resolve
 
 import "context"
 
+// breakerSuffix tells a breaker's state from the identity of its backend. No name of a
+// backend holds a slash.
+const breakerSuffix = "/breaker"
+
 // Identities returns what the next child needs to go on with the logins of this one,
 // by the name of the backend; see [Successor].
 func (p *Path) Identities() map[string][]byte {
@@ -10,6 +14,11 @@ func (p *Path) Identities() map[string][]byte {
 		if s, ok := e.Backend.(Successor); ok {
 			if b := s.Identity(); b != nil {
 				all[e.Name] = b
+			}
+		}
+		if e.breaker != nil {
+			if b := e.breaker.state(); b != nil {
+				all[e.Name+breakerSuffix] = b
 			}
 		}
 	}
@@ -21,6 +30,9 @@ func (p *Path) Adopt(all map[string][]byte) {
 	for _, e := range p.entries {
 		if s, ok := e.Backend.(Successor); ok && all[e.Name] != nil {
 			s.Adopt(all[e.Name])
+		}
+		if e.breaker != nil {
+			e.breaker.adopt(all[e.Name+breakerSuffix])
 		}
 	}
 }

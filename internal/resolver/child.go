@@ -84,7 +84,7 @@ func (p *Process) Kill() {
 type answer struct {
 	header Header
 	meta   []byte
-	slot   Slot   // the body of OpGet
+	slot   Slot   // the body of OpGet and OpIdentity
 	body   []byte // the body of any other operation
 	err    error  // no slot for the body, or the child is gone
 }
@@ -141,7 +141,7 @@ func (c *child) ask(ctx context.Context, f Frame) (answer, error) {
 	c.next++
 	f.ID = c.next
 	c.waiting[f.ID] = ch
-	if f.Op != OpWarm && f.Op != OpReady {
+	if f.Op != OpWarm && f.Op != OpReady && f.Op != OpIdentity {
 		c.served++
 	}
 	c.mu.Unlock()

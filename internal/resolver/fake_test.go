@@ -31,6 +31,9 @@ type fake struct {
 	mode, dir string
 	blob, key []byte
 	out       sync.Mutex
+
+	mu    sync.Mutex
+	login string // adopted, or made by the id "log in"
 }
 
 // note appends a line to the file that the test reads.
@@ -102,6 +105,20 @@ func (f *fake) other(frame *resolver.Frame) {
 	case resolver.OpWarm:
 		f.note("warm")
 		f.answer(frame, nil, nil, 0)
+	case resolver.OpAdopt:
+		f.mu.Lock()
+		f.login = string(frame.Body)
+		f.mu.Unlock()
+		f.note("adopt")
+	case resolver.OpIdentity:
+		f.note("identity")
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		if f.login == "" {
+			f.answer(frame, nil, nil, 0)
+			return
+		}
+		f.answer(frame, nil, []byte(f.login), 1)
 	case resolver.OpList:
 		meta, body := resolver.EncodeListing(&resolver.Listing{
 			IDs: []string{"a\nb", "c", "\xff"}, Failed: []resolver.Answer{{Backend: "metastore", Result: "unreachable", Kind: conn.Unreachable, Reason: "down"}},
@@ -172,6 +189,15 @@ func (f *fake) get(frame *resolver.Frame) {
 	case "nonsense":
 		f.out.Lock()
 		os.Stdout.Write(bytes.Repeat([]byte{0xff}, 100))
+	case "log in":
+		// The first child that is asked for it logs in; its successors go on with that.
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		if f.login == "" {
+			f.login = strings.Repeat("login", 2000) + strconv.Itoa(os.Getpid())
+			f.note("login")
+		}
+		f.value(frame, f.login)
 	case "no value":
 		f.answer(frame, []byte("fake"), nil, 0)
 	default:

@@ -41,6 +41,8 @@ type Pool struct {
 	all     map[*child]bool
 	failed  time.Time // when a child could last not be started
 	closed  bool
+
+	identity identity
 }
 
 // NewPool starts the first child and returns once it has said that it works, or
@@ -84,6 +86,10 @@ var errClosed = conn.Errorf(conn.Failed, "", "the resolver has been shut down")
 func (p *Pool) start(ctx context.Context) (*child, error) {
 	c, err := startChild(ctx, &p.cfg.Command, p.cfg.Memory, p.cfg.Key, p.cfg.Blob, p.firstAnswer, p.died)
 	if err != nil {
+		return nil, err
+	}
+	if err := p.identity.give(ctx, c); err != nil {
+		go c.proc.Kill()
 		return nil, err
 	}
 	p.mu.Lock()
@@ -173,10 +179,13 @@ func (p *Pool) firstAnswer(c *child) {
 	time.AfterFunc(p.cfg.Epoch, c.proc.Kill)
 	time.AfterFunc(p.window(), func() { p.retire(c) })
 	time.AfterFunc(p.window()*3/4, func() {
+		ctx, cancel := context.WithTimeout(context.Background(), p.cfg.Timeout)
+		defer cancel()
+		p.handOver(ctx, c)
 		// Reads go on: the next child should have logged in when its turn comes. A
 		// single read is no reason to keep a connection to the database open.
 		if c.requests() > 1 {
-			p.warmSpare()
+			p.warmSpare(ctx)
 		}
 	})
 }
@@ -189,15 +198,13 @@ func (p *Pool) retire(c *child) {
 	p.mu.Unlock()
 }
 
-func (p *Pool) warmSpare() {
+func (p *Pool) warmSpare(ctx context.Context) {
 	p.mu.Lock()
 	c := p.spare
 	p.mu.Unlock()
 	if c == nil {
 		return
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), p.cfg.Timeout)
-	defer cancel()
 	c.ask(ctx, Frame{Op: OpWarm, Timeout: p.cfg.Timeout})
 }
 
@@ -360,4 +367,5 @@ func (p *Pool) Close() {
 	for _, c := range all {
 		c.proc.Kill()
 	}
+	p.identity.close()
 }

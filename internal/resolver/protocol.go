@@ -48,6 +48,11 @@ const (
 	OpDAGs
 	// OpWarm: connect and log in, so that the next request need not wait for it.
 	OpWarm
+	// OpIdentity: answer with the logins of this child, for the next one. The body is
+	// opaque and has a digest, so that it goes into locked memory like a value.
+	OpIdentity
+	// OpAdopt: take the logins of a predecessor (the body). It has no answer.
+	OpAdopt
 )
 
 // ConfigureRequest is the question of OpConfigure: what the command line said.
@@ -81,6 +86,9 @@ type Frame struct {
 	Timeout time.Duration // how long the child may take; whole milliseconds
 	Meta    []byte
 	Body    []byte
+	// Parts are the body where it lies in pieces of locked memory; only WriteFrame
+	// knows them.
+	Parts [][]byte
 }
 
 const frameHeader = 1 + 8 + 4 + 4 + 4
@@ -88,20 +96,28 @@ const frameHeader = 1 + 8 + 4 + 4 + 4
 // WriteFrame writes f with one write for everything but the body, which may lie in
 // locked memory and is not copied.
 func WriteFrame(w io.Writer, f *Frame) error {
+	parts, size := f.Parts, 0
+	if parts == nil && len(f.Body) > 0 {
+		parts = [][]byte{f.Body}
+	}
+	for _, part := range parts {
+		size += len(part)
+	}
 	b := make([]byte, frameHeader, frameHeader+len(f.Meta))
 	b[0] = byte(f.Op)
 	binary.LittleEndian.PutUint64(b[1:], f.ID)
 	binary.LittleEndian.PutUint32(b[9:], uint32(f.Timeout.Milliseconds()))
 	binary.LittleEndian.PutUint32(b[13:], uint32(len(f.Meta)))
-	binary.LittleEndian.PutUint32(b[17:], uint32(len(f.Body)))
+	binary.LittleEndian.PutUint32(b[17:], uint32(size))
 	if _, err := w.Write(append(b, f.Meta...)); err != nil {
 		return err
 	}
-	if len(f.Body) == 0 {
-		return nil
+	for _, part := range parts {
+		if _, err := w.Write(part); err != nil {
+			return err
+		}
 	}
-	_, err := w.Write(f.Body)
-	return err
+	return nil
 }
 
 // ReadFrame reads one frame. It returns io.EOF where the other end is gone.

@@ -52,6 +52,8 @@ func Serve(in io.Reader, out io.Writer, configure func(ctx context.Context, req 
 			s.reply(f, front, body, 0, err)
 		case resolver.OpInit:
 			s.init(f.Meta, f.Body)
+		case resolver.OpAdopt:
+			s.adopt(f.Body)
 		default:
 			go s.handle(f)
 		}
@@ -122,6 +124,8 @@ func (s *server) handle(f *resolver.Frame) {
 	case resolver.OpDAGs:
 		body, err := s.dags(ctx, f.Body)
 		s.reply(f, nil, body, 0, err)
+	case resolver.OpIdentity:
+		s.identity(f)
 	case resolver.OpWarm:
 		s.reply(f, nil, nil, 0, s.path.Warm(ctx))
 	default:

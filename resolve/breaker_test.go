@@ -1,0 +1,199 @@
+package resolve
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/connfs/connfs/conn"
+)
+
+// outage is a backend that answers what it is told, and counts.
+type outage struct {
+	err   error
+	hang  bool
+	calls int
+}
+
+func (o *outage) Connection(ctx context.Context, id string) (*conn.Connection, error) {
+	o.calls++
+	if o.hang {
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}
+	return &conn.Connection{}, o.err
+}
+
+// guarded is a path of that backend behind a breaker.
+func guarded(o *outage) *Path {
+	return &Path{entries: []Entry{{Name: "aws_ssm", Backend: o, breaker: breakerFor(o)}}}
+}
+
+func lookUp(t *testing.T, p *Path) error {
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	defer cancel()
+	_, _, err := p.Connection(ctx, "x")
+	return err
+}
+
+func TestAnOutageIsAFastErrorAfterThreeFailures(t *testing.T) {
+	down := conn.Errorf(conn.Unreachable, "aws_ssm", "no server listens there")
+	for _, c := range []struct {
+		name string
+		o    outage
+		kind conn.Kind
+	}{
+		{"unreachable", outage{err: down}, conn.Unreachable},
+		{"black hole", outage{hang: true}, conn.Timeout},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				p := guarded(&c.o)
+				for range breakAfter {
+					if err := lookUp(t, p); conn.KindOf(err) != c.kind {
+						t.Fatal(err)
+					}
+				}
+				start := time.Now()
+				for range 1000 {
+					err := lookUp(t, p)
+					if conn.KindOf(err) != c.kind || !strings.Contains(err.Error(), "not asked now, after 3 failures in a row") {
+						t.Fatal(err)
+					}
+				}
+				if c.o.calls != breakAfter || time.Since(start) != 0 {
+					t.Errorf("%d calls, %s", c.o.calls, time.Since(start))
+				}
+			})
+		})
+	}
+}
+
+func TestAServersReturnIsNoticedByAProbe(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := &outage{err: conn.Errorf(conn.Unreachable, "aws_ssm", "down")}
+		p := guarded(o)
+		for range breakAfter {
+			lookUp(t, p)
+		}
+		// Readers come every 10 ms for ten seconds: one in half a second is let through.
+		for range 1000 {
+			time.Sleep(10 * time.Millisecond)
+			lookUp(t, p)
+		}
+		if probes := o.calls - breakAfter; probes < 19 || probes > 20 {
+			t.Errorf("%d probes in ten seconds", probes)
+		}
+		o.err = nil
+		start := time.Now()
+		for lookUp(t, p) != nil {
+			time.Sleep(10 * time.Millisecond)
+		}
+		if took := time.Since(start); took > probeEvery {
+			t.Errorf("noticed after %s", took)
+		}
+		if lookUp(t, p) != nil {
+			t.Error("closed, and does not let through")
+		}
+	})
+}
+
+func TestAProbeThatHangsKeepsNoOtherBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := &outage{hang: true}
+		p := guarded(o)
+		for range breakAfter {
+			lookUp(t, p)
+		}
+		time.Sleep(probeEvery)
+		go lookUp(t, p) // into the black hole
+		synctest.Wait()
+		o.hang = false
+		time.Sleep(probeEvery)
+		if err := lookUp(t, p); err != nil {
+			t.Error(err)
+		}
+		time.Sleep(10 * time.Second)
+	})
+}
+
+func TestOnlyAnOutageOpensABreaker(t *testing.T) {
+	for _, kind := range []conn.Kind{conn.Absent, conn.Denied, conn.KeyRejected, conn.Invalid, conn.Failed} {
+		o := &outage{err: conn.Errorf(kind, "", "as told")}
+		p := guarded(o)
+		for range 10 {
+			if err := lookUp(t, p); conn.KindOf(err) != kind || strings.Contains(err.Error(), "not asked") {
+				t.Errorf("%s: %v", kind, err)
+			}
+		}
+	}
+	// A reader that gives up says nothing of the backend.
+	o := &outage{hang: true}
+	p := guarded(o)
+	for range 10 {
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		p.Connection(ctx, "x")
+	}
+	if p.entries[0].breaker.failures != 0 {
+		t.Error("cancelled look-ups count as failures")
+	}
+}
+
+func TestAnswersInBetweenKeepABreakerClosed(t *testing.T) {
+	o := &outage{}
+	p := guarded(o)
+	down := conn.Errorf(conn.Unreachable, "aws_ssm", "down")
+	for range 10 {
+		for _, o.err = range []error{down, down, nil} {
+			if err := lookUp(t, p); !errors.Is(err, o.err) {
+				t.Fatal(err)
+			}
+		}
+	}
+}
+
+func TestAnOpenBreakerIsHandedOver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := &outage{err: conn.Errorf(conn.Unreachable, "aws_ssm", "down")}
+		p := guarded(o)
+		for range breakAfter {
+			lookUp(t, p)
+		}
+		next := &outage{}
+		heir := guarded(next)
+		heir.Adopt(p.Identities())
+		if err := lookUp(t, heir); conn.KindOf(err) != conn.Unreachable || next.calls != 0 {
+			t.Errorf("%v, %d calls", err, next.calls)
+		}
+		time.Sleep(probeEvery)
+		if err := lookUp(t, heir); err != nil {
+			t.Errorf("after a probe: %v", err)
+		}
+		if len(heir.Identities()) != 0 {
+			t.Error("a closed breaker is handed over")
+		}
+	})
+}
+
+func TestNothingLocalHasABreaker(t *testing.T) {
+	p, err := Open(&Settings{Metastore: &MetastoreSettings{URL: "sqlite:////nonexistent/airflow.db"}}, nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range p.entries {
+		if e.breaker != nil {
+			t.Errorf("%s has a breaker", e.Name)
+		}
+	}
+	remote, err := Open(&Settings{Metastore: &MetastoreSettings{URL: "postgresql://db/airflow"}}, nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if e := remote.entries[1]; e.breaker == nil {
+		t.Errorf("%s has no breaker", e.Name)
+	}
+}
