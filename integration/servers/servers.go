@@ -1,4 +1,4 @@
-// Package servers starts throw-away database servers for integration tests: the real
+// Package servers starts throw-away servers for integration tests: the real
 // programs, as unprivileged users, in a temporary directory, on free loopback ports,
 // with TLS. A program that is missing fails the test and names the package that has
 // it; nothing is ever skipped.
