@@ -192,6 +192,9 @@ func (l *loader) failAirflow(key string, err error) {
 	case errors.As(err, &option):
 		e.Message = option.Err.Error()
 		place(e, option.Origin)
+		if errors.Is(err, errSharedCommand) {
+			e.Hint = "run: chmod go-w " + option.Origin.File
+		}
 	case errors.As(err, &parse):
 		e.File, e.Line, e.Message = parse.File, parse.Line, parse.Message
 	}
@@ -206,11 +209,13 @@ func place(e *Error, origin airflowcfg.Origin) {
 	}
 }
 
+var errSharedCommand = errors.New("root does not run a command from a file that others can write")
+
 // trustCommand refuses to run, where root started connfs, what somebody else may
 // have written: anybody but the user as whom the command runs, and root.
 func (l *loader) trustCommand(info fs.FileInfo, child account) error {
 	if info.Mode()&writableWide != 0 {
-		return errors.New("root does not run a command from a file that others can write")
+		return errSharedCommand
 	}
 	uid := l.owner(info)
 	if uid == 0 || l.dropped && child.Child != nil && uid == child.UID {

@@ -282,6 +282,9 @@ func TestRootRunsNoCommandThatOthersCanWrite(t *testing.T) {
 				load(t, src)
 				return
 			}
+			if strings.HasSuffix(tc.want, "others can write") {
+				tc.want += " (run: chmod go-w " + cfg + ")"
+			}
 			if diff := cmp.Diff(cfg+":2: [database] sql_alchemy_conn: "+tc.want, loadError(t, src)); diff != "" {
 				t.Errorf("message (-want +got):\n%s", diff)
 			}

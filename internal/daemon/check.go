@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"syscall"
 
 	"github.com/connfs/connfs/conn"
@@ -37,7 +38,9 @@ func Check(ctx context.Context, o Options) []Finding {
 				subject = "configuration"
 			}
 		}
-		add("fail", subject, hint, "%s", message)
+		for line := range strings.Lines(message) { // one for each thing that is wrong
+			add("fail", subject, hint, "%s", strings.TrimSuffix(line, "\n"))
+		}
 		return found
 	}
 	defer s.Close()

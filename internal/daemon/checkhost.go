@@ -1,10 +1,12 @@
 package daemon
 
 import (
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path"
+	"path/filepath"
 	"strconv"
 	"strings"
 
@@ -111,4 +113,42 @@ func (s *Session) checkHost(add addFinding) {
 		add("warn", "fanotify", "exclude the mountpoint there; never grant root instead",
 			"%s is asked before files are opened, and where it opens them itself, as root, readers are refused", who)
 	}
+	if os.Geteuid() == 0 {
+		checkConfigPath(s.options.ConfigFile, add)
+	}
+	s.checkReaders(granted, add)
+}
+
+// checkConfigPath fails where somebody else than root could put another file in the place
+// of the configuration: that the file itself is safe is looked at when it is read.
+func checkConfigPath(file string, add addFinding) {
+	if _, err := os.Stat(file); err != nil {
+		return // none, and none is needed
+	}
+	path, err := filepath.Abs(file)
+	if err == nil {
+		err = checkPath(path, true)
+	}
+	if err == nil {
+		return
+	}
+	reason := err.Error()
+	var me *MountError
+	if errors.As(err, &me) {
+		reason = me.Reason
+	}
+	add("fail", "configuration", "keep it below directories that only root can change, such as /etc/connfs", "%s: %s", file, reason)
+}
+
+// checkReaders looks at the processes that read connections. Where connfs serves its own
+// user alone, there is nobody to keep anything from.
+func (s *Session) checkReaders(granted []policy.Grant, add addFinding) {
+	if s.Front.OwnerOnly != nil {
+		return
+	}
+	proc := os.DirFS("/proc")
+	tasks := readers(proc, granted)
+	dumpable, limit := ownCores()
+	checkCores(proc, dumpable, limit, tasks, add)
+	checkEnvironments(proc, tasks, strings.Join(os.Environ(), "\x00"), add)
 }

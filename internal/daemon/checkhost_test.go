@@ -1,7 +1,10 @@
 package daemon
 
 import (
+	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"testing"
 	"testing/fstest"
 
@@ -48,5 +51,39 @@ func TestCheckFindsListenersThatAreAskedBeforeAnOpen(t *testing.T) {
 	}
 	if diff := cmp.Diff([]string{"scanner (pid 30)"}, permissionListeners(proc)); diff != "" {
 		t.Errorf("listeners (-want +got):\n%s", diff)
+	}
+}
+
+func TestCheckFailsWhereTheConfigurationCanBeReplaced(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root makes directories of others")
+	}
+	dir := filepath.Join(t.TempDir(), "etc")
+	file := filepath.Join(dir, "config.toml")
+	if err := errors.Join(os.Mkdir(dir, 0o755), os.WriteFile(file, nil, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		name, file string
+		uid        int
+		mode       os.FileMode
+		want       []string
+	}{
+		{"of root", file, 0, 0o755, nil},
+		{"shared, and sticky", file, 0, 0o777 | os.ModeSticky, nil},
+		{"no file", filepath.Join(dir, "none.toml"), 0, 0o777, nil},
+		{"shared", file, 0, 0o777, []string{"fail configuration: " + file + ": others than root can write to " + dir + ", and could put something else in its place"}},
+		{"of another", file, 5001, 0o755, []string{"fail configuration: " + file + ": uid 5001 owns " + dir + ", and could put something else in its place"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			if err := errors.Join(os.Chown(dir, c.uid, 0), os.Chmod(dir, c.mode)); err != nil {
+				t.Fatal(err)
+			}
+			var got []string
+			checkConfigPath(c.file, findings(&got))
+			if diff := cmp.Diff(c.want, got); diff != "" {
+				t.Errorf("findings (-want +got):\n%s", diff)
+			}
+		})
 	}
 }

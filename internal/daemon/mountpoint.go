@@ -111,7 +111,7 @@ func checkPath(path string, root bool) error {
 				if owner == 0 {
 					who = "others than root can write to"
 				}
-				return &MountError{path, fmt.Sprintf("%s %s, and could put another directory in its place", who, dir), "mount below directories that only root can change"}
+				return &MountError{path, fmt.Sprintf("%s %s, and could put something else in its place", who, dir), "mount below directories that only root can change"}
 			}
 			if dir == filepath.Dir(dir) {
 				break
