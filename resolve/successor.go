@@ -1,6 +1,9 @@
 package resolve
 
-import "context"
+import (
+	"context"
+	"sync"
+)
 
 // breakerSuffix tells a breaker's state from the identity of its backend. No name of a
 // backend holds a slash.
@@ -43,27 +46,33 @@ type Checked struct {
 	Checks []Check
 }
 
-// Check tries the credentials and permissions of every backend that has some. A
-// backend that is no [Checker] is asked for its listing.
+// Check tries the credentials and permissions of every backend that has some, of all of
+// them at once, so that one that hangs takes no time from the others. A backend that is
+// no [Checker] is asked for its listing.
 func (p *Path) Check(ctx context.Context) []Checked {
-	var all []Checked
-	for _, e := range p.entries {
-		c, ok := e.Backend.(Checker)
-		if !ok {
-			_, err := e.list(ctx)
-			all = append(all, Checked{e.Name, []Check{{"list", err}}})
-			continue
-		}
-		checks, err := within(ctx, e.Name, func() ([]Check, error) { return c.Check(ctx), nil })
-		if err != nil {
-			checks = []Check{{"check", err}}
-		}
-		for i, one := range checks {
-			if one.Err != nil {
-				checks[i].Err = classified(e.Name, one.Err)
-			}
-		}
-		all = append(all, Checked{e.Name, checks})
+	all := make([]Checked, len(p.entries))
+	var wg sync.WaitGroup
+	for i, e := range p.entries {
+		wg.Go(func() { all[i] = e.check(ctx) })
 	}
+	wg.Wait()
 	return all
+}
+
+func (e Entry) check(ctx context.Context) Checked {
+	c, ok := e.Backend.(Checker)
+	if !ok {
+		_, err := e.list(ctx)
+		return Checked{e.Name, []Check{{"list", err}}}
+	}
+	checks, err := within(ctx, e.Name, func() ([]Check, error) { return c.Check(ctx), nil })
+	if err != nil {
+		checks = []Check{{"check", err}}
+	}
+	for i, one := range checks {
+		if one.Err != nil {
+			checks[i].Err = classified(e.Name, one.Err)
+		}
+	}
+	return Checked{e.Name, checks}
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/connfs/connfs/internal/settings"
 	"github.com/connfs/connfs/internal/users"
+	"github.com/connfs/connfs/kms"
 	"github.com/connfs/connfs/resolve"
 )
 
@@ -58,9 +59,10 @@ type Identity struct {
 // Result is a valid configuration in its two parts.
 type Result struct {
 	Front    settings.Front
-	Resolver resolve.Settings // secret
-	Settings []Setting        // every effective key, in the order of the contract
-	Warnings []string         // also in Front
+	Resolver resolve.Settings        // secret
+	KMS      map[string]kms.Settings // by the NAME of [kms.NAME]; secret too
+	Settings []Setting               // every effective key, in the order of the contract
+	Warnings []string                // also in Front
 }
 
 // variable returns an environment variable of the source.

@@ -126,9 +126,23 @@ func (f *fake) other(frame *resolver.Frame) {
 		f.answer(frame, meta, body, 0)
 	case resolver.OpExplain:
 		f.answer(frame, resolver.EncodeAnswers([]resolver.Answer{{Backend: "environment", Result: "absent", Kind: conn.Absent, Duration: 5}, {Backend: "metastore", Result: "found", Decides: true}}), nil, 0)
+	case resolver.OpCheck:
+		f.check(frame)
 	case resolver.OpConfigure:
 		f.configure(frame)
 	}
+}
+
+// check says which process was asked.
+func (f *fake) check(frame *resolver.Frame) {
+	if f.has("check fails") {
+		f.fail(frame, conn.Errorf(conn.Failed, "", "no settings"))
+		return
+	}
+	f.answer(frame, resolver.EncodeChecks([]resolver.Checked{
+		{Name: "fake", Call: "pid", Result: "ok", Reason: strconv.Itoa(os.Getpid())},
+		{Name: "fake", Call: "fake:Get", Result: "denied", Kind: conn.Denied, Reason: "no right", Hint: "grant it"},
+	}), nil, 0)
 }
 
 func (f *fake) configure(frame *resolver.Frame) {

@@ -321,21 +321,9 @@ func (p *Pool) DAGs(ctx context.Context, known map[string]string) ([]DAGRow, err
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, dagsTimeout)
-	defer cancel()
-	c, err := p.start(ctx)
+	a, err := p.alone(ctx, Frame{Op: OpDAGs, Timeout: dagsTimeout, Body: body}, "reading serialized DAGs")
 	if err != nil {
 		return nil, err
-	}
-	defer c.proc.Kill()
-	a, err := c.ask(ctx, Frame{Op: OpDAGs, Timeout: dagsTimeout, Body: body})
-	switch {
-	case errors.Is(err, errGone):
-		return nil, conn.Errorf(conn.Failed, "", "the resolver child ended while it read serialized DAGs")
-	case err != nil:
-		return nil, conn.Errorf(conn.Timeout, "", "the serialized DAGs were not read within %s", dagsTimeout)
-	case !a.header.OK:
-		return nil, DecodeFailure(a.header, a.meta)
 	}
 	var rows []DAGRow
 	if err := json.Unmarshal(a.body, &rows); err != nil {

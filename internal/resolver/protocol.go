@@ -53,6 +53,9 @@ const (
 	OpIdentity
 	// OpAdopt: take the logins of a predecessor (the body). It has no answer.
 	OpAdopt
+	// OpCheck: try the credentials and permissions of every backend and KMS, and
+	// answer with what became of each call.
+	OpCheck
 )
 
 // ConfigureRequest is the question of OpConfigure: what the command line said.

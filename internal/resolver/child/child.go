@@ -4,12 +4,10 @@
 package child
 
 import (
-	"bytes"
 	"context"
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/binary"
-	"encoding/gob"
 	"encoding/json"
 	"errors"
 	"io"
@@ -78,18 +76,18 @@ func (s *server) init(key, blob []byte) {
 			return
 		}
 	}
-	var settings resolve.Settings
-	if err := gob.NewDecoder(bytes.NewReader(blob)).Decode(&settings); err != nil {
+	settings, err := decodeSettings(blob)
+	if err != nil {
 		s.failed = conn.Errorf(conn.Failed, "", "the resolver cannot read its settings")
 		return
 	}
 	fernet := ""
-	if settings.Metastore != nil {
-		fernet = settings.Metastore.FernetKey
+	if settings.Path.Metastore != nil {
+		fernet = settings.Path.Metastore.FernetKey
 	}
 	// An unusable key rejects what is encrypted, and says so; the rest still reads.
 	keys, _ := kms.NewFernet(fernet)
-	path, err := resolve.Open(&settings, keys, nil)
+	path, err := resolve.Open(&settings.Path, keys, nil)
 	if err != nil {
 		// resolve.Open never puts a secret into its errors.
 		s.failed = &conn.Error{Kind: conn.Failed, Reason: err.Error(), Err: err}
@@ -124,6 +122,8 @@ func (s *server) handle(f *resolver.Frame) {
 	case resolver.OpDAGs:
 		body, err := s.dags(ctx, f.Body)
 		s.reply(f, nil, body, 0, err)
+	case resolver.OpCheck:
+		s.reply(f, resolver.EncodeChecks(s.check(ctx)), nil, 0, nil)
 	case resolver.OpIdentity:
 		s.identity(f)
 	case resolver.OpWarm:

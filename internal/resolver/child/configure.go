@@ -3,7 +3,6 @@ package child
 import (
 	"bytes"
 	"context"
-	"encoding/gob"
 	"encoding/json"
 	"errors"
 	"strings"
@@ -39,14 +38,14 @@ func Configure(ctx context.Context, req *resolver.ConfigureRequest, env []byte) 
 	if front, err = json.Marshal(r.Front); err != nil {
 		return nil, nil, err
 	}
-	var b bytes.Buffer
 	if req.Show != "" {
+		var b bytes.Buffer
 		err = config.WriteSettings(&b, r.Settings, req.ShowSecrets, req.Show == "json")
+		body = b.Bytes()
 	} else {
-		// Not JSON, which has no form for bytes that are no UTF-8.
-		err = gob.NewEncoder(&b).Encode(r.Resolver)
+		body, err = (&Settings{Path: r.Resolver, KMS: r.KMS}).Encode()
 	}
-	return front, b.Bytes(), err
+	return front, body, err
 }
 
 // become gives up root, for another user or for root without its privileges.

@@ -3,7 +3,7 @@ package child_test
 import (
 	"bytes"
 	"context"
-	"encoding/gob"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -58,12 +58,12 @@ type served struct {
 
 func serve(t *testing.T, key string, s *resolve.Settings) *served {
 	t.Helper()
-	var blob bytes.Buffer
-	if err := gob.NewEncoder(&blob).Encode(s); err != nil {
+	blob, err := (&child.Settings{Path: *s}).Encode()
+	if err != nil {
 		t.Fatal(err)
 	}
 	c := spawn(t)
-	c.send(&resolver.Frame{Op: resolver.OpInit, Meta: []byte(key), Body: blob.Bytes()})
+	c.send(&resolver.Frame{Op: resolver.OpInit, Meta: []byte(key), Body: blob})
 	return c
 }
 
@@ -224,6 +224,28 @@ func TestAMissingMetastoreIsInTheListingAndTheExplanation(t *testing.T) {
 	}
 	if h, _, _ := c.ask(resolver.OpWarm, "", ""); h.OK {
 		t.Error("warm, without a database")
+	}
+}
+
+func TestCheckTriesEveryBackend(t *testing.T) {
+	s := environment()
+	s.Metastore = &resolve.MetastoreSettings{URL: "sqlite:////nonexistent/airflow.db"}
+	c := serve(t, "key", s)
+	h, meta, _ := c.ask(resolver.OpCheck, "", "")
+	var got []resolver.Checked
+	if err := json.Unmarshal([]byte(meta), &got); err != nil || !h.OK || h.Digest != 0 {
+		t.Fatalf("%+v %q: %v", h, meta, err)
+	}
+	if len(got) != 2 || got[1].Reason == "" {
+		t.Fatalf("got %+v", got)
+	}
+	got[1].Reason, got[1].Hint = "", ""
+	want := []resolver.Checked{
+		{Name: "environment", Call: "list", Result: "ok"},
+		{Name: "metastore", Call: "list", Result: "unreachable", Kind: conn.Unreachable},
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("checks (-want +got):\n%s", diff)
 	}
 }
 

@@ -1,0 +1,67 @@
+package resolver
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/connfs/connfs/conn"
+)
+
+// Checked is what became of one call to a backend or KMS.
+type Checked struct {
+	Name   string    `json:"name"`   // of the backend or KMS
+	Call   string    `json:"call"`   // as the service's own documentation names it: "ssm:GetParameter"
+	Result string    `json:"result"` // "ok", or the kind of the failure
+	Kind   conn.Kind `json:"kind"`   // of the failure
+	Reason string    `json:"reason,omitempty"`
+	Hint   string    `json:"hint,omitempty"`
+}
+
+// EncodeChecks returns checks as the meta of an answer.
+func EncodeChecks(checks []Checked) []byte {
+	b, _ := json.Marshal(checks)
+	return b
+}
+
+// Check tries the credentials and permissions of every backend and KMS. A child of its
+// own does it, which has no login of another's to go on with.
+func (p *Pool) Check(ctx context.Context) ([]Checked, error) {
+	a, err := p.alone(ctx, Frame{Op: OpCheck, Timeout: p.cfg.Timeout}, "trying the backends")
+	if err != nil {
+		return nil, err
+	}
+	var checks []Checked
+	if err := json.Unmarshal(a.meta, &checks); err != nil {
+		return nil, fmt.Errorf("reading the resolver's checks: %w", err)
+	}
+	return checks, nil
+}
+
+// grace is how much longer than its request a child of its own may take: its answer,
+// which says what took so long, should come before the front's.
+const grace = 2 * time.Second
+
+// alone has a child of its own answer one request, within the frame's timeout. doing
+// is what the child does, for the messages.
+func (p *Pool) alone(ctx context.Context, f Frame, doing string) (answer, error) {
+	ctx, cancel := context.WithTimeout(ctx, f.Timeout+grace)
+	defer cancel()
+	c, err := p.start(ctx)
+	if err != nil {
+		return answer{}, err
+	}
+	defer c.proc.Kill()
+	a, err := c.ask(ctx, f)
+	switch {
+	case errors.Is(err, errGone):
+		return answer{}, conn.Errorf(conn.Failed, "", "the resolver child ended while it was %s", doing)
+	case err != nil:
+		return answer{}, conn.Errorf(conn.Timeout, "", "%s took longer than %s", doing, f.Timeout)
+	case !a.header.OK:
+		return answer{}, DecodeFailure(a.header, a.meta)
+	}
+	return a, nil
+}

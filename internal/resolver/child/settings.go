@@ -1,0 +1,30 @@
+package child
+
+import (
+	"bytes"
+	"encoding/gob"
+
+	"github.com/connfs/connfs/kms"
+	"github.com/connfs/connfs/resolve"
+)
+
+// Settings are everything that a child needs to know: the opaque blob that the front
+// keeps for it. All of it may be secret.
+type Settings struct {
+	Path resolve.Settings
+	KMS  map[string]kms.Settings // by the NAME of their [kms.NAME]
+}
+
+// Encode returns the blob. It is not JSON, which has no form for bytes that are no
+// UTF-8.
+func (s *Settings) Encode() ([]byte, error) {
+	var b bytes.Buffer
+	err := gob.NewEncoder(&b).Encode(s)
+	return b.Bytes(), err
+}
+
+// decodeSettings is the reverse of Encode.
+func decodeSettings(blob []byte) (*Settings, error) {
+	s := &Settings{}
+	return s, gob.NewDecoder(bytes.NewReader(blob)).Decode(s)
+}
