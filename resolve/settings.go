@@ -10,6 +10,10 @@ type Settings struct {
 	Secrets     *SecretsSettings   // nil: no alternative backend in the path
 	Metastore   *MetastoreSettings // nil: no metastore in the path
 	Environment EnvironmentSettings
+
+	// Login are the environment variables with which the clients of backends and KMS
+	// log in. They are set in each child before it makes any client.
+	Login []Variable
 }
 
 // SecretsSettings is the alternative backend, as Airflow's [secrets] backend and

@@ -19,11 +19,16 @@ type Variable struct {
 // Variables returns the variables of an environment block, lines of NAME=value, that
 // hold connections. Of several with one name the first counts.
 func Variables(environ []string) []Variable {
+	return Masked(environ, func(name string) bool { return strings.HasPrefix(name, connPrefix) })
+}
+
+// Masked returns those variables of an environment block that keep wants.
+func Masked(environ []string, keep func(name string) bool) []Variable {
 	var out []Variable
 	seen := make(map[string]bool)
 	for _, line := range environ {
 		name, value, ok := strings.Cut(line, "=")
-		if !ok || seen[name] || !strings.HasPrefix(name, connPrefix) {
+		if !ok || seen[name] || !keep(name) {
 			continue
 		}
 		seen[name] = true

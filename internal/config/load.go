@@ -86,6 +86,7 @@ func Load(ctx context.Context, src Source) (*Result, error) {
 	if f.environmentFile.v == "" {
 		resolver.Environment.Variables = resolve.Variables(l.Environ)
 	}
+	resolver.Login = resolve.Masked(l.Environ, settings.Login)
 	resolver.Environment.Spellings = spellings(f.rules)
 	front.Path = path(&f, &a, len(resolver.Environment.Variables))
 	front.Warnings = l.warnings

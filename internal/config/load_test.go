@@ -88,7 +88,7 @@ func TestNothingConfiguredServesTheUserAlone(t *testing.T) {
 	src := source(t, "")
 	src.Mountpoint, src.NeedMount = "/home/dev/conn", true
 	src.ConfigFile = filepath.Join(t.TempDir(), "none.toml")
-	src.Environ = append(src.Environ, "AIRFLOW_CONN_A_B=postgres://h", "OTHER=1")
+	src.Environ = append(src.Environ, "AIRFLOW_CONN_A_B=postgres://h", "OTHER=1", "AWS_SECRET_ACCESS_KEY=k", "AWSX=1")
 	got := load(t, src)
 	uid := uint32(1000)
 	want := settings.Front{
@@ -110,6 +110,7 @@ func TestNothingConfiguredServesTheUserAlone(t *testing.T) {
 	wantResolver := resolve.Settings{
 		Order: "aip-33", OnError: "stop",
 		Environment: resolve.EnvironmentSettings{Variables: resolve.Variables([]string{"AIRFLOW_CONN_A_B=postgres://h"})},
+		Login:       resolve.Masked([]string{"AWS_SECRET_ACCESS_KEY=k"}, func(string) bool { return true }),
 	}
 	plain := cmp.Transformer("plain", func(v resolve.Variable) string { return v.Name + "=" + v.Value() })
 	if diff := cmp.Diff(wantResolver, got.Resolver, plain); diff != "" {

@@ -12,17 +12,20 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/connfs/connfs/internal/cache"
+	"github.com/connfs/connfs/internal/settings"
 )
 
 // environmentFD names the descriptor from which a re-executed daemon reads the
 // variables that it was started with.
 const environmentFD = "CONNFS_ENVIRONMENT_FD"
 
-// secret reports whether a variable belongs to Airflow: such a one may be a
-// connection or a key.
-func secret(entry string) bool { return strings.HasPrefix(entry, "AIRFLOW_") }
+// secret reports whether a variable belongs to Airflow, or to the login of a backend:
+// such a one may be a connection or a key.
+func secret(entry string) bool {
+	return strings.HasPrefix(entry, "AIRFLOW_") || settings.Login(entry)
+}
 
-// Cleanse moves Airflow's variables out of the environment of a process that will
+// Cleanse moves the variables that may be secrets out of the environment of a process that will
 // live long: what a process was started with stays readable in its memory for ever.
 // It puts them into a descriptor and executes this binary anew without them, and
 // does not return then. Where there are none it returns nil at once.
@@ -40,13 +43,13 @@ func Cleanse() error {
 	}
 	fd, err := unix.MemfdCreate("connfs-environment", 0)
 	if err != nil {
-		return fmt.Errorf("moving AIRFLOW_* variables out of the environment: %w", err)
+		return fmt.Errorf("moving variables out of the environment: %w", err)
 	}
 	text := []byte(strings.Join(moved, ""))
 	for len(text) > 0 {
 		n, err := unix.Write(fd, text)
 		if err != nil {
-			return fmt.Errorf("moving AIRFLOW_* variables out of the environment: %w", err)
+			return fmt.Errorf("moving variables out of the environment: %w", err)
 		}
 		text = text[n:]
 	}
@@ -55,11 +58,11 @@ func Cleanse() error {
 	return fmt.Errorf("executing connfs anew: %w", err)
 }
 
-// environment is what the process was started with: Airflow's part in locked
+// environment is what the process was started with: what may be secret in locked
 // memory and under a mask of random bytes, so that for as long as the daemon runs no
 // value is in its memory as it is; the rest plain.
 type environment struct {
-	masked, pad *cache.Region // nil: nothing of Airflow's
+	masked, pad *cache.Region // nil: nothing is secret
 	plain       []byte
 }
 
@@ -100,7 +103,7 @@ func loadEnvironment() (*environment, error) {
 	return e, nil
 }
 
-// lockError says why Airflow's part is not locked.
+// lockError says why the secret part is not locked.
 func (e *environment) lockError() error {
 	if e.masked == nil {
 		return nil
@@ -127,7 +130,7 @@ func (e *environment) block() (*cache.Region, error) {
 }
 
 // childEnvironment is the environment of the children's processes: none of what
-// belongs to Airflow, which reaches them on the pipe, and nothing through which they
+// may be secret, which reaches them on the pipe, and nothing through which they
 // could speak to the service manager in the daemon's name.
 func childEnvironment() []string {
 	var kept []string

@@ -81,6 +81,7 @@ func (s *server) init(key, blob []byte) {
 		s.failed = conn.Errorf(conn.Failed, "", "the resolver cannot read its settings")
 		return
 	}
+	setLogin(settings.Path.Login)
 	fernet := ""
 	if settings.Path.Metastore != nil {
 		fernet = settings.Path.Metastore.FernetKey

@@ -5,12 +5,15 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"os"
 	"strings"
 
 	"github.com/connfs/connfs/conn"
 	"github.com/connfs/connfs/internal/config"
 	"github.com/connfs/connfs/internal/harden"
 	"github.com/connfs/connfs/internal/resolver"
+	"github.com/connfs/connfs/internal/settings"
+	"github.com/connfs/connfs/resolve"
 )
 
 // Configure reads the configuration and returns the front's part of it, and the
@@ -18,13 +21,16 @@ import (
 // that connfs was started with, each entry ended by a NUL. Started by root it gives
 // up root on the way: what lies under airflow_home belongs to somebody else.
 func Configure(ctx context.Context, req *resolver.ConfigureRequest, env []byte) (front, body []byte, err error) {
+	environ := strings.FieldsFunc(string(env), func(r rune) bool { return r == 0 })
+	// A backend that is opened to see whether its arguments are right may look for them.
+	setLogin(resolve.Masked(environ, settings.Login))
 	r, err := config.Load(ctx, config.Source{
 		ConfigFile:     req.ConfigFile,
 		ConfigExplicit: req.ConfigExplicit,
 		AirflowHome:    req.AirflowHome,
 		Mountpoint:     req.Mountpoint,
 		NeedMount:      req.NeedMount,
-		Environ:        strings.FieldsFunc(string(env), func(r rune) bool { return r == 0 }),
+		Environ:        environ,
 		EUID:           req.EUID,
 		Drop:           become,
 	})
@@ -46,6 +52,14 @@ func Configure(ctx context.Context, req *resolver.ConfigureRequest, env []byte) 
 		body, err = (&Settings{Path: r.Resolver, KMS: r.KMS}).Encode()
 	}
 	return front, body, err
+}
+
+// setLogin gives this process the variables that clients of backends and KMS look for.
+func setLogin(variables []resolve.Variable) {
+	for _, v := range variables {
+		// Fails for no name and value that came out of an environment.
+		_ = os.Setenv(v.Name, v.Value())
+	}
 }
 
 // become gives up root, for another user or for root without its privileges.
