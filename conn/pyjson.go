@@ -60,6 +60,8 @@ func truthy(value any) bool {
 		return len(v) > 0
 	case *object:
 		return len(v.keys) > 0
+	case Opaque:
+		return v.Truthy
 	}
 	panic("conn: not a JSON value")
 }

@@ -16,6 +16,19 @@ const extraKey = "__extra__"
 func ParseURI(uri string) (*Connection, error) { return parseURI(surrogateEscape(uri)) }
 
 func parseURI(uri string) (*Connection, error) {
+	c, err := splitConnection(uri)
+	if err != nil {
+		return nil, err
+	}
+	if err := c.checkConstructed(); err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+// splitConnection returns the connection that a URI says, and does not look at what
+// its fields hold.
+func splitConnection(uri string) (*Connection, error) {
 	parts, connType, protocol, err := splitURI(uri)
 	if err != nil {
 		return nil, err
@@ -48,9 +61,6 @@ func parseURI(uri string) (*Connection, error) {
 	}
 	if parts.query != "" {
 		c.Extra = extraOfQuery(parts.query)
-	}
-	if err := c.checkConstructed(); err != nil {
-		return nil, err
 	}
 	return c, nil
 }

@@ -66,6 +66,13 @@ func openAlternative(s *SecretsSettings) (Backend, string, error) {
 	return b, name, nil
 }
 
+// OpenAlternative returns the alternative backend of the settings by itself, without the
+// search path around it. It connects to nothing.
+func OpenAlternative(s *SecretsSettings) (Backend, error) {
+	b, _, err := openAlternative(s)
+	return b, err
+}
+
 // CheckSecrets reports what is wrong with the settings of an alternative backend,
 // without connecting to it. Its error names arguments, and shows no value.
 func CheckSecrets(s *SecretsSettings) error {

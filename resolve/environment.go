@@ -16,7 +16,7 @@ const connPrefix = "AIRFLOW_CONN_"
 // Airflow.
 type Environment struct {
 	variables map[string]Variable // by name; nil where file counts
-	file      *envFile
+	file      *watchedFile[map[string]string]
 	spellings map[string][]string // ids by the variable that they stand in
 }
 
@@ -31,7 +31,7 @@ func NewEnvironment(settings EnvironmentSettings) *Environment {
 		}
 	}
 	if settings.File != "" {
-		e.file = &envFile{path: settings.File}
+		e.file = &watchedFile[map[string]string]{path: settings.File, source: "environment", parse: parseEnvFile}
 		return e
 	}
 	e.variables = make(map[string]Variable, len(settings.Variables))

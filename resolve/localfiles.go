@@ -1,7 +1,205 @@
 package resolve
 
-import "errors"
+import (
+	"context"
+	"errors"
+	"path/filepath"
+	"strings"
+	"unicode/utf8"
 
-func openLocalFilesystem(*SecretsSettings, *kwargs) (Backend, error) {
-	return nil, errors.New("not in this version")
+	"github.com/connfs/connfs/conn"
+)
+
+// localFiles is the source that errors of [LocalFiles] name.
+const localFiles = "local_filesystem"
+
+// LocalFiles is Airflow's LocalFilesystemBackend: all connections stand in one file,
+// whose suffix says how it is written. The file counts as a whole, as it does to
+// Airflow, which builds every connection of it at each look-up: one that cannot be
+// built hides all the others. Airflow gives this backend no form for teams.
+type LocalFiles struct {
+	file *watchedFile[*localEntries] // nil: no file is configured, and nothing is there
+}
+
+// localEntries is what a file holds.
+type localEntries struct {
+	entries map[string]conn.FileEntry
+	ids     []string
+}
+
+// add builds one connection. The last of several with one id counts. An id that is no
+// text cannot be asked for; its connection must be sound all the same.
+func (l *localEntries) add(id string, isText bool, value any) error {
+	if list, ok := value.([]any); ok {
+		switch len(list) {
+		case 0:
+			return nil
+		case 1:
+			value = list[0]
+		default:
+			return conn.Errorf(conn.Invalid, "", "one connection has several values")
+		}
+	}
+	entry, err := conn.ParseFileEntry(id, value)
+	if err != nil || !isText {
+		return err
+	}
+	if _, ok := l.entries[id]; !ok {
+		l.ids = append(l.ids, id)
+	}
+	l.entries[id] = entry
+	return nil
+}
+
+// localParsers read a file, by its suffix in small letters.
+var localParsers = map[string]func(text string, into *localEntries) error{
+	"env":  parseLocalEnv,
+	"json": parseLocalJSON,
+	"yaml": parseLocalYAML,
+	"yml":  parseLocalYAML,
+}
+
+func openLocalFilesystem(_ *SecretsSettings, kw *kwargs) (Backend, error) {
+	kw.ignore("variables_file_path", "configs_file_path")
+	path := kw.text("connections_file_path", "")
+	if path == "" {
+		return &LocalFiles{}, nil
+	}
+	parse := localParsers[strings.ToLower(path[strings.LastIndexByte(path, '.')+1:])]
+	switch {
+	case !filepath.IsAbs(path):
+		kw.fail("connections_file_path", "the path must be absolute")
+	case parse == nil:
+		kw.fail("connections_file_path", "the name must end in .env, .json, .yaml or .yml")
+	}
+	return newLocalFiles(path, parse), nil
+}
+
+func newLocalFiles(path string, parse func(string, *localEntries) error) *LocalFiles {
+	return &LocalFiles{&watchedFile[*localEntries]{
+		path: path, source: localFiles,
+		parse: func(path string, text []byte) (*localEntries, error) {
+			all, err := parseLocal(string(text), parse)
+			if err != nil {
+				return nil, &conn.Error{Kind: conn.Invalid, Source: localFiles, Reason: path + ": " + reasonOf(err), Err: err}
+			}
+			return all, nil
+		},
+	}}
+}
+
+// parseLocal reads a file as Python's open() does: UTF-8, and each kind of line break a
+// line feed.
+func parseLocal(text string, parse func(string, *localEntries) error) (*localEntries, error) {
+	if !utf8.ValidString(text) {
+		return nil, conn.Errorf(conn.Invalid, "", "the file is not UTF-8")
+	}
+	text = strings.ReplaceAll(strings.ReplaceAll(text, "\r\n", "\n"), "\r", "\n")
+	all := &localEntries{entries: make(map[string]conn.FileEntry)}
+	if err := parse(text, all); err != nil {
+		return nil, err
+	}
+	return all, nil
+}
+
+// Connection implements [Backend].
+func (l *LocalFiles) Connection(ctx context.Context, id string) (*conn.Connection, error) {
+	all, err := l.read(ctx)
+	if err != nil {
+		return nil, err
+	}
+	entry, ok := all.entries[id]
+	switch {
+	case !ok:
+		return nil, conn.Errorf(conn.Absent, localFiles, "the file has no such connection")
+	case entry.Err != nil:
+		return nil, invalid(localFiles, entry.Err)
+	}
+	c := *entry.Connection
+	return &c, nil
+}
+
+// List implements [Lister]: every id of the file, in its order.
+func (l *LocalFiles) List(ctx context.Context) ([]string, error) {
+	all, err := l.read(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return append([]string(nil), all.ids...), nil
+}
+
+func (l *LocalFiles) read(ctx context.Context) (*localEntries, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, ctxError(localFiles, err)
+	}
+	if l.file == nil {
+		return &localEntries{}, nil
+	}
+	return l.file.read()
+}
+
+// parseLocalJSON reads one object of connections by id.
+func parseLocalJSON(text string, into *localEntries) error {
+	if text == "" {
+		return conn.Errorf(conn.Invalid, "", "the file is empty")
+	}
+	value, err := conn.LoadJSON(text)
+	if err != nil {
+		return err
+	}
+	o, ok := value.(*conn.Object)
+	if !ok {
+		return conn.Errorf(conn.Invalid, "", "the file does not hold an object")
+	}
+	for _, id := range o.Keys() {
+		if err := into.add(id, true, o.Get(id)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// parseLocalEnv reads lines of ID=URI. Nothing is trimmed; an id that stands twice, a
+// line without a value, and one of another form spoil the file.
+func parseLocalEnv(text string, into *localEntries) error {
+	lines := splitLines(text)
+	seen := make(map[string]bool)
+	for i, line := range lines {
+		// An empty line, or a comment, which blanks may precede.
+		if line == "" || strings.HasPrefix(strings.TrimLeft(line, " \t"), "#") {
+			continue
+		}
+		id, value, ok := strings.Cut(line, "=")
+		switch {
+		case !ok || value == "":
+			return conn.Errorf(conn.Invalid, "", "line %d is not ID=URI", i+1)
+		case seen[id]:
+			return conn.Errorf(conn.Invalid, "", "line %d: the id stands in the file already", i+1)
+		}
+		seen[id] = true
+		if err := into.add(id, true, value); err != nil {
+			return conn.Errorf(conn.Invalid, "", "line %d: %s", i+1, reasonOf(err))
+		}
+	}
+	return nil
+}
+
+// splitLines is Python's str.splitlines, of a text whose carriage returns are gone.
+func splitLines(text string) []string {
+	return strings.Split(strings.Map(func(r rune) rune {
+		switch r {
+		case '\v', '\f', '\x1c', '\x1d', '\x1e', '\u0085', '\u2028', '\u2029':
+			return '\n'
+		}
+		return r
+	}, text), "\n")
+}
+
+// reasonOf returns why an error of package conn is one.
+func reasonOf(err error) string {
+	var ce *conn.Error
+	if errors.As(err, &ce) {
+		return ce.Reason
+	}
+	return "the file cannot be read"
 }

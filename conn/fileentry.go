@@ -1,0 +1,176 @@
+package conn
+
+// fileKeys are the keys of an object that stands for a connection in a local file: the
+// arguments of Airflow 2.10's constructor, and extra_dejson.
+var fileKeys = map[string]bool{
+	"conn_id": true, "conn_type": true, "description": true, "host": true, "login": true, "password": true,
+	"schema": true, "port": true, "extra": true, "uri": true, "extra_dejson": true,
+}
+
+// FileEntry is one connection of a local file.
+type FileEntry struct {
+	Connection *Connection // nil where Err says why there is none
+	// Err is of kind Invalid: Airflow reads the file, and finds no connection that it
+	// can use, or that connfs has a form of, under this id.
+	Err error
+}
+
+// ParseFileEntry reads an entry of a local file, as Airflow's LocalFilesystemBackend:
+// text is a URI, and an object gives the arguments of the constructor as they are.
+// Nothing is normalised, with one exception: Airflow keeps a port that is text, which
+// nothing but an integer can be in a connection file, so text that Python's int() takes
+// becomes that integer.
+//
+// A sealed form, as text or as the object itself, is a connection with nothing but that
+// as its extra; see [Connection.Sealed].
+//
+// The error, of kind Invalid, is what makes Airflow refuse the whole file.
+func ParseFileEntry(id string, value any) (FileEntry, error) {
+	switch v := value.(type) {
+	case string:
+		if text := pyStrip(v); IsSealed(text) {
+			return FileEntry{Connection: &Connection{Extra: NewSecret(text)}}, nil
+		}
+		return fileURI(v)
+	case *object:
+		if v.values[SealedKey] != nil && dumpable(v) {
+			return FileEntry{Connection: &Connection{Extra: NewSecret(dumps(v))}}, nil
+		}
+		return fileObject(id, v)
+	}
+	return FileEntry{}, invalid("a connection is neither text nor an object")
+}
+
+// fileURI is the constructor with nothing but a URI, which counts as none if it is
+// empty.
+func fileURI(uri string) (FileEntry, error) {
+	if uri == "" {
+		return FileEntry{Connection: &Connection{}}, nil
+	}
+	c, err := splitConnection(uri)
+	if err != nil {
+		return FileEntry{}, err
+	}
+	return constructed(c, nil)
+}
+
+func fileObject(id string, o *object) (FileEntry, error) {
+	for _, key := range o.keys {
+		if !fileKeys[key] {
+			return FileEntry{}, invalid("a connection has a key that Airflow does not take")
+		}
+	}
+	extra := o.values["extra"]
+	if o.has("extra_dejson") {
+		if o.has("extra") {
+			return FileEntry{}, invalid("a connection has both extra and extra_dejson")
+		}
+		decoded := o.values["extra_dejson"]
+		if !dumpable(decoded) {
+			return FileEntry{}, invalid("an extra holds what JSON has no form of")
+		}
+		extra = dumps(decoded)
+	}
+	if o.has("conn_id") && o.values["conn_id"] != any(id) {
+		return FileEntry{}, invalid("a connection has a conn_id that is not its key")
+	}
+	if truthy(extra) && !dumpable(extra) {
+		return FileEntry{}, invalid("an extra holds what JSON has no form of")
+	}
+	if uri := o.values["uri"]; truthy(uri) {
+		return fileURIKey(uri, o, extra)
+	}
+	return fileFields(o, extra)
+}
+
+// fileURIKey reads the connection from the key "uri", beside which only a description
+// may stand, and what is empty or otherwise false.
+func fileURIKey(uri any, o *object, extra any) (FileEntry, error) {
+	mixed := truthy(extra)
+	for _, key := range []string{"conn_type", "host", "login", "password", "schema", "port"} {
+		mixed = mixed || truthy(o.values[key])
+	}
+	if mixed {
+		return FileEntry{}, invalid("a connection mixes uri with single values")
+	}
+	text, ok := uri.(string)
+	if !ok {
+		return FileEntry{}, invalid("a uri is not a string")
+	}
+	c, err := splitConnection(text)
+	if err != nil {
+		return FileEntry{}, err
+	}
+	var wrong error
+	c.Description, wrong = textOf("description", o.values["description"])
+	return constructed(c, wrong)
+}
+
+// fileFields reads the connection from single values. What is no text where Airflow
+// stores any value spoils this connection alone, what its constructor refuses the file.
+func fileFields(o *object, extra any) (FileEntry, error) {
+	c := &Connection{}
+	if password := o.values["password"]; truthy(password) {
+		text, ok := password.(string)
+		if !ok {
+			return FileEntry{}, invalid("a password is not a string")
+		}
+		c.Password = NewSecret(text)
+	}
+	// An extra that is empty and no text stands for none.
+	if text, ok := extra.(string); ok {
+		c.Extra = NewSecret(text)
+	} else {
+		c.Extra = extraOf(extra)
+	}
+	var wrong error
+	for _, f := range []struct {
+		name string
+		to   **string
+	}{{"conn_type", &c.Type}, {"description", &c.Description}, {"host", &c.Host}, {"login", &c.Login}, {"schema", &c.Schema}} {
+		text, err := textOf(f.name, o.values[f.name])
+		if err != nil && wrong == nil {
+			wrong = err
+		}
+		*f.to = text
+	}
+	var err error
+	if c.Port, err = filePort(o.values["port"]); err != nil && wrong == nil {
+		wrong = err
+	}
+	return constructed(c, wrong)
+}
+
+// constructed returns the entry of a connection that Airflow's constructor has looked
+// at: a password and an extra must be UTF-8, and the extra no JSON at all or JSON that
+// Python's parser can read. Its other fields matter only to who asks for it.
+func constructed(c *Connection, wrong error) (FileEntry, error) {
+	if err := (&Connection{Password: c.Password, Extra: c.Extra}).checkConstructed(); err != nil {
+		return FileEntry{}, err
+	}
+	if wrong == nil {
+		wrong = c.checkUnicode()
+	}
+	if wrong != nil {
+		return FileEntry{Err: wrong}, nil
+	}
+	return FileEntry{Connection: c}, nil
+}
+
+// filePort returns a port that is an integer, or text that says one.
+func filePort(value any) (*int64, error) {
+	switch v := value.(type) {
+	case nil:
+		return nil, nil
+	case integer, string:
+		if v == any("") {
+			return nil, nil // to Airflow no port, as 0 is none
+		}
+		if v == any(integer("0")) {
+			var zero int64
+			return &zero, nil
+		}
+		return port(v)
+	}
+	return nil, invalid("%v", errNotInteger)
+}

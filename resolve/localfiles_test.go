@@ -1,0 +1,343 @@
+package resolve_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/connfs/connfs/conn"
+	"github.com/connfs/connfs/resolve"
+	"github.com/connfs/connfs/resolve/resolvetest"
+)
+
+// openAlternative opens the alternative backend alone, as the search path does.
+func openAlternative(t testing.TB, backend string, kwargs map[string]any) (resolve.Backend, error) {
+	t.Helper()
+	text, err := json.Marshal(kwargs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return resolve.OpenAlternative(&resolve.SecretsSettings{Backend: backend, Kwargs: string(text)})
+}
+
+func mustOpen(t testing.TB, backend string, kwargs map[string]any) resolve.Backend {
+	t.Helper()
+	b, err := openAlternative(t, backend, kwargs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c, ok := b.(interface{ Close() error }); ok {
+		t.Cleanup(func() { c.Close() })
+	}
+	return b
+}
+
+func localFile(t testing.TB, path string) resolve.Backend {
+	t.Helper()
+	return mustOpen(t, "airflow.secrets.local_filesystem.LocalFilesystemBackend", map[string]any{
+		"connections_file_path": path, "variables_file_path": "/nothing", "configs_file_path": nil,
+	})
+}
+
+// replaceFile writes a file that no reader sees in part.
+func replaceFile(t testing.TB, path, text string) {
+	t.Helper()
+	if err := os.WriteFile(path+".new", []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(path+".new", path); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestLocalFilesAnswerAsAirflow(t *testing.T) {
+	text, err := os.ReadFile("testdata/localfiles.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var cases []struct {
+		File, Content, ID, Error string
+		Expect                   map[string]any
+		Absent                   bool
+	}
+	if err := json.Unmarshal(text, &cases); err != nil || len(cases) != 35 {
+		t.Fatalf("%d cases, %v", len(cases), err)
+	}
+	for _, tc := range cases {
+		t.Run(tc.File+" "+tc.ID, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), tc.File)
+			replaceFile(t, path, tc.Content)
+			b, err := openAlternative(t, "local_filesystem", map[string]any{"connections_file_path": path})
+			if err != nil {
+				if tc.Error == "" || !strings.Contains(tc.Error, "Unsupported file format") {
+					t.Error(err)
+				}
+				return
+			}
+			c, err := b.Connection(t.Context(), tc.ID)
+			switch {
+			case tc.Absent:
+				if conn.KindOf(err) != conn.Absent {
+					t.Errorf("%v, want absent", err)
+				}
+			case tc.Error != "":
+				if err == nil || conn.KindOf(err) != conn.Invalid {
+					t.Errorf("%v, want invalid: Airflow raises %s", err, tc.Error)
+				}
+			case err != nil:
+				t.Error(err)
+			default:
+				if tc.Expect["port"] == "1234" {
+					// The one difference: a connection file has no text for a port.
+					tc.Expect["port"] = 1234.0
+				}
+				if diff := cmp.Diff(tc.Expect, fieldsOf(c)); diff != "" {
+					t.Errorf("(-Airflow +connfs):\n%s", diff)
+				}
+			}
+		})
+	}
+}
+
+// localObject writes connections as a local file of JSON, which is YAML too.
+func localObject(t *testing.T, connections map[string]*conn.Connection) string {
+	t.Helper()
+	all := make(map[string]any)
+	for id, c := range connections {
+		fields := fieldsOf(c)
+		for name, v := range fields {
+			if v == nil {
+				delete(fields, name)
+			}
+		}
+		all[id] = fields
+	}
+	text, err := json.Marshal(all)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+func TestLocalFilesConform(t *testing.T) {
+	for _, suffix := range []string{"json", "yaml", "yml"} {
+		t.Run(suffix, func(t *testing.T) {
+			resolvetest.Run(t, resolvetest.Harness{
+				New: func(t *testing.T, connections map[string]*conn.Connection) resolve.Backend {
+					path := filepath.Join(t.TempDir(), "connections."+suffix)
+					replaceFile(t, path, localObject(t, connections))
+					return localFile(t, path)
+				},
+				Unreachable: func(t *testing.T) resolve.Backend {
+					return localFile(t, filepath.Join(t.TempDir(), "missing."+suffix))
+				},
+			})
+		})
+	}
+}
+
+func TestLocalFilesWithoutAFile(t *testing.T) {
+	b := mustOpen(t, "local_filesystem", map[string]any{"variables_file_path": "/x"})
+	if _, err := b.Connection(t.Context(), "x"); conn.KindOf(err) != conn.Absent {
+		t.Errorf("%v, want absent", err)
+	}
+	for kwargs, want := range map[string]string{
+		`{"connections_file_path": "connections.json"}`:                   "connections_file_path: the path must be absolute",
+		`{"connections_file_path": "/connections.toml"}`:                  "connections_file_path: the name must end in",
+		`{"connections_file_path": 5}`:                                    "connections_file_path: expected a string",
+		`{"connections_file_path": "/connections.json", "connection": ""}`: "connection: connfs does not know this argument",
+	} {
+		err := resolve.CheckSecrets(&resolve.SecretsSettings{Backend: "local_filesystem", Kwargs: kwargs})
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %q", kwargs, err, want)
+		}
+	}
+}
+
+func TestLocalFilesMeanWhatPyYAMLAndPythonMean(t *testing.T) {
+	const other = "\nother: mysql://h\n"
+	tests := []struct {
+		name, file, text string
+		want             string // the file of "x"; "file": none is readable; "x": only x is not
+	}{
+		{"a word is a truth value", "a.yaml", "x: {conn_type: yes}" + other, "x"},
+		{"octal", "a.yaml", "x: {port: 017}", `"port":15`},
+		{"no octal of YAML 1.2", "a.yaml", "x: {port: 0o17}", "x"},
+		{"groups of sixty", "a.yaml", "x: {port: 1:30}", `"port":90`},
+		{"a port of digits", "a.yaml", "x: {port: ' 54_32 '}", `"port":5432`},
+		{"a port that is no integer", "a.yaml", "x: {port: 5.0}" + other, "x"},
+		{"a truth value as port", "a.json", `{"x": {"port": true}, "other": "a://b"}`, "x"},
+		{"a date", "a.yaml", "x: {host: 2020-01-01}" + other, "x"},
+		{"a date that is none", "a.yaml", "x: {host: 2020-13-01}" + other, "file"},
+		{"a date in quotes", "a.yaml", "x: {host: '2020-01-01'}", `"host":"2020-01-01"`},
+		{"a date in an extra", "a.yaml", "x: {extra: [2020-01-01]}" + other, "file"},
+		{"a short date is text", "a.yaml", "x: {host: 2020-1-1}", `"host":"2020-1-1"`},
+		{"a number as password", "a.yaml", "x: {password: 1_000}" + other, "file"},
+		{"a float that is text", "a.yaml", "x: {password: 1e3}", `"password":"1e3"`},
+		{"keys that are no text", "a.yaml", "x: {extra: {1: 2, true: 3, null: 4, 1.5: 5}}", `"extra":{"1": 3, "null": 4, "1.5": 5}`},
+		{"keys that are one in JSON", "a.yaml", "x: {extra: {1: 2, '1': 3}}" + other, "file"},
+		{"every kind of scalar", "a.yaml", "x: {extra: {b: .nan, c: 1e5, d: 1.0e+5, e: 0x1F, f: 0b11, g: 1:30:00, h: 1:30.5, i: on, j: OFF, k: y, l: -0, m: +1, n: 1., o: .5, p: 08, q: 0o7}}",
+			`"extra":"{\"b\": NaN, \"c\": \"1e5\", \"d\": 100000.0, \"e\": 31, \"f\": 3, \"g\": 5400, \"h\": 90.5, \"i\": true, \"j\": false, \"k\": \"y\", \"l\": 0, \"m\": 1, \"n\": 1.0, \"o\": 0.5, \"p\": \"08\", \"q\": \"0o7\"}"`},
+		{"a tag makes text", "a.yaml", "x: {login: !!str 7, host: ! 5, schema: &a ! 6}", `"host":"5","login":"7","password":null,"schema":"6"`},
+		{"a tag that nobody knows", "a.yaml", "x: !foo bar" + other, "file"},
+		{"merged mappings", "a.yaml", "b: &b {host: h, port: 1}\nc: &c {host: i, login: l}\nx: {port: 2, <<: [*b, *c]}", `"host":"h","login":"l","password":null,"schema":null,"port":2`},
+		{"an anchor that stands twice", "a.yaml", "b: &b a://b\nc: &b a://c\nx: *b" + other, "file"},
+		{"two documents", "a.yaml", "x: a://b\n---\ny: a://c", "file"},
+		{"nothing", "a.yaml", "", "file"},
+		{"only a comment", "a.yaml", "# x", "file"},
+		{"an id that is a number", "a.yaml", "1: a://b\nx: a://b", `"host":"b"`},
+		{"a number whose connection is bad", "a.yaml", "1: a://b:c\nx: a://b", "file"},
+		{"ordered pairs", "a.yaml", "x: {extra: !!omap [a: 1]}" + other, "file"},
+		{"a value inside itself", "a.yaml", "x: {extra: &a [*a]}" + other, "file"},
+		{"aliases that multiply", "a.yaml", bomb(), "file"},
+		{"the last of equal ids", "a.yaml", "x: a://b\nx: a://c", `"host":"c"`},
+
+		{"an empty text", "a.json", `{"x": ""}`, `{"conn_type":null,"description":null,"host":null`},
+		{"an empty extra", "a.json", `{"x": {"extra": {}}}`, `"extra":null`},
+		{"a decoded extra that is null", "a.json", `{"x": {"extra_dejson": null}}`, `"extra":"null"`},
+		{"an extra of whatever text", "a.json", `{"x": {"extra": "{bad"}}`, `"extra":"{bad"`},
+		{"a uri that is a number", "a.json", `{"x": {"uri": 5}, "other": "a://b"}`, "file"},
+		{"an empty uri", "a.json", `{"x": {"uri": "", "host": "h"}}`, `"host":"h"`},
+		{"a lone surrogate in a host", "a.json", `{"x": "a://\ud800", "other": "a://b"}`, "x"},
+		{"a lone surrogate in a password", "a.json", `{"x": "a://u:\ud800@h", "other": "a://b"}`, "file"},
+		{"a mark of UTF-8", "a.json", "\ufeff" + `{"x": "a://b"}`, "file"},
+		{"a list of lists", "a.json", `{"x": [[]], "other": "a://b"}`, "file"},
+
+		{"a comment after blanks", "a.env", " \t# c\nx=a://b", `"host":"b"`},
+		{"any line break", "a.env", "y=a://b\u2028x=a://c\rz=a://d", `"host":"c"`},
+		{"a blank line", "a.env", " \nx=a://b\nother=a://b", "file"},
+		{"bytes that are no UTF-8", "a.env", "x=a://b\nother=\xff", "file"},
+	}
+	for _, tc := range tests {
+		t.Run(tc.name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), tc.file)
+			replaceFile(t, path, tc.text)
+			b := localFile(t, path)
+			got := "x"
+			if c, err := b.Connection(t.Context(), "x"); err == nil {
+				if err := c.Validate(); err == nil {
+					content, err := c.JSON()
+					if err != nil {
+						t.Fatal(err)
+					}
+					got = string(content)
+				}
+			} else if conn.KindOf(err) != conn.Invalid {
+				t.Fatalf("%v, want a connection or invalid", err)
+			}
+			if _, err := b.Connection(t.Context(), "other"); conn.KindOf(err) == conn.Invalid {
+				got = "file"
+			}
+			if got != tc.want && (len(tc.want) < 5 || !strings.Contains(got, tc.want)) {
+				t.Errorf("%s, want %s", got, tc.want)
+			}
+			_, err := b.(resolve.Lister).List(t.Context())
+			if bad := conn.KindOf(err) == conn.Invalid; bad != (tc.want == "file") {
+				t.Errorf("list: %v", err)
+			}
+		})
+	}
+}
+
+// bomb is a small file that its aliases make huge.
+func bomb() string {
+	var b strings.Builder
+	b.WriteString("a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n")
+	for i := range 9 {
+		fmt.Fprintf(&b, "a%d: &a%d [%s*a%d]\n", i+1, i+1, strings.Repeat(fmt.Sprintf("*a%d, ", i), 9), i)
+	}
+	return b.String()
+}
+
+func TestLocalFilesHoldSealedConnections(t *testing.T) {
+	const sealed = `{"connfs_sealed": 1, "kms_conn_id": "main", "data": "AAAA"}`
+	for file, text := range map[string]string{
+		"a.env":  "x=" + sealed + "\n",
+		"a.json": `{"x": ` + sealed + `}`,
+		"b.json": `{"x": ["` + strings.ReplaceAll(sealed, `"`, `\"`) + `"]}`,
+		"a.yaml": "x: '" + sealed + "'\n",
+		"b.yaml": "x:\n  connfs_sealed: 1\n  kms_conn_id: main\n  data: AAAA\n",
+	} {
+		path := filepath.Join(t.TempDir(), file)
+		replaceFile(t, path, text)
+		c, err := localFile(t, path).Connection(t.Context(), "x")
+		if err != nil {
+			t.Errorf("%s: %v", file, err)
+			continue
+		}
+		if extra, _ := c.Extra.Reveal(); !c.Sealed() || extra != sealed {
+			t.Errorf("%s: the extra is not the sealed form", file)
+		}
+	}
+}
+
+func TestLocalFilesAreReadAgainWhenTheyChange(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "a.json")
+	b := localFile(t, path)
+	host := func() string {
+		c, err := b.Connection(t.Context(), "x")
+		if err != nil {
+			return conn.KindOf(err).String()
+		}
+		return *c.Host
+	}
+	for _, step := range []struct{ text, want string }{
+		{`{"x": "a://b"}`, "b"}, {`{"x": "a://c"}`, "c"}, {`{"x": "a://c", "y": 1}`, "invalid"}, {`{}`, "absent"}, {`{"x": "a://d"}`, "d"},
+	} {
+		replaceFile(t, path, step.text)
+		if got := host(); got != step.want {
+			t.Errorf("%s: %s, want %s", step.text, got, step.want)
+		}
+	}
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	if got := host(); got != "unreachable" {
+		t.Errorf("without a file: %s", got)
+	}
+	if err := syscall.Mkfifo(path, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if got := host(); got != "unreachable" {
+		t.Errorf("a FIFO: %s", got)
+	}
+}
+
+func TestLocalFilesAreNeverReadInPart(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "a.env")
+	text := func(host string) string {
+		return "first=a://" + host + "\n" + strings.Repeat("# "+strings.Repeat(host, 100)+"\n", 2000) + "last=a://" + host + "\n"
+	}
+	replaceFile(t, path, text("b"))
+	b := localFile(t, path)
+	var wg sync.WaitGroup
+	done := make(chan struct{})
+	for range 4 {
+		wg.Go(func() {
+			for {
+				select {
+				case <-done:
+					return
+				default:
+				}
+				ids, err := b.(resolve.Lister).List(t.Context())
+				if err != nil || len(ids) != 2 {
+					t.Errorf("%q, %v", ids, err)
+					return
+				}
+			}
+		})
+	}
+	for i := range 100 {
+		replaceFile(t, path, text(string(rune('b'+i%2))))
+	}
+	close(done)
+	wg.Wait()
+}

@@ -1,0 +1,140 @@
+package resolve
+
+import (
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/connfs/connfs/conn"
+)
+
+// maxWatchedFile is the largest file of connections that is read, in bytes.
+const maxWatchedFile = 16 << 20
+
+// racyAge is how old a file's last change must be for its time to prove that a
+// later change would show: below it, two changes can carry the same time.
+const racyAge = 2 * time.Second
+
+// watchedFile is a file whose content is parsed again when it changes.
+type watchedFile[T any] struct {
+	path   string
+	source string // the backend, for errors
+	parse  func(path string, text []byte) (T, error)
+
+	mu    sync.Mutex
+	stamp fileStamp // of what value was read from; zero: read again
+	value T
+	err   error // parsing's
+}
+
+// fileStamp tells one state of a file from another.
+type fileStamp struct {
+	dev, ino     uint64
+	size         int64
+	mtime, ctime syscall.Timespec
+}
+
+func stampOf(info fs.FileInfo) fileStamp {
+	s := fileStamp{size: info.Size()}
+	if st, ok := info.Sys().(*syscall.Stat_t); ok {
+		s.dev, s.ino, s.mtime, s.ctime = uint64(st.Dev), st.Ino, st.Mtim, st.Ctim
+	}
+	return s
+}
+
+// read returns what the file says now. The value is shared: nobody changes it.
+func (f *watchedFile[T]) read() (T, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+
+	var none T
+	info, err := os.Stat(f.path)
+	if err != nil {
+		return none, f.failure(err)
+	}
+	if f.stamp != (fileStamp{}) && stampOf(info) == f.stamp {
+		return f.value, f.err
+	}
+	f.stamp = fileStamp{}
+	if !info.Mode().IsRegular() {
+		return none, conn.Errorf(conn.Unreachable, f.source, "%s is not a regular file", f.path)
+	}
+	text, stamp, err := f.load()
+	if err != nil {
+		return none, err
+	}
+	f.value, f.err = f.parse(f.path, text)
+	changed := time.Unix(stamp.ctime.Unix())
+	if time.Since(changed) > racyAge {
+		f.stamp = stamp
+	}
+	return f.value, f.err
+}
+
+// load reads the file. It is opened without blocking and looked at again, because
+// a FIFO may have taken its place. A file that is written meanwhile is read again:
+// half of it is not what anybody wrote.
+func (f *watchedFile[T]) load() ([]byte, fileStamp, error) {
+	for range 10 {
+		text, before, after, err := f.loadOnce()
+		if err != nil || before == after {
+			return text, before, err
+		}
+	}
+	return nil, fileStamp{}, conn.Errorf(conn.Unreachable, f.source, "%s changes while it is read", f.path)
+}
+
+func (f *watchedFile[T]) loadOnce() (text []byte, before, after fileStamp, err error) {
+	file, err := os.OpenFile(f.path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, before, after, f.failure(err)
+	}
+	defer file.Close()
+	info, err := file.Stat()
+	if err != nil {
+		return nil, before, after, f.failure(err)
+	}
+	if !info.Mode().IsRegular() {
+		return nil, before, after, conn.Errorf(conn.Unreachable, f.source, "%s is not a regular file", f.path)
+	}
+	text, err = io.ReadAll(io.LimitReader(file, maxWatchedFile+1))
+	if err != nil {
+		return nil, before, after, f.failure(err)
+	}
+	if len(text) > maxWatchedFile {
+		return nil, before, after, conn.Errorf(conn.Invalid, f.source, "%s is larger than 16 MiB", f.path)
+	}
+	again, err := file.Stat()
+	if err != nil {
+		return nil, before, after, f.failure(err)
+	}
+	return text, stampOf(info), stampOf(again), nil
+}
+
+func (f *watchedFile[T]) failure(err error) error {
+	kind := conn.Unreachable
+	if errors.Is(err, fs.ErrPermission) {
+		kind = conn.Denied
+	}
+	return fileError(kind, f.source, f.path, err)
+}
+
+// fileError says what the system said about a path.
+func fileError(kind conn.Kind, source, path string, err error) *conn.Error {
+	e := conn.Errorf(kind, source, "%s: %s", path, fileReason(err))
+	e.Err = err
+	return e
+}
+
+// fileReason is the system's own words for a failure, without the path.
+func fileReason(err error) string {
+	var errno syscall.Errno
+	if errors.As(err, &errno) {
+		return errno.Error()
+	}
+	return "cannot be read"
+}
