@@ -85,7 +85,7 @@ func (k *kwargs) ignore(names ...string) {
 // fail reports what is wrong with an argument; the text must not show its value.
 func (k *kwargs) fail(name, format string, args ...any) {
 	k.used[name] = true
-	k.wrong = append(k.wrong, fmt.Errorf("%s: %s", name, fmt.Sprintf(format, args...)))
+	k.wrong = append(k.wrong, &ArgumentError{name, fmt.Sprintf(format, args...)})
 }
 
 // err returns everything that is wrong, unknown arguments included.
@@ -93,8 +93,18 @@ func (k *kwargs) err() error {
 	wrong := slices.Clone(k.wrong)
 	for _, name := range slices.Sorted(maps.Keys(k.values)) {
 		if !k.used[name] {
-			wrong = append(wrong, fmt.Errorf("%s: connfs does not know this argument", name))
+			wrong = append(wrong, &ArgumentError{name, "connfs does not know this argument"})
 		}
 	}
 	return errors.Join(wrong...)
 }
+
+// ArgumentError says what is wrong with one argument of an alternative backend. It
+// shows no value.
+type ArgumentError struct {
+	Argument string
+	Problem  string
+}
+
+// Error implements error: "argument: problem".
+func (e *ArgumentError) Error() string { return e.Argument + ": " + e.Problem }

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/connfs/connfs/internal/config/airflowcfg"
@@ -18,6 +19,10 @@ type airflow struct {
 	metastore *resolve.MetastoreSettings // nil: not in the path
 	why       string                     // why it is in the path, or not
 
+	alternative alternative
+	secrets     *resolve.SecretsSettings // nil: no alternative backend in the path
+	multiTeam   value[bool]
+
 	url           value[string]
 	schema        value[string]
 	fernetKey     value[string]
@@ -27,7 +32,7 @@ type airflow struct {
 // readAirflow takes what config.toml does not set from Airflow: the home's
 // airflow.cfg and the AIRFLOW__* variables; without a home, the variables alone.
 func (l *loader) readAirflow(ctx context.Context, f *file, h home, child account) airflow {
-	a := airflow{url: f.url, fernetKey: f.fernetKey}
+	a := airflow{url: f.url, fernetKey: f.fernetKey, alternative: f.secrets}
 	env := l.Environ
 	if child.Child != nil && child.home != "" {
 		env = append(env[:len(env):len(env)], "HOME="+child.home)
@@ -47,7 +52,7 @@ func (l *loader) readAirflow(ctx context.Context, f *file, h home, child account
 	}
 	r := airflowReader{loader: l, ctx: ctx, cfg: cfg}
 
-	r.refuseBackend()
+	r.alternative(&a)
 	if a.url.v == "" {
 		a.url = r.url()
 		r.refuseConnectArgs()
@@ -57,9 +62,6 @@ func (l *loader) readAirflow(ctx context.Context, f *file, h home, child account
 		a.fernetKey = r.get("core", "fernet_key")
 	}
 	a.impersonation = r.get("core", "default_impersonation")
-	if backend := r.get("workers", "secrets_backend"); backend.v != "" {
-		l.warn("[workers] secrets_backend (%s) is not searched: alternative backends are %s", backend.origin, notYet)
-	}
 	r.warnReadable(&a)
 	l.settleMetastore(&a, h)
 	return a
@@ -129,24 +131,6 @@ func (r *airflowReader) url() value[string] {
 	return r.take(v, section, option)
 }
 
-// refuseBackend stops the start where Airflow would ask an alternative backend
-// that connfs would silently leave out.
-func (r *airflowReader) refuseBackend() {
-	v, err := r.cfg.Get(r.ctx, "secrets", "backend")
-	if err == nil && v.Text == "" {
-		return
-	}
-	e := &Error{Key: "[secrets] backend", Message: notYet + ": alternative secrets backends are not searched, and a connection that only they hold would seem absent"}
-	origin := v.Origin
-	var option *airflowcfg.OptionError
-	if errors.As(err, &option) {
-		origin = option.Origin
-	}
-	place(e, origin)
-	e.Hint = "to go on without it, start connfs with AIRFLOW__SECRETS__BACKEND set to the empty text"
-	r.add(e)
-}
-
 // refuseConnectArgs stops the start where the connection to the database needs
 // what only Python can import.
 func (r *airflowReader) refuseConnectArgs() {
@@ -175,7 +159,8 @@ func (r *airflowReader) warnReadable(a *airflow) {
 		return
 	}
 	from := func(v value[string]) bool { return strings.HasPrefix(v.origin, file+":") }
-	if from(a.fernetKey) && a.fernetKey.v != "" || from(a.url) && holdsPassword(a.url.v) {
+	inFile := func(b argument) bool { return b.origin.File == file && holdsSecret(b.name, b.value) }
+	if from(a.fernetKey) && a.fernetKey.v != "" || from(a.url) && holdsPassword(a.url.v) || slices.ContainsFunc(a.alternative.arguments, inFile) {
 		r.warn("%s holds a secret, and everybody can read it; run: chmod o-rwx %s", file, file)
 	}
 }

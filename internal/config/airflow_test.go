@@ -132,15 +132,6 @@ func TestAirflowConfigurationThatCannotServe(t *testing.T) {
 		env  []string
 		want string
 	}{
-		"an alternative backend": {
-			cfg:  "[core]\n[secrets]\nbackend = airflow.providers.hashicorp.secrets.vault.VaultBackend\n",
-			want: "HOME/airflow.cfg:3: [secrets] backend: not in this version: alternative secrets backends are not searched, and a connection that only they hold would seem absent (to go on without it, start connfs with AIRFLOW__SECRETS__BACKEND set to the empty text)",
-		},
-		"an alternative backend in a variable": {
-			cfg:  "[core]\n",
-			env:  []string{"AIRFLOW__SECRETS__BACKEND=aws_ssm"},
-			want: "[secrets] backend: variable AIRFLOW__SECRETS__BACKEND: not in this version: alternative secrets backends are not searched, and a connection that only they hold would seem absent (to go on without it, start connfs with AIRFLOW__SECRETS__BACKEND set to the empty text)",
-		},
 		"connect_args": {
 			cfg:  "[database]\nsql_alchemy_connect_args = site.args\n",
 			want: "HOME/airflow.cfg:2: [database] sql_alchemy_connect_args: it names a Python object, which only Python can load (set metastore.url in config.toml, with parameters such as ?sslmode=verify-full&sslrootcert=/path (PostgreSQL) or ?ssl_ca=/path (MySQL))",
@@ -189,14 +180,13 @@ func TestAirflowConfigThatIsNotThereIsAWarning(t *testing.T) {
 
 func TestAirflowWarnings(t *testing.T) {
 	src := source(t, "")
-	src.AirflowHome = airflowHome(t, "[core]\nsql_alchemy_conn = postgresql://u:hunter2@h/db\n[workers]\nsecrets_backend = a.B\n")
+	src.AirflowHome = airflowHome(t, "[core]\nsql_alchemy_conn = postgresql://u:hunter2@h/db\n")
 	cfg := filepath.Join(src.AirflowHome, "airflow.cfg")
 	if err := os.Chmod(cfg, 0o644); err != nil {
 		t.Fatal(err)
 	}
 	want := []string{
 		"[core] sql_alchemy_conn (" + cfg + ":2) is the old name of [database] sql_alchemy_conn, which not every Airflow reads",
-		"[workers] secrets_backend (" + cfg + ":4) is not searched: alternative backends are not in this version",
 		cfg + " holds a secret, and everybody can read it; run: chmod o-rwx " + cfg,
 		"there is no configuration file: uid 1000, and nobody else, may read every connection",
 	}

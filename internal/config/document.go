@@ -26,7 +26,8 @@ type document struct {
 // table is one table of a document: the values in it and where they stand.
 type table struct {
 	*document
-	name   string // in messages and in the list of keys: "grant"
+	name   string // in the list of keys: "grant"
+	label  string // in messages, where it is not the name: "kms.main"
 	values map[string]any
 	pos    *position
 	odd    bool // it has unknown keys, one of which may be meant for one that seems to be missing
@@ -85,7 +86,7 @@ func (t *table) key(name string) string {
 	if t.name == "" {
 		return name
 	}
-	return t.name + "." + name
+	return cmp.Or(t.label, t.name) + "." + name
 }
 
 // require reports a key that is not there.
@@ -123,6 +124,29 @@ func (t *table) sub(name string) *table {
 		t.fail(name, fmt.Sprintf("expected a table, got %s", kind(v)), fmt.Sprintf("write [%s] on a line of its own", name))
 	}
 	return s
+}
+
+// subs returns the tables [name.X] by X, which somebody has chosen.
+func (t *table) subs(name string) map[string]*table {
+	named, ok := t.values[name].(map[string]any)
+	if !ok && t.values[name] != nil {
+		t.fail(name, fmt.Sprintf("expected a table, got %s", kind(t.values[name])), fmt.Sprintf("write [%s.NAME] on a line of its own", name))
+	}
+	found := map[string]*table{}
+	for key, v := range named {
+		values, ok := v.(map[string]any)
+		s := &table{document: t.document, name: name, label: name + "." + key, values: values, pos: t.pos.at(name).at(key)}
+		if !ok {
+			t.report.add(&Error{
+				File: t.file, Line: s.pos.line, Key: s.label, Message: fmt.Sprintf("expected a table, got %s", kind(v)),
+				Hint: fmt.Sprintf("write [%s.NAME] on a line of its own, and this key below it", name),
+			})
+			continue
+		}
+		s.unknown()
+		found[key] = s
+	}
+	return found
 }
 
 // array returns the tables of an array of tables.
@@ -242,6 +266,16 @@ func (t *table) duration(name string, to *value[time.Duration], least, most time
 	default:
 		*to = value[time.Duration]{v: d, set: true, line: raw.line, origin: raw.origin}
 	}
+}
+
+// integer reads an integer that lies within [least, most].
+func (t *table) integer(name string, to *value[int64], least, most int64) {
+	read(t, name, "an integer", to, func(v int64) (string, string) {
+		if v < least || v > most {
+			return fmt.Sprintf("out of range: it may be %d to %d", least, most), ""
+		}
+		return "", ""
+	})
 }
 
 // refuse reports a key whose value is none of those that mean the same as

@@ -62,6 +62,27 @@ func TestExampleOfADerivedGrantLoads(t *testing.T) {
 	}
 }
 
+// The samples of backends and KMS are comments, each of which must load by itself.
+func TestExamplesOfBackendsAndKMSLoad(t *testing.T) {
+	samples := 0
+	for _, block := range strings.Split(readExample(t), "\n\n") {
+		begin := regexp.MustCompile(`(?m)^# \[(secrets|kms\.\w+)\]$`).FindStringIndex(block)
+		if begin == nil {
+			continue
+		}
+		samples++
+		sample := strings.ReplaceAll(block[begin[0]:], "# ", "")
+		sample = regexp.MustCompile(`(?m)^((\S+ += (".*?"|\d+|\{.*\}|\[.*\])|\[.*\])).*$`).ReplaceAllString(sample, "$1")
+		got := load(t, source(t, sample))
+		if (got.Resolver.Secrets == nil) == (len(got.KMS) == 0) {
+			t.Errorf("this is neither a backend nor a KMS:\n%s", sample)
+		}
+	}
+	if samples < 4 {
+		t.Errorf("only %d samples were found", samples)
+	}
+}
+
 // An example that others can read must not be refused: it holds no secret.
 func TestExampleHoldsNoSecret(t *testing.T) {
 	src := source(t, "")

@@ -41,6 +41,9 @@ type file struct {
 
 	environmentFile value[string]
 
+	secrets alternative
+	kms     []keyService
+
 	auditFile     value[string]
 	auditRequired value[bool]
 	auditCgroup   value[bool]
@@ -118,6 +121,8 @@ func (l *loader) readConfig() file {
 	if f.environmentFile.v != "" {
 		f.environmentFile.v = l.beside(f.environmentFile.v)
 	}
+	l.readSecrets(root, &f)
+	l.readKMS(root, &f)
 	readAudit(root, &f)
 	readLater(root)
 	readMounts(root, &f)
@@ -163,19 +168,12 @@ func readAudit(root *table, f *file) {
 
 // readLater refuses the tables that this version does not have.
 func readLater(root *table) {
-	secrets := root.sub("secrets")
-	secrets.refuse("backend", "")
-	if kwargs, ok := secrets.values["backend_kwargs"].(map[string]any); !ok || len(kwargs) > 0 {
-		secrets.refuse("backend_kwargs", "")
+	tenants, ok := root.values["tenant"].(map[string]any)
+	if !ok {
+		root.refuse("tenant")
 	}
-	for _, name := range []string{"kms", "tenant"} {
-		tables, ok := root.values[name].(map[string]any)
-		if !ok {
-			root.refuse(name)
-		}
-		for _, key := range slices.Sorted(maps.Keys(tables)) {
-			root.report.add(&Error{File: root.file, Line: root.pos.at(name).at(key).line, Key: name + "." + key, Message: notYet})
-		}
+	for _, name := range slices.Sorted(maps.Keys(tenants)) {
+		root.report.add(&Error{File: root.file, Line: root.pos.at("tenant").at(name).line, Key: "tenant." + name, Message: notYet})
 	}
 }
 

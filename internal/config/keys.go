@@ -19,6 +19,10 @@ var keys = []struct {
 	{"metastore", []string{"url", "url_file", "fernet_key", "fernet_key_file", "dags", "dags_every", "dags_keep"}},
 	{"environment", []string{"file"}},
 	{"secrets", []string{"backend", "backend_kwargs"}},
+	{"kms", []string{
+		"type", "key", "mode", "region", "profile", "role_arn", "external_id", "web_identity_token_file", "credentials_file",
+		"endpoint", "cache_ttl", "cache_uses",
+	}},
 	{"audit", []string{"file", "required", "cgroup"}},
 	{"grant", []string{"dag", "dag_file", "bundle", "team", "run_as_user", "connections", "tenant"}},
 	{"mount", []string{"path", "tenant", "identity", "as", "denied", "uid_map"}},
@@ -46,9 +50,14 @@ func suggest(table, key string) string {
 			return fmt.Sprintf("%q belongs at the top, above the first [table]", key)
 		case "grant", "mount":
 			return fmt.Sprintf("%q belongs in a [[%s]]", key, k.table)
+		case "kms":
+			return fmt.Sprintf("%q belongs in a [kms.NAME]", key)
 		default:
 			return fmt.Sprintf("%q belongs in [%s]", key, k.table)
 		}
+	}
+	if table == "secrets" {
+		return fmt.Sprintf("arguments of the backend belong in backend_kwargs; the other key is %q", "backend")
 	}
 	nearest, best := "", -1
 	for _, name := range known(table) {

@@ -81,7 +81,7 @@ func Load(ctx context.Context, src Source) (*Result, error) {
 	if !f.epoch.set {
 		front.Epoch = defaultEpoch(front.TTL)
 	}
-	resolver := resolve.Settings{Order: f.order.v, OnError: f.onError.v, Metastore: a.metastore}
+	resolver := resolve.Settings{Order: f.order.v, OnError: f.onError.v, Secrets: a.secrets, Metastore: a.metastore}
 	resolver.Environment.File = f.environmentFile.v
 	if f.environmentFile.v == "" {
 		resolver.Environment.Variables = resolve.Variables(l.Environ)
@@ -93,6 +93,7 @@ func Load(ctx context.Context, src Source) (*Result, error) {
 	return &Result{
 		Front:    front,
 		Resolver: resolver,
+		KMS:      f.keyServices(),
 		Settings: l.effective(&f, &a, home, child, front),
 		Warnings: l.warnings,
 	}, nil
@@ -133,16 +134,20 @@ func (l *loader) ownerOnly(f *file) *uint32 {
 }
 
 // path describes the search path, one sentence for each backend, in its order.
-// Both orders agree where no alternative backend is configured, and this version
-// has none.
 func path(f *file, a *airflow, variables int) []string {
-	environment := fmt.Sprintf("environment: searched first, always in the path; %d AIRFLOW_CONN_* variables were there at the start", variables)
+	place := "first"
+	if a.secrets != nil && f.order.v == "airflow" {
+		place = "next"
+	} else if a.secrets != nil {
+		place = "last"
+	}
+	environment := fmt.Sprintf("environment: searched %s, always in the path; %d AIRFLOW_CONN_* variables were there at the start", place, variables)
 	if f.environmentFile.v != "" {
-		environment = "environment: searched first, always in the path; its lines are in " + f.environmentFile.v
+		environment = fmt.Sprintf("environment: searched %s, always in the path; its lines are in %s", place, f.environmentFile.v)
 	}
-	return []string{
-		"alternative backend: not searched: [secrets] backend is not set",
-		environment,
-		"metastore: " + a.why,
+	alternative, metastore := "alternative backend: "+a.alternative.why(f.order), "metastore: "+a.why
+	if place == "last" {
+		return []string{alternative, metastore, environment}
 	}
+	return []string{alternative, environment, metastore}
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"path/filepath"
 	"strings"
 )
@@ -51,10 +52,7 @@ func (l *loader) readSecretFile(t *table, name string, to *value[string]) {
 		t.fail(key, fmt.Sprintf("%s is set too", t.key(name)), "only one of the two")
 		return
 	}
-	paths := []string{l.beside(named.v)}
-	if dir, ok := l.variable("CREDENTIALS_DIRECTORY"); ok && filepath.IsAbs(dir) && !filepath.IsAbs(named.v) {
-		paths = append([]string{filepath.Join(dir, named.v)}, paths...)
-	}
+	paths := l.places(named.v)
 	for i, path := range paths {
 		text, info, err := readFile(path, 0)
 		if errors.Is(err, fs.ErrNotExist) && i+1 < len(paths) {
@@ -75,6 +73,26 @@ func (l *loader) readSecretFile(t *table, name string, to *value[string]) {
 		}
 		return
 	}
+}
+
+// places returns where a file with a secret may be, in the order of the search.
+func (l *loader) places(name string) []string {
+	paths := []string{l.beside(name)}
+	if dir, ok := l.variable("CREDENTIALS_DIRECTORY"); ok && filepath.IsAbs(dir) && !filepath.IsAbs(name) {
+		paths = append([]string{filepath.Join(dir, name)}, paths...)
+	}
+	return paths
+}
+
+// find returns the first of a file's places that is there, and else the last.
+func (l *loader) find(name string) string {
+	paths := l.places(name)
+	for _, path := range paths {
+		if _, err := os.Lstat(path); err == nil {
+			return path
+		}
+	}
+	return paths[len(paths)-1]
 }
 
 // dialects are the databases that can hold a metastore, by the scheme of their

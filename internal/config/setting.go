@@ -14,7 +14,7 @@ import (
 // Setting is one effective key.
 type Setting struct {
 	Key    string // "metastore.url"; "grant[0].connections" for the tables of an array
-	Value  any    // a string, bool, integer or list of strings; a [conn.Secret] where Secret is set
+	Value  any    // what encoding/json can write; a [conn.Secret] where Secret is set
 	Origin string // "file:line", "variable NAME", "command of ...", "default", ...
 	Secret bool
 }
@@ -101,9 +101,23 @@ func (l *loader) effective(f *file, a *airflow, h home, child account, front set
 	add("metastore.dags_every", short(f.dagsEvery.v), f.dagsEvery.from())
 	add("metastore.dags_keep", short(f.dagsKeep.v), f.dagsKeep.from())
 	add("environment.file", f.environmentFile.v, f.environmentFile.from())
+	if s := a.alternative; s.set {
+		add("secrets.backend", s.backend, s.origin.String())
+		for _, one := range s.arguments {
+			list = append(list, one.setting("secrets.backend_kwargs."+one.name))
+		}
+	} else {
+		add("secrets.backend", "", "default")
+	}
+	for _, k := range f.kms {
+		list = append(list, k.settings...)
+	}
 	add("audit.file", f.auditFile.v, f.auditFile.from())
 	add("audit.required", f.auditRequired.v, f.auditRequired.from())
 	add("audit.cgroup", f.auditCgroup.v, f.auditCgroup.from())
+	if a.multiTeam.set {
+		add("multi_team", a.multiTeam.v, a.multiTeam.from())
+	}
 	if a.impersonation.v != "" {
 		add("default_impersonation", a.impersonation.v, a.impersonation.from())
 	}

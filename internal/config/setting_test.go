@@ -66,6 +66,7 @@ metastore.dags = true  # default
 metastore.dags_every = "30s"  # CONFIG:5
 metastore.dags_keep = "1h"  # default
 environment.file = ""  # default
+secrets.backend = ""  # default
 audit.file = "-"  # default
 audit.required = false  # default
 audit.cgroup = false  # default

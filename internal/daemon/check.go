@@ -86,11 +86,25 @@ func (s *Session) checkUsers(add addFinding) {
 	}
 }
 
-// checkBackends lets every backend list its ids, which takes the rights that a read
-// takes.
+// checkBackends tries the credentials and permissions of every backend and KMS, call by
+// call, and lets the backends list their ids.
 func (s *Session) checkBackends(ctx context.Context, add addFinding) {
 	for _, sentence := range s.Front.Path {
 		add("ok", "search path", "", "%s", sentence)
+	}
+	checks, err := s.pool.Check(ctx)
+	if err != nil {
+		add("fail", "backends", "", "%v", err)
+		return
+	}
+	failed := make(map[string]bool)
+	for _, c := range checks {
+		if c.Result == "ok" {
+			add("ok", c.Name, "", "%s", c.Call)
+			continue
+		}
+		failed[c.Name] = true
+		add("fail", c.Name, c.Hint, "%s: %s: %s", c.Call, c.Result, c.Reason)
 	}
 	l, err := s.pool.List(ctx)
 	if err != nil {
@@ -98,7 +112,9 @@ func (s *Session) checkBackends(ctx context.Context, add addFinding) {
 		return
 	}
 	for _, f := range l.Failed {
-		add("fail", f.Backend, f.Hint, "%s: %s", f.Result, f.Reason)
+		if !failed[f.Backend] { // else it is said already
+			add("fail", f.Backend, f.Hint, "%s: %s", f.Result, f.Reason)
+		}
 	}
 	add("ok", "backends", "", "%d connections listed", len(l.IDs))
 }

@@ -168,10 +168,10 @@ func (c *Config) Get(ctx context.Context, section, option string) (Value, error)
 	switch section + "." + option {
 	case "database.sql_alchemy_conn":
 		v.Text = modernPostgres(v.Text)
-	case "secrets.backend":
+	case "secrets.backend", "workers.secrets_backend":
 		// Airflow imports it, so a name without a dot can never load.
 		if v.Text != "" && !strings.Contains(v.Text, ".") {
-			return Value{}, &OptionError{Section: section, Option: option, Origin: v.Origin, Err: errors.New("it is not the path of a class, and Airflow could not load it")}
+			return Value{}, &OptionError{Section: section, Option: option, Origin: v.Origin, Err: errors.New("it is not the path of a class, and Airflow could not load it; short names are for config.toml")}
 		}
 	}
 	return v, nil

@@ -1,0 +1,103 @@
+package config
+
+import (
+	"errors"
+	"slices"
+	"strings"
+	"unicode/utf8"
+)
+
+// alternative takes the alternative backend from Airflow, where config.toml says
+// nothing of one: that of tasks, which [workers] names in Airflow 3, or else that of
+// [secrets].
+func (r *airflowReader) alternative(a *airflow) {
+	secrets, err := r.cfg.Get(r.ctx, "secrets", "backend")
+	if err != nil || secrets.Text != "" {
+		// Airflow would ask that backend for options named by a _secret.
+		r.cfg.Secret = func(string) (string, bool, error) {
+			return "", false, errors.New("it asks the secrets backend for an option of Airflow's configuration, which connfs does not do: set it in config.toml")
+		}
+	}
+	if !a.alternative.set {
+		workers := r.backend("workers", "secrets_backend", airflowWorkers)
+		own := r.backend("secrets", "backend", airflowSecrets)
+		a.alternative = own
+		if workers.backend != "" {
+			a.alternative = workers
+			if own.backend != "" {
+				r.warn("%s (%s) is not searched: %s (%s), which tasks of Airflow 3 ask in its place, is set", own.keys.backend, own.origin, workers.keys.backend, workers.origin)
+			}
+		}
+	}
+	s := &a.alternative
+	if s.backend == "" {
+		return
+	}
+	a.multiTeam = r.boolean("core", "multi_team")
+	if s.keys != tomlSecrets {
+		before := len(r.errs)
+		r.arguments(s)
+		if len(r.errs) == before {
+			r.checkAlternative(s, a.multiTeam.v)
+		}
+	}
+	a.secrets = s.settings(a.multiTeam.v)
+}
+
+// backend reads the option that names a backend.
+func (r *airflowReader) backend(section, option string, keys secretsKeys) alternative {
+	v, err := r.cfg.Get(r.ctx, section, option)
+	if err != nil {
+		r.failAirflow(section+"."+option, err)
+	}
+	return alternative{keys: keys, backend: v.Text, origin: v.Origin, set: v.Set}
+}
+
+// arguments reads a backend's arguments: the JSON of its kwargs, and over it, as in
+// Airflow 3.3, what variables set one by one.
+func (r *airflowReader) arguments(s *alternative) {
+	section, option := "secrets", "backend_kwargs"
+	if s.keys == airflowWorkers {
+		section, option = "workers", "secrets_backend_kwargs"
+	}
+	v, err := r.cfg.Get(r.ctx, section, option)
+	if err != nil {
+		r.failAirflow(section+"."+option, err)
+		return
+	}
+	s.arguments, err = parseArguments(v.Text, v.Origin)
+	if err != nil {
+		e := &Error{Key: s.keys.kwargs, Message: err.Error() + ": Airflow goes on without any argument then, and would ask the wrong place"}
+		place(e, v.Origin)
+		r.add(e)
+	}
+	for _, one := range r.cfg.Arguments(section, option) {
+		s.arguments = slices.DeleteFunc(s.arguments, func(a argument) bool { return a.name == one.Name })
+		s.arguments = append(s.arguments, argument{one.Name, one.Text, one.Origin})
+		if !utf8.ValidString(one.Text) {
+			r.failArgument(s, one.Name, "this is not UTF-8", "")
+		}
+	}
+	slices.SortFunc(s.arguments, func(a, b argument) int { return strings.Compare(a.name, b.name) })
+}
+
+// boolean reads an option that is true or false, by Airflow's rules; false where it is
+// not set.
+func (r *airflowReader) boolean(section, option string) value[bool] {
+	text, err := r.cfg.Get(r.ctx, section, option)
+	if err != nil {
+		r.failAirflow(section+"."+option, err)
+		return value[bool]{}
+	}
+	v := value[bool]{set: text.Set, line: text.Origin.Line, origin: text.Origin.String()}
+	word, _, _ := strings.Cut(strings.ToLower(text.Text), "#")
+	switch word = strings.TrimSpace(word); {
+	case slices.Contains([]string{"t", "true", "1"}, word):
+		v.v = true
+	case text.Set && !slices.Contains([]string{"f", "false", "0"}, word):
+		e := &Error{Key: "[" + section + "] " + option, Message: "it is neither true nor false"}
+		place(e, text.Origin)
+		r.add(e)
+	}
+	return v
+}
