@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	_ "modernc.org/sqlite"
 )
@@ -101,6 +102,33 @@ func TestGrantsOfDAGsHoldWhileTheMetastoreIsDownButNotForEver(t *testing.T) {
 	eventually(t, "a read, since the metastore is back", func() bool {
 		return granted.read(s.file("x")).Errno == ""
 	})
+}
+
+// A metastore that takes connections and answers nothing holds up neither the start, nor
+// a reload that revokes, nor the end.
+func TestASilentMetastoreHoldsUpNothingElse(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	silent := fmt.Sprintf("[metastore]\nurl = \"postgresql://u:p@127.0.0.1:%d/airflow?sslmode=disable\"\ndags_every = \"1s\"\n", blackHole(t))
+	environment := s.environment("AIRFLOW_CONN_X=http://h/") + numericGrant
+	s.configure("timeout = \"1s\"", silent+environment+grant(alice, "x"))
+	began := time.Now()
+	d := s.serve()
+	as(t, alice).reads(s.file("x"), dagFile)
+	if took := time.Since(began); took > 20*time.Second {
+		t.Errorf("it served after %v", took)
+	}
+	s.configure("timeout = \"1s\"", silent+environment+grant(bob, "x"))
+	began = time.Now()
+	d.reload("connfs: reloaded")
+	as(t, alice).fails(s.file("x"), "EACCES")
+	if took := time.Since(began); took > 20*time.Second {
+		t.Errorf("it was reloaded after %v", took)
+	}
+	began = time.Now()
+	if code := d.stop(); code != 0 || time.Since(began) > 10*time.Second {
+		t.Errorf("it stopped with exit code %d after %v", code, time.Since(began))
+	}
 }
 
 // A hostile document can neither grant what it may not nor take others' grants away.

@@ -74,6 +74,9 @@ const pinning = "'running', 'restarting', 'queued', 'deferred'"
 // and on dag_bundle_team and team where there are such tables. Errors are of kind
 // Unreachable, Denied or Timeout.
 func (m *Metastore) DAGs(ctx context.Context, known map[string]string, each func(SerializedDAG) error) error {
+	if err := m.greet(ctx); err != nil {
+		return dagError(err)
+	}
 	r := &dagReader{m: m}
 	all, err := r.index(ctx)
 	if err != nil {
@@ -113,6 +116,16 @@ func (m *Metastore) DAGs(ctx context.Context, known map[string]string, each func
 		}
 	}
 	return nil
+}
+
+// dagsLogin bounds the login before DAGs are read. The reading may take long where there
+// are thousands; a server that does not even answer is found out soon.
+const dagsLogin = 5 * time.Second
+
+func (m *Metastore) greet(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, dagsLogin)
+	defer cancel()
+	return m.Warm(ctx)
 }
 
 // dagError says in the classified errors, which know of one table only, which tables

@@ -153,7 +153,7 @@ func (p *program) printExplanation(e *daemon.Explanation) {
 		file = "none: this id cannot be a file name"
 	}
 	row("file", "%s", oneLine(file))
-	row("caller", "uid %d", e.UID)
+	row("caller", "uid %d (%s)", e.UID, e.Account)
 	if e.RunAsUser != "" {
 		row("run_as_user", "%s", e.RunAsUser)
 	}
@@ -162,13 +162,17 @@ func (p *program) printExplanation(e *daemon.Explanation) {
 	} else {
 		row("policy", "refused: %s", e.Rule)
 	}
-	for i, sentence := range e.Path {
-		key := ""
-		if i == 0 {
-			key = "search path"
+	rows := func(key string, sentences []string) {
+		for _, sentence := range sentences {
+			row(key, "%s", oneLine(sentence))
+			key = ""
 		}
-		row(key, "%s", sentence)
 	}
+	rows("rules", e.Why)
+	if e.Note != "" {
+		row("note", "%s", oneLine(e.Note))
+	}
+	rows("search path", e.Path)
 	for _, a := range e.Answers {
 		text := a.Result
 		if a.Reason != "" {
@@ -185,6 +189,9 @@ func (p *program) printExplanation(e *daemon.Explanation) {
 	result := "it can be read"
 	if e.Errno != "" {
 		result = "a reader gets " + e.Errno + ": " + e.ErrnoText
+	}
+	if e.Allowed {
+		row("limits", "%s", e.Limits)
 	}
 	row("result", "%s", result)
 	w.Flush()

@@ -48,7 +48,7 @@ func (b *Broker) value(cancel <-chan struct{}, uid uint32, id string) (*cache.Va
 		f = &flight{id: id, done: make(chan struct{})}
 		b.flights[id] = f
 		b.depart(f, q)
-	case f.turn != nil && q.inFlight < maxInFlight:
+	case f.turn != nil && q.inFlight < MaxInFlight:
 		// It waits for another user's fetches, which must not delay this one.
 		f.unqueue()
 		b.depart(f, q)

@@ -10,15 +10,15 @@ import (
 // Quotas of each uid, so that one can neither starve another nor spend the site's
 // request rate.
 const (
-	// maxInFlight is how many fetches of one uid are under way at once. More wait
+	// MaxInFlight is how many fetches of one uid are under way at once. More wait
 	// for their turn, first come first served, each no longer than a read may take.
-	maxInFlight = 16
-	// maxUnknown is how many ids a second, of which nothing is known, one uid may
+	MaxInFlight = 16
+	// MaxUnknown is how many ids a second, of which nothing is known, one uid may
 	// ask the backends for in vain. More are answered EAGAIN until the second is
 	// over: under a grant with a pattern a task can invent ids without end, each of
 	// which would cost a request and a remembered absence. An id that was found
 	// lately or is listed is never refused so.
-	maxUnknown = 64
+	MaxUnknown = 64
 )
 
 // quota is what one uid has in use. Broker.mu guards it. There are as many as uids
@@ -44,7 +44,7 @@ func (b *Broker) quota(uid uint32) *quota {
 // depart begins the fetch of f at the expense of q, or queues it. b.mu is held.
 func (b *Broker) depart(f *flight, q *quota) {
 	f.quota = q
-	if q.inFlight == maxInFlight {
+	if q.inFlight == MaxInFlight {
 		f.turn = q.queue.PushBack(f)
 		return
 	}
@@ -65,7 +65,7 @@ func (b *Broker) arrive(f *flight, err error) {
 	if f.unknown && exists(err) {
 		q.unknown = max(0, q.unknown-1)
 	}
-	for q.inFlight < maxInFlight && q.queue.Len() > 0 {
+	for q.inFlight < MaxInFlight && q.queue.Len() > 0 {
 		next := q.queue.Front().Value.(*flight)
 		next.unqueue()
 		b.depart(next, q)
@@ -83,7 +83,7 @@ func (q *quota) guess() bool {
 	if now := time.Now(); now.Sub(q.since) >= time.Second {
 		q.since, q.unknown = now, 0
 	}
-	if q.unknown >= maxUnknown {
+	if q.unknown >= MaxUnknown {
 		return false
 	}
 	q.unknown++

@@ -102,8 +102,9 @@ type Explanation struct {
 	Rule      string            `json:"rule"`
 	Path      []string          `json:"search_path"`
 	Answers   []resolver.Answer `json:"answers"` // none where the policy refuses
-	Errno     string            `json:"errno"`   // what a reader gets; empty: the connection
-	ErrnoText string            `json:"errno_text"`
+	Details
+	Errno     string `json:"errno"` // what a reader gets; empty: the connection
+	ErrnoText string `json:"errno_text"`
 }
 
 // Explain says what would happen if uid read id.
@@ -111,6 +112,7 @@ func (s *Session) Explain(ctx context.Context, uid uint32, id string) (*Explanat
 	d := s.Policy().Decide(uid, id)
 	e := &Explanation{ID: id, UID: uid, RunAsUser: d.RunAsUser, Allowed: d.Allowed, Rule: d.Rule, Path: s.Front.Path, Answers: []resolver.Answer{}}
 	e.File, _ = conn.FileName(id)
+	e.Details = s.details(ctx, uid, id, d)
 	var failed error
 	if !d.Allowed {
 		failed = s.refused(uid, d)

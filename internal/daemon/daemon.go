@@ -64,12 +64,16 @@ func Mount(ctx context.Context, o Options) error {
 
 	users := time.NewTimer(jitter(usersEvery))
 	dags := time.NewTimer(d.nextDAGs())
+	var reading *reading
+	defer func() { reading.stop() }()
 	for {
 		select {
 		case <-ctx.Done():
 			o.Log.Info("stopping")
 			return nil
 		case <-hup:
+			reading.stop()
+			reading = nil
 			d.reload(ctx)
 			dags.Reset(d.nextDAGs())
 		case <-users.C:
@@ -78,7 +82,10 @@ func Mount(ctx context.Context, o Options) error {
 			}
 			users.Reset(jitter(usersEvery))
 		case <-dags.C:
-			d.readDAGs(ctx)
+			reading = d.readDAGs(ctx)
+		case err := <-reading.result():
+			d.endDAGs(ctx, reading, err)
+			reading = nil
 			dags.Reset(d.nextDAGs())
 		case path := <-d.lost:
 			return &MountError{path, "the mount is gone: somebody unmounted it", ""}
@@ -200,7 +207,7 @@ func (d *daemon) replace(ctx context.Context) (err error) {
 	}
 	oldPool, oldBlob, oldLog, wait := d.pool, d.blob, d.audit, d.Front.Timeout
 	d.Front, d.blob, d.pool, d.audit = front, blob, pool, log
-	d.refreshDAGs(ctx, true)
+	d.renewDAGs(ctx)
 	d.users.refresh(ctx, d.names())
 	d.broker.Replace(d.state(log))
 	// Reads that began under the old configuration end under it.

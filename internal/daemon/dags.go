@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"maps"
 	"math"
@@ -9,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/connfs/connfs/conn"
 	"github.com/connfs/connfs/internal/policy"
 	"github.com/connfs/connfs/internal/resolver"
 )
@@ -133,6 +135,22 @@ func (t *dagTable) facts() []policy.Fact {
 	return facts
 }
 
+// dagsStart bounds the first reading of a daemon and of a new configuration: what else
+// is granted, or was revoked, must not wait long for it. It is tried again soon after.
+const dagsStart = 10 * time.Second
+
+// firstDAGs reads the serialized DAGs for a session that knows none. A command, which
+// cannot try again, has all the time that it may take.
+func (s *Session) firstDAGs(ctx context.Context) error {
+	if s.options.NeedMount {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, dagsStart)
+		defer cancel()
+	}
+	_, err := s.dags.refresh(ctx, s.pool, true)
+	return err
+}
+
 // nextDAGs returns when to ask for DAGs again: not all daemons of a site at once, and
 // soon after a failure. Where no rule needs them, never.
 func (d *daemon) nextDAGs() time.Duration {
@@ -146,26 +164,74 @@ func (d *daemon) nextDAGs() time.Duration {
 	}
 }
 
-// readDAGs brings the policy up to date with the serialized DAGs.
-func (d *daemon) readDAGs(ctx context.Context) {
-	if d.Front.DAGs == nil || !d.refreshDAGs(ctx, false) {
+// reading is a reading of the serialized DAGs that goes on beside the daemon's other work.
+type reading struct {
+	cancel context.CancelFunc
+	done   chan error
+}
+
+// readDAGs begins a reading; where no rule needs one, it returns nil.
+func (d *daemon) readDAGs(ctx context.Context) *reading {
+	if d.Front.DAGs == nil {
+		return nil
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	r := &reading{cancel, make(chan error, 1)}
+	pool := d.pool
+	go func() {
+		changed, err := d.dags.refresh(ctx, pool, false)
+		if err == nil && !changed {
+			err = errUnchanged
+		}
+		r.done <- err
+	}()
+	return r
+}
+
+// errUnchanged says that the DAGs are as they were.
+var errUnchanged = errors.New("unchanged")
+
+// result gets the outcome when the reading is over; nil: there is none.
+func (r *reading) result() <-chan error {
+	if r == nil {
+		return nil
+	}
+	return r.done
+}
+
+// stop ends the reading and waits until it has.
+func (r *reading) stop() {
+	if r != nil {
+		r.cancel()
+		<-r.done
+	}
+}
+
+// endDAGs brings the policy up to date with what a reading brought.
+func (d *daemon) endDAGs(ctx context.Context, r *reading, err error) {
+	r.cancel()
+	if !d.tellDAGs(err) {
 		return
 	}
 	d.users.refresh(ctx, d.names())
 	d.broker.SetPolicy(d.Policy())
 }
 
-// refreshDAGs asks the metastore, and reports whether what is known changed.
-func (d *daemon) refreshDAGs(ctx context.Context, anew bool) bool {
-	s := d.Front.DAGs
-	if s == nil {
+// renewDAGs asks the metastore of a new configuration.
+func (d *daemon) renewDAGs(ctx context.Context) {
+	if d.Front.DAGs != nil {
+		d.tellDAGs(d.firstDAGs(ctx))
+	}
+}
+
+// tellDAGs logs what went wrong, and reports whether what is known changed.
+func (d *daemon) tellDAGs(err error) bool {
+	switch {
+	case err == nil:
+		return true
+	case err == errUnchanged || conn.KindOf(err) == conn.Interrupted:
 		return false
-	}
-	changed, err := d.dags.refresh(ctx, d.pool, anew)
-	if err == nil {
-		return changed
-	}
-	if d.dags.expire(s.Keep) {
+	case d.dags.expire(d.Front.DAGs.Keep):
 		d.log.Error("serialized DAGs cannot be read for longer than dags_keep: grants that name only DAGs let nobody read", "error", err)
 		return true
 	}

@@ -164,7 +164,7 @@ func NewSession(ctx context.Context, o Options) (*Session, error) {
 	if s.Front.DAGs != nil {
 		// A metastore that is down must not keep what else is granted from being
 		// served; it is asked again soon.
-		if _, err := s.dags.refresh(ctx, s.pool, true); err != nil {
+		if err := s.firstDAGs(ctx); err != nil {
 			o.Log.Warn("no user is known from serialized DAGs yet", "error", err)
 		}
 	}

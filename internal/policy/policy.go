@@ -53,6 +53,17 @@ func (cfg *Config) Grants() (granted, never []Grant) {
 	return granted, never
 }
 
+// Covers reports whether some DAG is one of which a derived rule speaks.
+func (cfg *Config) Covers() bool {
+	for i := range cfg.Rules {
+		r := &cfg.Rules[i]
+		if r.Derived() && slices.ContainsFunc(cfg.Facts, func(f Fact) bool { return r.covers(&f) }) {
+			return true
+		}
+	}
+	return false
+}
+
 // of returns the grants of one rule.
 func (cfg *Config) of(r *Rule) (granted, never []Grant) {
 	if !r.Derived() {

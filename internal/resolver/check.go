@@ -47,6 +47,7 @@ const grace = 2 * time.Second
 // alone has a child of its own answer one request, within the frame's timeout. doing
 // is what the child does, for the messages.
 func (p *Pool) alone(ctx context.Context, f Frame, doing string) (answer, error) {
+	start := time.Now()
 	ctx, cancel := context.WithTimeout(ctx, f.Timeout+grace)
 	defer cancel()
 	c, err := p.start(ctx)
@@ -58,8 +59,10 @@ func (p *Pool) alone(ctx context.Context, f Frame, doing string) (answer, error)
 	switch {
 	case errors.Is(err, errGone):
 		return answer{}, conn.Errorf(conn.Failed, "", "the resolver child ended while it was %s", doing)
+	case errors.Is(err, context.Canceled):
+		return answer{}, conn.Errorf(conn.Interrupted, "", "nobody waits for %s any more", doing)
 	case err != nil:
-		return answer{}, conn.Errorf(conn.Timeout, "", "%s took longer than %s", doing, f.Timeout)
+		return answer{}, conn.Errorf(conn.Timeout, "", "%s took longer than %s", doing, time.Since(start).Round(time.Second))
 	case !a.header.OK:
 		return answer{}, DecodeFailure(a.header, a.meta)
 	}

@@ -111,7 +111,7 @@ func (s *server) handle(f *resolver.Frame) {
 	case resolver.OpGet:
 		s.get(ctx, f)
 	case resolver.OpExplain:
-		s.reply(f, resolver.EncodeAnswers(answers(s.path.Explain(ctx, string(f.Body)))), nil, 0, nil)
+		s.reply(f, resolver.EncodeAnswers(s.explain(ctx, string(f.Body))), nil, 0, nil)
 	case resolver.OpList:
 		l, err := s.path.List(ctx)
 		if err != nil {
@@ -141,13 +141,9 @@ func (s *server) get(ctx context.Context, f *resolver.Frame) {
 		s.reply(f, nil, nil, 0, err)
 		return
 	}
-	body, err := conn.Render(id, c, conn.Format(f.Meta))
+	body, err := render(id, c, source, conn.Format(f.Meta))
 	if err != nil {
-		s.reply(f, nil, nil, 0, &conn.Error{Kind: conn.KindOf(err), Source: source, Reason: reason(err)})
-		return
-	}
-	if len(body) > maxValue {
-		s.reply(f, nil, nil, 0, conn.Errorf(conn.TooLarge, source, "the connection is %d bytes long, and %d are served at most", len(body), maxValue))
+		s.reply(f, nil, nil, 0, err)
 		return
 	}
 	mac := hmac.New(sha256.New, s.key)
@@ -155,6 +151,18 @@ func (s *server) get(ctx context.Context, f *resolver.Frame) {
 	// Zero means "not a value" on the pipe.
 	digest := max(1, binary.LittleEndian.Uint64(mac.Sum(nil)))
 	s.reply(f, []byte(source), body, digest, nil)
+}
+
+// render returns what is served of a connection, where that can be.
+func render(id string, c *conn.Connection, source string, format conn.Format) ([]byte, error) {
+	body, err := conn.Render(id, c, format)
+	if err != nil {
+		return nil, &conn.Error{Kind: conn.KindOf(err), Source: source, Reason: reason(err)}
+	}
+	if len(body) > maxValue {
+		return nil, conn.Errorf(conn.TooLarge, source, "the connection is %d bytes long, and %d are served at most", len(body), maxValue)
+	}
+	return body, nil
 }
 
 func reason(err error) string {

@@ -1,0 +1,34 @@
+package child
+
+import (
+	"context"
+	"errors"
+
+	"github.com/connfs/connfs/conn"
+	"github.com/connfs/connfs/internal/resolver"
+)
+
+// explain returns what each backend answers for id. What a backend holds and connfs cannot
+// serve, since it is too large, is no connection to a reader either.
+func (s *server) explain(ctx context.Context, id string) []resolver.Answer {
+	all := answers(s.path.Explain(ctx, id))
+	for i := range all {
+		if a := &all[i]; a.Decides && a.Result == "found" {
+			if err := s.serves(ctx, id); err != nil {
+				a.Result, a.Kind, a.Reason, a.Hint = err.Kind.String(), err.Kind, err.Reason, err.Hint
+			}
+		}
+	}
+	return all
+}
+
+// serves returns why a read of id would fail; nil: it would not.
+func (s *server) serves(ctx context.Context, id string) *conn.Error {
+	c, source, err := s.path.Connection(ctx, id)
+	if err == nil {
+		_, err = render(id, c, source, conn.FormatJSON)
+	}
+	var e *conn.Error
+	errors.As(err, &e)
+	return e
+}

@@ -1,0 +1,45 @@
+package kms
+
+import (
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/rand"
+)
+
+// keySize is the size of data keys and local keys, in bytes: AES-256.
+const keySize = 32
+
+// seal encrypts with AES-256-GCM. The nonce, of 12 random bytes, stands first, the tag
+// of 16 bytes last.
+func seal(key, plaintext, aad []byte) ([]byte, error) {
+	gcm, err := newGCM(key)
+	if err != nil {
+		return nil, err
+	}
+	nonce := make([]byte, gcm.NonceSize(), gcm.NonceSize()+len(plaintext)+gcm.Overhead())
+	if _, err := rand.Read(nonce); err != nil {
+		return nil, err
+	}
+	return gcm.Seal(nonce, nonce, plaintext, aad), nil
+}
+
+// open decrypts what seal made; false if it was not made so with this key and aad.
+func open(key, sealed, aad []byte) ([]byte, bool) {
+	gcm, err := newGCM(key)
+	if err != nil || len(sealed) < gcm.NonceSize() {
+		return nil, false
+	}
+	plaintext, err := gcm.Open(nil, sealed[:gcm.NonceSize()], sealed[gcm.NonceSize():], aad)
+	return plaintext, err == nil
+}
+
+func newGCM(key []byte) (cipher.AEAD, error) {
+	if len(key) != keySize {
+		return nil, aes.KeySizeError(len(key))
+	}
+	block, err := aes.NewCipher(key)
+	if err != nil {
+		return nil, err
+	}
+	return cipher.NewGCM(block)
+}

@@ -1,0 +1,81 @@
+package kms
+
+import (
+	"context"
+	"crypto/subtle"
+	"sync"
+
+	"github.com/connfs/connfs/conn"
+)
+
+// Check is what became of one call to a KMS of the configuration.
+type Check struct {
+	KMS  string // the NAME of [kms.NAME]
+	Call string // as the service's own documentation and policies name it: "kms:Decrypt"
+	// Sealing says that only seal, reseal and rotate need the call, and reads do not.
+	Sealing bool
+	// Err is nil, or a *conn.Error that says why the call failed.
+	Err error
+}
+
+// calls is a Client whose verbs have other names to its service.
+type calls interface {
+	calls() (encrypt, decrypt string)
+}
+
+// Check tries the credentials and permissions for every KMS of the configuration, all at
+// once: it has each one encrypt a random key, and decrypt it again, bound to a context
+// that no connection has (conn_id ""). Where encrypting fails, decrypting is not tried.
+func (k *Keyring) Check(ctx context.Context) []Check {
+	sources := k.sorted()
+	results := make([][]Check, len(sources))
+	var wg sync.WaitGroup
+	for i, s := range sources {
+		wg.Go(func() { results[i] = k.check(ctx, s) })
+	}
+	wg.Wait()
+	var all []Check
+	for _, r := range results {
+		all = append(all, r...)
+	}
+	return all
+}
+
+func (k *Keyring) check(ctx context.Context, s *source) []Check {
+	name := k.nameOf(s)
+	if err := s.ready(ctx, name, nil); err != nil {
+		return []Check{{KMS: name, Call: "open", Err: named(s.name, err)}}
+	}
+	encrypt, decrypt := "encrypt", "decrypt"
+	if c, ok := s.client.(calls); ok {
+		encrypt, decrypt = c.calls()
+	}
+	f := &form{KMSConnID: name, KMSType: s.target.Type, Mode: envelope}
+	bound := f.context("", k.tenant)
+	key, extra, err := newDataKey(ctx, s.client, bound)
+	defer clear(key)
+	if err != nil {
+		err = named(s.name, err)
+		return []Check{{KMS: name, Call: encrypt, Sealing: conn.KindOf(err) == conn.Denied, Err: err}}
+	}
+	checks := []Check{{KMS: name, Call: encrypt, Sealing: true}, {KMS: name, Call: decrypt}}
+	back, err := s.client.Decrypt(ctx, extra, bound)
+	defer clear(back)
+	switch {
+	case err != nil:
+		checks[1].Err = named(s.name, err)
+	case subtle.ConstantTimeCompare(key, back) != 1:
+		checks[1].Err = named(s.name, failed("it decrypts to something else than it encrypted"))
+	}
+	return checks
+}
+
+// nameOf returns the NAME of a KMS of the configuration.
+func (k *Keyring) nameOf(s *source) string {
+	for name, one := range k.named {
+		if one == s {
+			return name
+		}
+	}
+	return ""
+}

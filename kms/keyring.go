@@ -1,0 +1,325 @@
+package kms
+
+import (
+	"cmp"
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"sync"
+	"unicode/utf8"
+
+	"github.com/connfs/connfs/conn"
+)
+
+// Keyring seals and unseals connections, with the KMS of the configuration and those
+// that Airflow connections describe. It is safe for concurrent use, and connects to
+// nothing until it is asked.
+type Keyring struct {
+	named map[string]*source // by the NAME of [kms.NAME]; never changes
+
+	mu     sync.Mutex
+	found  map[string]*source // by conn_id; kept for the life of the process
+	keys   dataKeys
+	tenant string // of every connection; "": none
+}
+
+// Finder looks up the Airflow connection that describes a KMS; see resolve.Finder.
+type Finder = func(ctx context.Context, id string) (*conn.Connection, error)
+
+// source is one KMS, whose client is made when it is first needed.
+type source struct {
+	name   string // for errors
+	target *target
+	turn   chan struct{} // holds one token; who has it may set the rest
+	client Client
+}
+
+func newSource(id string, t *target) *source {
+	name := id
+	if strings.Trim(id, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-") != "" || len(id) > 100 {
+		name = printable(id)
+	}
+	return &source{name: "kms " + name, target: t, turn: make(chan struct{}, 1)}
+}
+
+// NewKeyring returns the keyring with the KMS of the configuration. Its error names
+// every one whose settings are wrong, and shows no secret.
+func NewKeyring(settings map[string]Settings) (*Keyring, error) {
+	k := &Keyring{named: make(map[string]*source), found: make(map[string]*source)}
+	var wrong []error
+	for name, s := range settings {
+		if err := CheckSettings(s); err != nil {
+			wrong = append(wrong, fmt.Errorf("kms.%s: %w", name, err))
+		}
+		k.named[name] = newSource(name, &target{Settings: s})
+	}
+	if err := errors.Join(wrong...); err != nil {
+		return nil, err
+	}
+	return k, nil
+}
+
+// Unseal returns the connection that is sealed under id; it implements
+// resolve.Unsealer. find looks up the connection of a KMS that the configuration does
+// not name. A column that is not sealed stays as it is; a sealed field replaces the
+// column. Its error is a *conn.Error, of kind Invalid where the extra is no sealed form
+// that this version knows, KeyRejected where it does not open, and never Absent.
+func (k *Keyring) Unseal(ctx context.Context, id string, sealed *conn.Connection, find Finder) (*conn.Connection, error) {
+	text, _ := sealed.Extra.Reveal()
+	f, err := parseForm(text)
+	if err != nil {
+		return nil, err
+	}
+	if err := k.checkCycle(ctx, f.KMSConnID); err != nil {
+		return nil, err
+	}
+	s, err := k.source(ctx, f.KMSConnID, find)
+	if err != nil {
+		return nil, err
+	}
+	if s.target.Type != f.KMSType {
+		return nil, named(s.name, rejected(fmt.Sprintf("it is of type %s, and the connection was sealed by one of type %s", s.target.Type, printable(f.KMSType)), hintChanged))
+	}
+	payload, err := k.open(ctx, s, f, id)
+	if err != nil {
+		return nil, named(s.name, err)
+	}
+	defer clear(payload)
+	c, err := put(sealed, f.Fields, payload)
+	if err != nil {
+		return nil, named(s.name, err)
+	}
+	return c, nil
+}
+
+// open returns the payload of a form.
+func (k *Keyring) open(ctx context.Context, s *source, f *form, id string) ([]byte, error) {
+	bound := f.context(id, k.tenant)
+	if f.Mode == direct {
+		return s.client.Decrypt(ctx, f.Extra, bound)
+	}
+	aad := f.aad(id, k.tenant)
+	key, cached := k.keys.take(aad)
+	if !cached {
+		var err error
+		if key, err = s.client.Decrypt(ctx, f.Extra, bound); err != nil {
+			return nil, err
+		}
+	}
+	defer clear(key)
+	if len(key) != keySize {
+		return nil, rejected("what the KMS opened is not a data key", hintChanged)
+	}
+	payload, ok := open(key, f.Payload, aad)
+	if !ok {
+		return nil, rejected("the data key opens, and what it encrypts does not", hintChanged)
+	}
+	if !cached {
+		k.keys.put(aad, key, s.target.CacheTTL, s.target.CacheUses)
+	}
+	return payload, nil
+}
+
+// Seal returns plain with the named fields ([DefaultFields] where there are none, and
+// always the extra) moved into a sealed form, which is the extra of the result, for the
+// id and under the KMS kmsID. find is as in Unseal, and may be nil where the
+// configuration names the KMS. Its error is a *conn.Error.
+func (k *Keyring) Seal(ctx context.Context, id string, plain *conn.Connection, kmsID string, fields []string, find Finder) (*conn.Connection, error) {
+	names, err := fieldNames(fields)
+	switch {
+	case err != nil:
+		return nil, err
+	case plain.Sealed():
+		return nil, conn.Errorf(conn.Invalid, "", "the connection is sealed already")
+	case id == "" || !utf8.ValidString(id):
+		return nil, conn.Errorf(conn.Invalid, "", "the conn_id is empty or not UTF-8")
+	}
+	// The connection of the KMS, and of whatever seals that, must open without this one.
+	s, err := k.source(context.WithValue(ctx, sealing{}, id), kmsID, find)
+	if err != nil {
+		return nil, err
+	}
+	if k.named[kmsID] == nil && kmsID == id {
+		return nil, cycle()
+	}
+	rest, payload, err := take(plain, names)
+	if err != nil {
+		return nil, err
+	}
+	defer clear(payload)
+	f := &form{KMSConnID: kmsID, KMSType: s.target.Type, Mode: cmp.Or(s.target.Mode, envelope), Fields: names}
+	if err := k.encrypt(ctx, s.client, f, id, payload); err != nil {
+		return nil, named(s.name, err)
+	}
+	text, err := f.text()
+	if err != nil {
+		return nil, failed("the sealed form cannot be written")
+	}
+	rest.Extra = conn.NewSecret(text)
+	return rest, nil
+}
+
+// encrypt fills in the extra and payload of f.
+func (k *Keyring) encrypt(ctx context.Context, client Client, f *form, id string, payload []byte) error {
+	bound := f.context(id, k.tenant)
+	if f.Mode == direct {
+		var err error
+		f.Extra, err = client.Encrypt(ctx, payload, bound)
+		return err
+	}
+	key, extra, err := newDataKey(ctx, client, bound)
+	if err != nil {
+		return err
+	}
+	defer clear(key)
+	f.Extra = extra
+	if f.Payload, err = seal(key, payload, f.aad(id, k.tenant)); err != nil {
+		return failed("the data key is not one of 256 bits")
+	}
+	return nil
+}
+
+// newDataKey returns a data key, and the same encrypted by the KMS.
+func newDataKey(ctx context.Context, client Client, bound Context) (key []byte, extra Extra, err error) {
+	if g, ok := client.(dataKeyer); ok {
+		return g.GenerateDataKey(ctx, bound)
+	}
+	key = make([]byte, keySize)
+	if _, err := rand.Read(key); err != nil {
+		return nil, nil, failed("the random numbers of the system fail")
+	}
+	if extra, err = client.Encrypt(ctx, key, bound); err != nil {
+		clear(key)
+		return nil, nil, err
+	}
+	return key, extra, nil
+}
+
+// sealing is the context key of the id that is being sealed.
+type sealing struct{}
+
+// checkCycle refuses to use the KMS connection kmsID for opening a connection that is
+// only needed for sealing that very one.
+func (k *Keyring) checkCycle(ctx context.Context, kmsID string) error {
+	if id, _ := ctx.Value(sealing{}).(string); id != "" && id == kmsID && k.named[kmsID] == nil {
+		return cycle()
+	}
+	return nil
+}
+
+func cycle() error {
+	return rejected("a KMS connection cannot be sealed by itself, nor by one that it seals", "seal it with a KMS of the configuration, or not at all")
+}
+
+// source returns the KMS of that id, with its client.
+func (k *Keyring) source(ctx context.Context, id string, find Finder) (*source, error) {
+	s := k.named[id]
+	if s == nil {
+		k.mu.Lock()
+		if s = k.found[id]; s == nil {
+			s = newSource(id, nil)
+			k.found[id] = s
+		}
+		k.mu.Unlock()
+	}
+	if err := s.ready(ctx, id, find); err != nil {
+		return nil, named(s.name, err)
+	}
+	return s, nil
+}
+
+// ready makes the client, if nobody has. One caller tries at a time; what fails is tried
+// again by the next.
+func (s *source) ready(ctx context.Context, id string, find Finder) error {
+	select {
+	case s.turn <- struct{}{}:
+		defer func() { <-s.turn }()
+	case <-ctx.Done():
+		return interrupted(ctx)
+	}
+	if s.client != nil {
+		return nil
+	}
+	t := s.target
+	if t == nil {
+		var err error
+		if t, err = findTarget(ctx, id, find); err != nil {
+			return err
+		}
+	}
+	client, err := kinds[t.Type].open(ctx, t)
+	if err != nil {
+		return err
+	}
+	s.target, s.client = t, client
+	return nil
+}
+
+// findTarget takes the settings from an Airflow connection.
+func findTarget(ctx context.Context, id string, find Finder) (*target, error) {
+	if find == nil {
+		return nil, unknownKMS(nil)
+	}
+	c, err := find(ctx, id)
+	if err != nil {
+		if conn.KindOf(err) == conn.Absent {
+			return nil, unknownKMS(err)
+		}
+		return nil, err
+	}
+	for name, k := range kinds {
+		if k.connType == "" || c.Type == nil || *c.Type != k.connType {
+			continue
+		}
+		t, err := k.read(c)
+		if err != nil {
+			return nil, &conn.Error{Kind: conn.Failed, Reason: "the connection of the KMS: " + err.Error()}
+		}
+		t.Type = name
+		if err := check(t); err != nil {
+			return nil, &conn.Error{Kind: conn.Failed, Reason: "the connection of the KMS: " + err.Error()}
+		}
+		return t, nil
+	}
+	return nil, failed("the connection of the KMS has a conn_type that stands for none")
+}
+
+func unknownKMS(cause error) error {
+	return &conn.Error{
+		Kind: conn.Failed, Reason: "there is neither a [kms.NAME] nor a connection of that name",
+		Hint: "add it to the configuration of connfs", Err: cause,
+	}
+}
+
+// Close wipes the keys and closes the clients. The keyring must not be used any more.
+func (k *Keyring) Close() error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.keys.wipe()
+	var errs []error
+	for _, all := range []map[string]*source{k.named, k.found} {
+		for _, s := range all {
+			s.turn <- struct{}{}
+			if c, ok := s.client.(io.Closer); ok {
+				errs = append(errs, c.Close())
+			}
+			s.client = nil
+			<-s.turn
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// sorted returns the KMS of the configuration in the order of their names.
+func (k *Keyring) sorted() []*source {
+	all := make([]*source, 0, len(k.named))
+	for _, s := range k.named {
+		all = append(all, s)
+	}
+	slices.SortFunc(all, func(a, b *source) int { return strings.Compare(a.name, b.name) })
+	return all
+}
