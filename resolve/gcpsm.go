@@ -1,7 +1,351 @@
 package resolve
 
-import "errors"
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"net"
+	"net/url"
+	"regexp"
+	"strings"
+	"sync"
+	"time"
+	"unicode/utf8"
 
-func openGoogleSecretManager(*SecretsSettings, *kwargs) (Backend, error) {
-	return nil, errors.New("not in this version")
+	"cloud.google.com/go/secretmanager/apiv1/secretmanagerpb"
+	"google.golang.org/api/iterator"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/connfs/connfs/conn"
+)
+
+// gcpSource is the source that errors of [GoogleSecretManager] name.
+const gcpSource = "gcp_secret_manager"
+
+// GoogleSecretManager is Airflow's CloudSecretManagerBackend: a connection is the newest
+// version of the secret PREFIX SEP ID of one project.
+//
+// It differs from Airflow in that a refusal of Google's is final, where Airflow takes it
+// for absent and asks the next backend; see [gcpError].
+type GoogleSecretManager struct {
+	prefix, sep string
+	disabled    bool   // connections_prefix is null
+	project     string // empty: the one of the credentials
+	multiTeam   bool
+	team        string
+	endpoint    gcpEndpoint
+	login       *gcpLogin
+
+	mu      sync.Mutex
+	channel *gcpChannel // nil: none is open
+	closed  bool
+}
+
+// gcpName is what Google takes as the name of a secret.
+var gcpName = regexp.MustCompile(`^[A-Za-z0-9_-]{1,255}$`)
+
+// gcpAffix is what prefix and separator may hold.
+var gcpAffix = regexp.MustCompile(`^[A-Za-z0-9_-]*$`)
+
+// gcpCastagnoli is the polynomial of Google's checksums.
+var gcpCastagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// openGoogleSecretManager takes Airflow's arguments, and endpoint, which is connfs's own:
+// HOST:PORT of a private endpoint, or http://HOST:PORT without TLS, on loopback only.
+func openGoogleSecretManager(s *SecretsSettings, kw *kwargs) (Backend, error) {
+	kw.ignore("variables_prefix", "config_prefix")
+	prefix, enabled := kw.optional("connections_prefix", "airflow-connections")
+	g := &GoogleSecretManager{
+		prefix: prefix, disabled: !enabled, sep: kw.text("sep", "-"), project: kw.text("project_id", ""),
+		multiTeam: s.MultiTeam, team: s.Team,
+	}
+	// Airflow looks at the separator only where there is a prefix.
+	if enabled {
+		for name, text := range map[string]string{"connections_prefix": g.prefix, "sep": g.sep} {
+			if !gcpAffix.MatchString(text) {
+				kw.fail(name, "only letters, digits, - and _ may stand in the name of a secret")
+			}
+		}
+	}
+	var err error
+	if g.endpoint, err = parseGCPEndpoint(kw.text("endpoint", "")); err != nil {
+		kw.fail("endpoint", "%v", err)
+	}
+	g.login = newGCPLogin(s, kw)
+	return g, nil
+}
+
+// gcpEndpoint is where the service is.
+type gcpEndpoint struct {
+	address string // HOST:PORT; empty: Google's own
+	plain   bool   // without TLS
+}
+
+func parseGCPEndpoint(text string) (gcpEndpoint, error) {
+	address, plain := strings.CutPrefix(text, "http://")
+	if text == "" {
+		return gcpEndpoint{}, nil
+	}
+	host, port, err := net.SplitHostPort(address)
+	if err != nil || host == "" || port == "" || strings.ContainsAny(address, "/@?# ") {
+		return gcpEndpoint{}, errors.New("expected HOST:PORT or, on loopback, http://HOST:PORT")
+	}
+	if ip := net.ParseIP(host); plain && (ip == nil || !ip.IsLoopback()) {
+		return gcpEndpoint{}, errors.New("without TLS only a loopback address will do")
+	}
+	return gcpEndpoint{address, plain}, nil
+}
+
+// Connection implements [Backend].
+func (g *GoogleSecretManager) Connection(ctx context.Context, id string) (*conn.Connection, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, ctxError(gcpSource, err)
+	}
+	names, err := g.names(id)
+	if err != nil {
+		return nil, err
+	}
+	var value []byte
+	for _, name := range names {
+		if value, err = g.access(ctx, name); conn.KindOf(err) != conn.Absent {
+			break
+		}
+	}
+	switch {
+	case err != nil:
+		return nil, err
+	case len(value) == 0:
+		return nil, conn.Errorf(conn.Absent, gcpSource, "the secret is empty")
+	case !utf8.Valid(value):
+		return nil, conn.Errorf(conn.Invalid, gcpSource, "the secret is not UTF-8")
+	}
+	c, err := conn.Parse(string(value))
+	if err != nil {
+		return nil, invalid(gcpSource, err)
+	}
+	return c, nil
+}
+
+// names returns the secrets that hold a connection, the one that counts first. An id
+// of which no name can be made is not sent: to Google it would be an invalid argument.
+func (g *GoogleSecretManager) names(id string) ([]string, error) {
+	absent := func(reason string) ([]string, error) { return nil, conn.Errorf(conn.Absent, gcpSource, "%s", reason) }
+	switch {
+	case g.disabled:
+		return absent("connections_prefix is null: no connection is looked up here")
+	case id == "" || !gcpName.MatchString(g.before()+id):
+		return absent("the name of a secret can hold only letters, digits, - and _, and 255 of them")
+	case g.multiTeam && strings.Contains(id, "--"):
+		return absent("with multi_team, an id with -- would name the secret of a team")
+	case g.multiTeam && g.team != "" && gcpName.MatchString(g.beforeTeam()+id):
+		return []string{g.beforeTeam() + id, g.before() + id}, nil
+	}
+	return []string{g.before() + id}, nil
+}
+
+// before is what stands before an id in the name of its secret.
+func (g *GoogleSecretManager) before() string { return g.prefix + g.sep }
+
+// beforeTeam is the same for a connection of the team.
+func (g *GoogleSecretManager) beforeTeam() string { return g.before() + g.team + "--" }
+
+// access returns the newest version of a secret.
+func (g *GoogleSecretManager) access(ctx context.Context, name string) ([]byte, error) {
+	var value []byte
+	err := g.call(ctx, func(ctx context.Context, c *gcpChannel, project string) error {
+		answer, err := c.client.AccessSecretVersion(ctx, &secretmanagerpb.AccessSecretVersionRequest{
+			Name: "projects/" + project + "/secrets/" + name + "/versions/latest",
+		})
+		if err != nil {
+			return err
+		}
+		payload := answer.GetPayload()
+		value = payload.GetData()
+		if payload != nil && payload.DataCrc32C != nil && *payload.DataCrc32C != int64(crc32.Checksum(value, gcpCastagnoli)) {
+			return status.Error(codes.Unavailable, "checksum")
+		}
+		// The project is its number there.
+		if parts := strings.Split(answer.GetName(), "/"); len(parts) != 6 || parts[3] != name {
+			return conn.Errorf(conn.Absent, gcpSource, "the service answered with another secret")
+		}
+		return nil
+	})
+	return value, err
+}
+
+// List implements [Lister]: the names of the project's secrets. No version is read, so
+// that a secret without any is listed too.
+func (g *GoogleSecretManager) List(ctx context.Context) ([]string, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, ctxError(gcpSource, err)
+	}
+	if g.disabled {
+		return nil, nil
+	}
+	var ids []string
+	err := g.call(ctx, func(ctx context.Context, c *gcpChannel, project string) error {
+		ids = nil
+		seen := make(map[string]bool)
+		all := c.client.ListSecrets(ctx, g.listRequest(project))
+		for {
+			secret, err := all.Next()
+			if errors.Is(err, iterator.Done) {
+				return nil
+			}
+			if err != nil {
+				return err
+			}
+			name := secret.GetName()[strings.LastIndexByte(secret.GetName(), '/')+1:]
+			if id, ok := g.id(name); ok && !seen[id] {
+				seen[id] = true
+				ids = append(ids, id)
+			}
+		}
+	})
+	return ids, err
+}
+
+// gcpPage is how many secrets are asked for at once; Google's limit is 25,000.
+const gcpPage = 25_000
+
+func (g *GoogleSecretManager) listRequest(project string) *secretmanagerpb.ListSecretsRequest {
+	r := &secretmanagerpb.ListSecretsRequest{Parent: "projects/" + project, PageSize: gcpPage}
+	if g.before() != "" {
+		r.Filter = "name:" + g.before() // contains; what only does so is left out later
+	}
+	return r
+}
+
+// id returns the id whose connection the secret of that name holds.
+func (g *GoogleSecretManager) id(name string) (string, bool) {
+	if g.multiTeam && g.team != "" {
+		if id, ok := strings.CutPrefix(name, g.beforeTeam()); ok && id != "" && !strings.Contains(id, "--") {
+			return id, true
+		}
+	}
+	id, ok := strings.CutPrefix(name, g.before())
+	return id, ok && id != "" && !(g.multiTeam && strings.Contains(id, "--"))
+}
+
+// Warm implements [Warmer].
+func (g *GoogleSecretManager) Warm(ctx context.Context) error {
+	if g.disabled {
+		return nil
+	}
+	return g.call(ctx, func(ctx context.Context, c *gcpChannel, _ string) error { return c.connect(ctx) })
+}
+
+// Check implements [Checker]. What is accessed is a secret that nobody has: Google says
+// that it is not there to whoever may read it.
+func (g *GoogleSecretManager) Check(ctx context.Context) []Check {
+	if g.disabled {
+		return nil
+	}
+	_, access := g.access(ctx, g.before()+"connfs_check_of_no_connection")
+	if conn.KindOf(access) == conn.Absent {
+		access = nil
+	}
+	list := g.call(ctx, func(ctx context.Context, c *gcpChannel, project string) error {
+		r := g.listRequest(project)
+		r.PageSize = 1
+		_, err := c.client.ListSecrets(ctx, r).Next()
+		if errors.Is(err, iterator.Done) {
+			return nil
+		}
+		return err
+	})
+	return []Check{{"secretmanager.versions.access", access}, {"secretmanager.secrets.list", list}}
+}
+
+// Identity implements [Successor].
+func (g *GoogleSecretManager) Identity() []byte { return g.login.identity() }
+
+// Adopt implements [Successor].
+func (g *GoogleSecretManager) Adopt(identity []byte) { g.login.adopt(identity) }
+
+// gcpPauses are the times between the attempts of one call that found the service
+// unavailable. More of them would be a storm; the caller's deadline ends them sooner.
+var gcpPauses = []time.Duration{100 * time.Millisecond, 300 * time.Millisecond}
+
+// call makes a call with a login, again where the service was unavailable for a moment,
+// and once with a new login where Google does not take the old one.
+func (g *GoogleSecretManager) call(ctx context.Context, f func(ctx context.Context, c *gcpChannel, project string) error) error {
+	fresh := false
+	for attempt := 0; ; attempt++ {
+		login, err := g.callOnce(ctx, f)
+		switch code := status.Code(err); {
+		case err == nil:
+			return nil
+		case ctx.Err() != nil:
+			return ctxError(gcpSource, ctx.Err())
+		case code == codes.Unauthenticated && !fresh:
+			fresh = true
+			g.login.drop(login)
+			continue
+		case code != codes.Unavailable || attempt >= len(gcpPauses):
+			return gcpError(err)
+		}
+		select {
+		case <-ctx.Done():
+			return ctxError(gcpSource, ctx.Err())
+		case <-time.After(gcpPauses[attempt]):
+		}
+	}
+}
+
+// callOnce makes a call, and says with which login.
+func (g *GoogleSecretManager) callOnce(ctx context.Context, f func(ctx context.Context, c *gcpChannel, project string) error) (*gcpToken, error) {
+	login, err := g.login.get(ctx)
+	if err != nil {
+		return nil, err
+	}
+	project := cmp.Or(g.project, login.Project)
+	// It becomes part of a path.
+	if project == "" || url.PathEscape(project) != project || project == "." || project == ".." {
+		return login, &conn.Error{
+			Kind: conn.Denied, Source: gcpSource, Reason: "the credentials name no project",
+			Hint: "give project_id in backend_kwargs",
+		}
+	}
+	c, err := g.acquire(login.Universe)
+	if err != nil {
+		return login, err
+	}
+	err = f(login.onto(ctx), c, project)
+	g.release(c, status.Code(err) == codes.DeadlineExceeded)
+	return login, err
+}
+
+// gcpKinds is what Google's codes mean; every other code is Unreachable.
+var gcpKinds = map[codes.Code]conn.Error{
+	codes.NotFound:         {Kind: conn.Absent, Reason: "there is no such secret, or it has no version"},
+	codes.InvalidArgument:  {Kind: conn.Absent, Reason: "to Google this is no name of a secret"},
+	codes.PermissionDenied: {Kind: conn.Denied, Reason: "Google does not let connfs read it", Hint: "grant roles/secretmanager.secretAccessor, and secretmanager.secrets.list for listing; is the API enabled in this project?"},
+	codes.Unauthenticated:  {Kind: conn.Denied, Reason: "Google does not accept the credentials"},
+	// Airflow raises here, and takes no older version either.
+	codes.FailedPrecondition: {Kind: conn.Invalid, Reason: "the newest version of the secret is disabled or destroyed"},
+	codes.DeadlineExceeded:   {Kind: conn.Timeout, Reason: "no answer within the deadline"},
+	codes.Canceled:           {Kind: conn.Unreachable, Reason: "the connection to Google was closed"},
+	codes.ResourceExhausted:  {Kind: conn.Unreachable, Reason: "Google's quota is used up"},
+	codes.Unavailable:        {Kind: conn.Unreachable, Reason: "the service is not available, or the connection to it broke"},
+	codes.Unimplemented:      {Kind: conn.Unreachable, Reason: "what answers there is not Secret Manager"},
+}
+
+// gcpError returns what an error of Google's client is to connfs. Its text may hold
+// what the service says, and is not printed.
+func gcpError(err error) error {
+	var ce *conn.Error
+	if err == nil || errors.As(err, &ce) {
+		return err
+	}
+	code := status.Code(err)
+	e, ok := gcpKinds[code]
+	if !ok {
+		e = conn.Error{Kind: conn.Unreachable, Reason: fmt.Sprintf("the service failed (%s)", code)}
+	}
+	e.Source, e.Err = gcpSource, err
+	return &e
 }

@@ -203,3 +203,6 @@ func reasonOf(err error) string {
 	}
 	return "the file cannot be read"
 }
+
+// local says that no network lies before it.
+func (l *LocalFiles) local() bool { return true }

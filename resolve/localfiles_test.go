@@ -149,9 +149,9 @@ func TestLocalFilesWithoutAFile(t *testing.T) {
 		t.Errorf("%v, want absent", err)
 	}
 	for kwargs, want := range map[string]string{
-		`{"connections_file_path": "connections.json"}`:                   "connections_file_path: the path must be absolute",
-		`{"connections_file_path": "/connections.toml"}`:                  "connections_file_path: the name must end in",
-		`{"connections_file_path": 5}`:                                    "connections_file_path: expected a string",
+		`{"connections_file_path": "connections.json"}`:                    "connections_file_path: the path must be absolute",
+		`{"connections_file_path": "/connections.toml"}`:                   "connections_file_path: the name must end in",
+		`{"connections_file_path": 5}`:                                     "connections_file_path: expected a string",
 		`{"connections_file_path": "/connections.json", "connection": ""}`: "connection: connfs does not know this argument",
 	} {
 		err := resolve.CheckSecrets(&resolve.SecretsSettings{Backend: "local_filesystem", Kwargs: kwargs})

@@ -4,6 +4,7 @@ package resolvetest
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"testing"
@@ -23,6 +24,8 @@ type Harness struct {
 	Unreachable func(t *testing.T) resolve.Backend
 	// CaseBlind says that ids with one environment variable are one.
 	CaseBlind bool
+	// Holds says which ids the store can hold; nil: any.
+	Holds func(id string) bool
 }
 
 // prompt is how long a backend may take to notice that its caller gave up.
@@ -37,6 +40,12 @@ func Run(t *testing.T, h Harness) {
 	t.Run("the list agrees with the look-ups", h.list)
 	t.Run("an unreachable store is not absent", h.unreachable)
 	t.Run("many callers are served at once", h.concurrent)
+}
+
+func (h Harness) sample() map[string]*conn.Connection {
+	all := sample()
+	maps.DeleteFunc(all, func(id string, _ *conn.Connection) bool { return h.Holds != nil && !h.Holds(id) })
+	return all
 }
 
 func sample() map[string]*conn.Connection {
@@ -55,7 +64,7 @@ func sample() map[string]*conn.Connection {
 }
 
 func (h Harness) found(t *testing.T) {
-	want := sample()
+	want := h.sample()
 	b := h.New(t, want)
 	for id, c := range want {
 		got, err := b.Connection(t.Context(), id)
@@ -70,7 +79,7 @@ func (h Harness) found(t *testing.T) {
 }
 
 func (h Harness) exactID(t *testing.T) {
-	b := h.New(t, sample())
+	b := h.New(t, h.sample())
 	for _, id := range []string{
 		"PLAIN", "Plain", "plain ", "plain  ", " plain", "plain\t", "plain\n", "plain\x00", "plain\x00x", "\x00plain", "plaın",
 		"pláin", "plain%", "pla_n", "plai%", "plain;", "plain'", "mixed.case-1", "team//db", "team/./db", "team\\db", "bucher_接続", "nothing",
@@ -83,7 +92,7 @@ func (h Harness) exactID(t *testing.T) {
 }
 
 func (h Harness) hostileIDs(t *testing.T) {
-	b := h.New(t, sample())
+	b := h.New(t, h.sample())
 	for _, id := range []string{
 		"", "\x00", "\n", "\xff\xfe", "a\xc3", "\xed\xa0\x80", "😀🔑", "'; DROP TABLE connection; --", `\`, `\'`, `"`, "`", "%s", "$1", "?", ":id", "a=b",
 		"../../etc/passwd", string(make([]byte, 1000)), string(slices.Repeat([]byte("x"), 100_000)),
@@ -100,7 +109,7 @@ func wantAbsent(t *testing.T, b resolve.Backend, id string) {
 }
 
 func (h Harness) canceled(t *testing.T) {
-	b := h.New(t, sample())
+	b := h.New(t, h.sample())
 	canceled, cancel := context.WithCancel(t.Context())
 	cancel()
 	expired, cancel := context.WithDeadline(t.Context(), time.Now().Add(-time.Second))
@@ -128,7 +137,7 @@ func (h Harness) canceled(t *testing.T) {
 }
 
 func (h Harness) list(t *testing.T) {
-	want := sample()
+	want := h.sample()
 	b := h.New(t, want)
 	l, ok := b.(resolve.Lister)
 	if !ok {
@@ -170,7 +179,7 @@ func (h Harness) unreachable(t *testing.T) {
 }
 
 func (h Harness) concurrent(t *testing.T) {
-	want := sample()
+	want := h.sample()
 	b := h.New(t, want)
 	var wg sync.WaitGroup
 	for range 8 {

@@ -1,0 +1,349 @@
+package resolve
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"net/url"
+	"os"
+	"regexp"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/oauth2"
+	"golang.org/x/oauth2/google"
+	"google.golang.org/api/impersonate"
+	"google.golang.org/api/option"
+	"google.golang.org/grpc/metadata"
+
+	"github.com/connfs/connfs/conn"
+)
+
+// gcpScope is the one that Google's own clients ask for.
+const gcpScope = "https://www.googleapis.com/auth/cloud-platform"
+
+// gcpLoginTime is how long a login may take, however many readers gave up on it.
+const gcpLoginTime = 20 * time.Second
+
+// gcpLeft is how long a token must be good for to be used.
+const gcpLeft = 30 * time.Second
+
+// gcpToken is a login: connfs's own, and nothing of a connection.
+type gcpToken struct {
+	Token    string
+	Expiry   time.Time
+	Project  string // of the credentials; may be empty
+	Quota    string // the project that is billed; may be empty
+	Universe string
+	Of       string // whose login it is: a digest of the settings
+}
+
+func (t *gcpToken) good() bool { return t != nil && time.Until(t.Expiry) > gcpLeft }
+
+// onto returns a context whose calls carry the login.
+func (t *gcpToken) onto(ctx context.Context) context.Context {
+	if t.Quota != "" {
+		ctx = metadata.AppendToOutgoingContext(ctx, "x-goog-user-project", t.Quota)
+	}
+	return metadata.AppendToOutgoingContext(ctx, "authorization", "Bearer "+t.Token)
+}
+
+// gcpLogin logs in to Google, once for all readers, and again when the token runs out.
+type gcpLogin struct {
+	of      string
+	source  gcpCredentials
+	mu      sync.Mutex
+	token   *gcpToken
+	pending chan struct{} // closed when the login under way ends
+	err     error         // of the last login
+}
+
+// newGCPLogin takes the arguments that say who connfs is.
+func newGCPLogin(s *SecretsSettings, kw *kwargs) *gcpLogin {
+	l := &gcpLogin{source: parseGCPCredentials(kw)}
+	sum := sha256.Sum256([]byte(s.Kwargs))
+	l.of = hex.EncodeToString(sum[:16])
+	return l
+}
+
+// get returns a login that is good. It returns when ctx ends; the login goes on for
+// whoever comes next.
+func (l *gcpLogin) get(ctx context.Context) (*gcpToken, error) {
+	l.mu.Lock()
+	if l.token.good() {
+		defer l.mu.Unlock()
+		return l.token, nil
+	}
+	if l.pending == nil {
+		l.pending = make(chan struct{})
+		go l.logIn(l.pending)
+	}
+	pending := l.pending
+	l.mu.Unlock()
+	select {
+	case <-pending:
+	case <-ctx.Done():
+		return nil, ctxError(gcpSource, ctx.Err())
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.token.good() {
+		return l.token, nil
+	}
+	if l.err == nil {
+		return nil, conn.Errorf(conn.Denied, gcpSource, "Google gives no token that lasts")
+	}
+	return nil, l.err
+}
+
+func (l *gcpLogin) logIn(done chan struct{}) {
+	ctx, cancel := context.WithTimeout(context.Background(), gcpLoginTime)
+	defer cancel()
+	// What follows does not look at its context alone.
+	client := &http.Client{Timeout: gcpLoginTime, Transport: &http.Transport{Proxy: http.ProxyFromEnvironment, TLSHandshakeTimeout: 5 * time.Second}}
+	defer client.CloseIdleConnections()
+	token, err := l.source.logIn(context.WithValue(ctx, oauth2.HTTPClient, client))
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if err == nil {
+		token.Of = l.of
+		l.token = token
+	}
+	l.err = err
+	l.pending = nil
+	close(done)
+}
+
+// drop forgets a login that Google does not take, unless there is another one already.
+func (l *gcpLogin) drop(refused *gcpToken) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.token == refused {
+		l.token = nil
+	}
+}
+
+func (l *gcpLogin) identity() []byte {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.token.good() {
+		return nil
+	}
+	text, _ := json.Marshal(l.token)
+	return text
+}
+
+func (l *gcpLogin) adopt(text []byte) {
+	var t gcpToken
+	if json.Unmarshal(text, &t) != nil || t.Token == "" || t.Of != l.of {
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.token == nil || t.Expiry.After(l.token.Expiry) {
+		l.token = &t
+	}
+}
+
+// gcpCredentials are where connfs's own credentials come from.
+type gcpCredentials struct {
+	keyPath string   // of a service account's key file
+	file    string   // of a credential configuration, where it is a file
+	content string   // the JSON of one, or of a key
+	scopes  []string // of the token
+	chain   []string // accounts to become, one after the other
+}
+
+func parseGCPCredentials(kw *kwargs) gcpCredentials {
+	c := gcpCredentials{keyPath: kw.text("gcp_key_path", ""), scopes: []string{gcpScope}}
+	given := 0
+	if c.keyPath != "" {
+		given++
+		if !strings.HasSuffix(c.keyPath, ".json") {
+			kw.fail("gcp_key_path", "Airflow takes only the path of a .json file")
+		}
+	}
+	if key := kw.object("gcp_keyfile_dict"); len(key) > 0 {
+		given++
+		// Airflow mends keys whose line breaks are escaped twice.
+		if text, ok := key["private_key"].(string); ok {
+			key["private_key"] = strings.ReplaceAll(text, `\n`, "\n")
+		}
+		text, _ := json.Marshal(key)
+		c.content = string(text)
+	}
+	const config = "gcp_credential_config_file"
+	if _, ok := kw.values[config].(map[string]any); ok {
+		given++
+		text, _ := json.Marshal(kw.object(config))
+		c.content = string(text)
+	} else if text := kw.text(config, ""); strings.HasPrefix(strings.TrimSpace(text), "{") {
+		given++
+		c.content = text
+	} else if text != "" {
+		given++
+		c.file = text
+	}
+	if given > 1 {
+		kw.fail(config, "only one of gcp_key_path, gcp_keyfile_dict and gcp_credential_config_file can be given")
+	}
+	if scopes := kw.text("gcp_scopes", ""); scopes != "" {
+		c.scopes = nil
+		for scope := range strings.SplitSeq(scopes, ",") {
+			c.scopes = append(c.scopes, strings.TrimSpace(scope))
+		}
+	}
+	c.chain = parseGCPChain(kw)
+	return c
+}
+
+// parseGCPChain takes an account, or a list of them of which the last one is to become.
+func parseGCPChain(kw *kwargs) []string {
+	const name = "impersonation_chain"
+	var chain []string
+	switch v := kw.values[name].(type) {
+	case nil:
+	case string:
+		if v != "" {
+			chain = []string{v}
+		}
+	case []any:
+		for _, item := range v {
+			account, ok := item.(string)
+			if !ok {
+				kw.fail(name, "expected a service account, or a list of them")
+			}
+			chain = append(chain, account)
+		}
+	default:
+		kw.fail(name, "expected a service account, or a list of them")
+	}
+	kw.ignore(name)
+	for _, account := range chain {
+		if !strings.Contains(account, "@") {
+			kw.fail(name, "a service account is named by its e-mail address")
+			break
+		}
+	}
+	return chain
+}
+
+// logIn fetches a token.
+func (c gcpCredentials) logIn(ctx context.Context) (*gcpToken, error) {
+	found, err := c.find(ctx)
+	if err != nil {
+		return nil, err
+	}
+	source := found.TokenSource
+	t := &gcpToken{Project: found.ProjectID, Quota: gcpQuota(found.JSON)}
+	if t.Universe, err = found.GetUniverseDomain(); err != nil {
+		return nil, gcpLoginError(err)
+	}
+	if len(c.chain) > 0 {
+		target := c.chain[len(c.chain)-1]
+		_, domain, _ := strings.Cut(target, "@")
+		t.Project, _, _ = strings.Cut(domain, ".")
+		source, err = impersonate.CredentialsTokenSource(ctx, impersonate.CredentialsConfig{
+			TargetPrincipal: target, Delegates: c.chain[:len(c.chain)-1], Scopes: c.scopes,
+		}, option.WithHTTPClient(oauth2.NewClient(ctx, source)))
+		if err != nil {
+			return nil, gcpLoginError(err)
+		}
+	}
+	token, err := source.Token()
+	if err != nil {
+		return nil, gcpLoginError(err)
+	}
+	t.Token, t.Expiry = token.AccessToken, token.Expiry
+	if t.Expiry.IsZero() {
+		t.Expiry = time.Now().Add(time.Hour)
+	}
+	return t, nil
+}
+
+// find finds the credentials, as Airflow does: those that are given, or else the
+// application default ones.
+func (c gcpCredentials) find(ctx context.Context) (*google.Credentials, error) {
+	content := []byte(c.content)
+	if path := c.keyPath + c.file; path != "" {
+		var err error
+		if content, err = os.ReadFile(path); err != nil {
+			return nil, fileError(conn.Denied, gcpSource, path, err)
+		}
+	}
+	if len(content) == 0 {
+		found, err := google.FindDefaultCredentials(ctx, c.scopes...)
+		if err != nil {
+			return nil, &conn.Error{
+				Kind: conn.Denied, Source: gcpSource, Reason: "no application default credentials are found, or they cannot be used",
+				Hint: "set GOOGLE_APPLICATION_CREDENTIALS or gcp_key_path", Err: err,
+			}
+		}
+		// Python's library looks there first.
+		for _, name := range []string{"GCLOUD_PROJECT", "GOOGLE_CLOUD_PROJECT"} {
+			if project := os.Getenv(name); project != "" {
+				found.ProjectID = project
+			}
+		}
+		return found, nil
+	}
+	var kind struct{ Type google.CredentialsType }
+	if json.Unmarshal(content, &kind) != nil {
+		return nil, conn.Errorf(conn.Denied, gcpSource, "the credentials are not JSON")
+	}
+	if c.keyPath != "" && kind.Type != google.ServiceAccount {
+		return nil, conn.Errorf(conn.Denied, gcpSource, "gcp_key_path does not hold the key of a service account")
+	}
+	found, err := google.CredentialsFromJSONWithTypeAndParams(ctx, content, kind.Type, google.CredentialsParams{Scopes: c.scopes})
+	if err != nil {
+		return nil, &conn.Error{Kind: conn.Denied, Source: gcpSource, Reason: "the credentials cannot be used", Err: err}
+	}
+	return found, nil
+}
+
+// gcpQuota returns the project that the owner of the credentials has billed.
+func gcpQuota(text []byte) string {
+	if project := os.Getenv("GOOGLE_CLOUD_QUOTA_PROJECT"); project != "" {
+		return project
+	}
+	var file struct {
+		Project string `json:"quota_project_id"`
+	}
+	_ = json.Unmarshal(text, &file) // there may be no file
+	return file.Project
+}
+
+// gcpStatus finds what an impersonation's error says of the answer's status.
+var gcpStatus = regexp.MustCompile(`^impersonate: status code ([0-9]{3})`)
+
+// gcpLoginError is the table of what can go wrong with a login.
+func gcpLoginError(err error) error {
+	code := 0
+	var (
+		refused *oauth2.RetrieveError
+		network *url.Error
+	)
+	if errors.As(err, &refused) && refused.Response != nil {
+		code = refused.Response.StatusCode
+	} else if m := gcpStatus.FindStringSubmatch(err.Error()); m != nil {
+		code, _ = strconv.Atoi(m[1])
+	}
+	e := &conn.Error{Kind: conn.Unreachable, Reason: "Google's login service failed"}
+	switch {
+	case code == http.StatusTooManyRequests || code >= 500:
+	case code >= 400:
+		e = &conn.Error{Kind: conn.Denied, Reason: "Google refuses the login"}
+	case errors.As(err, &network):
+		e = classifyNetwork(err)
+		e.Reason = "logging in: " + e.Reason
+	default:
+		e = &conn.Error{Kind: conn.Denied, Reason: "no login can be made of the credentials"}
+	}
+	e.Source, e.Err = gcpSource, err
+	return e
+}
