@@ -38,7 +38,7 @@ type Entry struct {
 // every open: encoding/json costs several times as much as the decision it records.
 func (e *Entry) append(b []byte) []byte {
 	b = append(b, `{"time":"`...)
-	b = e.Time.UTC().AppendFormat(b, "2006-01-02T15:04:05.000000Z")
+	b = timestamp(b, e.Time)
 	b = append(b, '"')
 	b = text(b, "op", e.Op)
 	b = text(b, "mount", e.Mount)
@@ -61,6 +61,32 @@ func (e *Entry) append(b []byte) []byte {
 	b = number(b, "duration_us", uint64(max(0, e.Duration.Microseconds())))
 	b = number(b, "count", max(1, e.Count))
 	return append(b, '}', '\n')
+}
+
+// timestamp adds t as RFC 3339 with microseconds in UTC. AppendFormat
+// would work its layout out anew each time.
+func timestamp(b []byte, t time.Time) []byte {
+	t = t.UTC()
+	year, month, day := t.Date()
+	hour, minute, second := t.Clock()
+	b = append(digits(b, year, 4), '-')
+	b = append(digits(b, int(month), 2), '-')
+	b = append(digits(b, day, 2), 'T')
+	b = append(digits(b, hour, 2), ':')
+	b = append(digits(b, minute, 2), ':')
+	b = append(digits(b, second, 2), '.')
+	return append(digits(b, t.Nanosecond()/1000, 6), 'Z')
+}
+
+// digits adds the last n decimal digits of v, which is not negative.
+func digits(b []byte, v, n int) []byte {
+	at := len(b)
+	b = append(b, "000000"[:n]...)
+	for i := at + n - 1; v > 0 && i >= at; i-- {
+		b[i] += byte(v % 10)
+		v /= 10
+	}
+	return b
 }
 
 func number(b []byte, key string, n uint64) []byte {

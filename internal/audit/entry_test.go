@@ -100,3 +100,18 @@ func TestHintsNameTheCallersProgramWhereAFetchOrARefusalCostsMore(t *testing.T) 
 		}
 	}
 }
+
+func TestTimesAreInUTCToTheMicrosecond(t *testing.T) {
+	for _, at := range []time.Time{
+		{}, time.Unix(0, 999), time.Date(2026, 12, 31, 23, 59, 59, 999_999_999, time.UTC), time.Date(2024, 2, 29, 1, 2, 3, 40_000, time.FixedZone("", -7*3600)),
+		time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC), time.Date(800, 1, 1, 0, 0, 0, 1000, time.UTC),
+	} {
+		var out bytes.Buffer
+		if err := audit.NewLog(&out, audit.Config{}).Write(&audit.Entry{Time: at}, soon()); err != nil {
+			t.Fatal(err)
+		}
+		if want := `{"time":"` + at.UTC().Format("2006-01-02T15:04:05.000000Z") + `",`; !strings.HasPrefix(out.String(), want) {
+			t.Errorf("%v: want %s in %s", at, want, out.String())
+		}
+	}
+}

@@ -5,7 +5,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"syscall"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -17,7 +16,7 @@ import (
 type fast struct {
 	raw      syscall.RawConn
 	writing  atomic.Int32
-	progress atomic.Int64 // when a write last began alone or ended, in nanoseconds
+	progress atomic.Int64 // when the write that ended last, or that began alone, began, in nanoseconds
 }
 
 // newFast returns nil where f cannot be written to so.
@@ -36,7 +35,8 @@ var lines = sync.Pool{New: func() any { return new([]byte) }}
 // does not keep up or the file was closed. torn says that a part of the line was written,
 // and not all.
 func (f *fast) write(e *Entry) (torn bool, err error, done bool) {
-	now := time.Now().UnixNano()
+	// What is written is about this moment: no clock is asked again.
+	now := e.Time.Add(e.Duration).UnixNano()
 	if f.writing.Add(1) == 1 {
 		f.progress.Store(now)
 	} else if now-f.progress.Load() > int64(patience) {
@@ -44,7 +44,7 @@ func (f *fast) write(e *Entry) (torn bool, err error, done bool) {
 		return false, nil, false
 	}
 	defer func() {
-		f.progress.Store(time.Now().UnixNano())
+		f.progress.Store(now)
 		f.writing.Add(-1)
 	}()
 	buf := lines.Get().(*[]byte)
