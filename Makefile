@@ -4,6 +4,7 @@
 #   make test        everything that CI runs (root, about 15 minutes on two cores)
 #   make test-short  unit tests only: no root, nothing to install
 #   make demo        two users, one mount, on a metastore made for the purpose
+#   make bench-flood what another uid can do to a reader's times
 #   make bench       connfs beside the smallest filesystem that go-fuse allows
 
 export CONNFS_TEST_CACHE ?= /opt/connfs-test
@@ -73,6 +74,11 @@ e2e: build
 
 bench: build
 	@$(STEP) "bench" integration/fusefloor/bench
+	@$(STEP) "bench, floods" integration/fusefloor/bench-flood
+
+.PHONY: bench-flood
+bench-flood: build
+	@$(STEP) "bench, floods" integration/fusefloor/bench-flood
 
 demo: build
 	@integration/demo/demo

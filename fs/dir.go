@@ -128,7 +128,7 @@ func (t *tree) list(in *fuse.ReadIn, add func(e fuse.DirEntry, id string) bool) 
 }
 
 // GetAttr decides for this caller, and asks no backend.
-func (t *tree) GetAttr(_ <-chan struct{}, in *fuse.GetAttrIn, out *fuse.AttrOut) fuse.Status {
+func (t *tree) GetAttr(cancel <-chan struct{}, in *fuse.GetAttrIn, out *fuse.AttrOut) fuse.Status {
 	out.SetTimeout(t.attrTimeout())
 	if in.NodeId == fuse.FUSE_ROOT_ID {
 		t.rootAttr(&out.Attr)
@@ -138,9 +138,10 @@ func (t *tree) GetAttr(_ <-chan struct{}, in *fuse.GetAttrIn, out *fuse.AttrOut)
 	if !ok {
 		return fuse.Status(syscall.ESTALE)
 	}
-	size, err := t.Provider.Stat(t.caller(&in.InHeader), id)
+	c := t.caller(&in.InHeader)
+	size, err := t.Provider.Stat(c, id)
 	if err != nil {
-		return status(err)
+		return t.refuse(cancel, c, err)
 	}
 	t.fileAttr(in.NodeId, size, &out.Attr)
 	return fuse.OK
@@ -148,7 +149,7 @@ func (t *tree) GetAttr(_ <-chan struct{}, in *fuse.GetAttrIn, out *fuse.AttrOut)
 
 // Access is never answered with ENOSYS, after which the kernel would say yes to
 // everybody. Its uid is the real one, which is why OPEN alone counts.
-func (t *tree) Access(_ <-chan struct{}, in *fuse.AccessIn) fuse.Status {
+func (t *tree) Access(cancel <-chan struct{}, in *fuse.AccessIn) fuse.Status {
 	if in.NodeId == fuse.FUSE_ROOT_ID {
 		if in.Mask&fuse.W_OK != 0 {
 			return fuse.EROFS
@@ -159,8 +160,9 @@ func (t *tree) Access(_ <-chan struct{}, in *fuse.AccessIn) fuse.Status {
 	if !ok {
 		return fuse.Status(syscall.ESTALE)
 	}
-	if _, err := t.Provider.Stat(t.caller(&in.InHeader), id); err != nil {
-		return status(err)
+	c := t.caller(&in.InHeader)
+	if _, err := t.Provider.Stat(c, id); err != nil {
+		return t.refuse(cancel, c, err)
 	}
 	switch {
 	case in.Mask&fuse.W_OK != 0:

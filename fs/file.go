@@ -25,7 +25,7 @@ func (t *tree) Open(cancel <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) 
 	}
 	version, err := t.Provider.Open(cancel, c, id)
 	if err != nil {
-		return status(err)
+		return t.refuse(cancel, c, err)
 	}
 	t.names.opened(in.NodeId)
 	out.Fh = version

@@ -41,6 +41,9 @@ type Provider interface {
 	Read(cancel <-chan struct{}, c conn.Caller, id string, version uint64, off, n int) (data [][]byte, release func(), err error)
 	// Refuse records a read that the tree refused, and returns the error to give.
 	Refuse(c conn.Caller, id string, err error) error
+	// Pace may hold back a request that fails with err, where the caller fails too
+	// often.
+	Pace(cancel <-chan struct{}, c conn.Caller, err error)
 	// List returns the ids that are known, sorted, whoever may read them. The
 	// slice is shared and must not be changed.
 	List(cancel <-chan struct{}, c conn.Caller) ([]string, error)
@@ -101,6 +104,12 @@ func (t *tree) String() string { return "connfs" }
 
 func (t *tree) caller(h *fuse.InHeader) conn.Caller {
 	return conn.Caller{UID: h.Uid, GID: h.Gid, PID: h.Pid, Unique: h.Unique, Mount: t.Mount}
+}
+
+// refuse is status for a request that may be held back.
+func (t *tree) refuse(cancel <-chan struct{}, c conn.Caller, err error) fuse.Status {
+	t.Provider.Pace(cancel, c, err)
+	return status(err)
 }
 
 func status(err error) fuse.Status { return fuse.Status(Errno(err)) }

@@ -32,6 +32,7 @@ type store struct {
 	calls   []string // Open, Read and Refuse
 	callers []conn.Caller
 	pinned  int // replies not released
+	paced   []conn.Kind
 }
 
 func newStore() *store {
@@ -123,6 +124,12 @@ func (s *store) Refuse(c conn.Caller, id string, err error) error {
 		return e
 	}
 	return err
+}
+
+func (s *store) Pace(_ <-chan struct{}, c conn.Caller, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.paced = append(s.paced, conn.KindOf(err))
 }
 
 func (s *store) List(<-chan struct{}, conn.Caller) ([]string, error) {

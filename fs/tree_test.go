@@ -254,6 +254,28 @@ func TestAReadThroughThePageCacheIsRefused(t *testing.T) {
 	}
 }
 
+// What LOOKUP and READ wait for, other users would wait for too.
+func TestOnlyOpenGetAttrAndAccessMayBeHeldBack(t *testing.T) {
+	s := newStore()
+	tr := newTree(s, false)
+	n := node(t, tr, "a_db.json")
+	tr.Read(nil, read(bob, n, 0, 100), nil)
+	page := read(alice, n, 0, 100)
+	page.ReadFlags = 0
+	tr.Read(nil, page, nil)
+	tr.Open(nil, &fuse.OpenIn{InHeader: from(alice, n)}, new(fuse.OpenOut))
+	tr.GetAttr(nil, &fuse.GetAttrIn{InHeader: from(alice, n)}, new(fuse.AttrOut))
+	if len(s.paced) != 0 {
+		t.Errorf("held back: %v", s.paced)
+	}
+	tr.Open(nil, &fuse.OpenIn{InHeader: from(bob, n)}, new(fuse.OpenOut))
+	tr.GetAttr(nil, &fuse.GetAttrIn{InHeader: from(bob, n)}, new(fuse.AttrOut))
+	tr.Access(nil, &fuse.AccessIn{InHeader: from(bob, n), Mask: fuse.R_OK})
+	if diff := cmp.Diff([]conn.Kind{conn.NotGranted, conn.NotGranted, conn.NotGranted}, s.paced); diff != "" {
+		t.Errorf("held back (-want +got):\n%s", diff)
+	}
+}
+
 func TestEveryWriteIsRefused(t *testing.T) {
 	tr := newTree(newStore(), false)
 	attempts := map[string]func(uid uint32, file string) fuse.Status{

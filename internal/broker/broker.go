@@ -57,6 +57,7 @@ type Broker struct {
 	cache *cache.Cache
 	errno func(error) string
 	log   *failureLog
+	pacer pacer
 
 	mu      sync.Mutex
 	quotas  map[uint32]*quota
