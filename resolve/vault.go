@@ -1,7 +1,209 @@
 package resolve
 
-import "errors"
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"strings"
+	"unicode"
 
-func openVault(*SecretsSettings, *kwargs) (Backend, error) {
-	return nil, errors.New("not in this version")
+	"github.com/connfs/connfs/conn"
+)
+
+// Vault is the backend of HashiCorp Vault's key-value engine, versions 1 and 2, with the
+// arguments and the rules of Airflow's VaultBackend (apache-airflow-providers-hashicorp
+// 4.8.4). It is safe for concurrent use.
+//
+// It differs from Airflow on purpose where an id would leave its folder (such an id is
+// Absent and never sent), where the login does not exist (Denied, where Airflow's
+// connection "isn't defined"), and in logging in anew: a token that Vault still accepts is
+// not replaced for every path that it may not read.
+type Vault struct {
+	mount   string   // where the engine is; empty: the first part of an id
+	version int      // of the engine
+	bases   []string // folders, in the order in which they are tried; "": the mount itself
+	team    string   // the folder of the team within each of them; empty: none
+	flat    bool     // an id with a slash might name a team, and is refused
+
+	api   *vaultAPI
+	login *vaultLogin
+}
+
+// openVault is the opener of a [Vault].
+func openVault(s *SecretsSettings, kw *kwargs) (Backend, error) {
+	v := &Vault{}
+	v.folders(s, kw)
+	v.api = newVaultAPI(kw)
+	v.login = newVaultLogin(s.Kwargs, v.api, kw)
+	if err := kw.err(); err != nil {
+		return nil, err
+	}
+	return v, nil
+}
+
+// folders reads the arguments that say where connections are.
+func (v *Vault) folders(s *SecretsSettings, kw *kwargs) {
+	kw.ignore("variables_path", "config_path")
+	v.mount = kw.path("mount_point", "secret")
+	v.version = kw.choice("kv_engine_version", 2, 1, 2)
+	v.bases = kw.paths("connections_path", "connections")
+	if kw.has("global_secrets_path") && kw.values["global_secrets_path"] != nil {
+		v.bases = append(v.bases, kw.path("global_secrets_path", ""))
+	}
+	if teams := kw.boolean("use_team_secrets_path", true); teams && s.MultiTeam {
+		if s.Team != "" && checkPathID(s.Team) != nil {
+			kw.fail("use_team_secrets_path", "the team's name cannot be part of a path")
+		}
+		v.team, v.flat = s.Team, s.Team == ""
+	}
+}
+
+// Connection implements [Backend].
+func (v *Vault) Connection(ctx context.Context, id string) (*conn.Connection, error) {
+	mount, name, err := v.locate(id)
+	if err != nil {
+		return nil, err
+	}
+	for _, base := range v.bases {
+		raw, err := v.secret(ctx, v.path(mount, "data", base, name))
+		switch {
+		case err == nil:
+			return vaultConnection(raw)
+		case conn.KindOf(err) == conn.Absent:
+		case isStatus(err, 400) && strings.ContainsFunc(id, func(r rune) bool { return !unicode.IsPrint(r) }):
+			// Vault's listener takes no path that it could not print, so there is none.
+		default:
+			return nil, err
+		}
+	}
+	return nil, conn.Errorf(conn.Absent, "", "Vault has no such secret")
+}
+
+// locate splits an id into the mount of its engine and its name there.
+func (v *Vault) locate(id string) (mount, name string, err error) {
+	if err := checkPathID(id); err != nil {
+		return "", "", err
+	}
+	mount, name = v.mount, id
+	if mount == "" {
+		var ok bool
+		if mount, name, ok = strings.Cut(id, "/"); !ok {
+			return "", "", conn.Errorf(conn.Absent, "", "mount_point is null, and the id names no mount")
+		}
+		// These are no secrets engines but Vault's own settings.
+		if mount == "sys" || mount == "auth" {
+			return "", "", conn.Errorf(conn.Absent, "", "the id names a part of Vault that holds no secrets")
+		}
+	}
+	if v.flat && strings.Contains(name, "/") {
+		return "", "", conn.Errorf(conn.Absent, "", "an id with a slash may name a team's connection, and no team is set")
+	}
+	return mount, name, nil
+}
+
+// path returns the path of an API call about a name in a folder; version 2 of the engine
+// has values under "data" and names under "metadata".
+func (v *Vault) path(mount, kind, base, name string) string {
+	parts := []string{mount}
+	if v.version == 2 {
+		parts = append(parts, kind)
+	}
+	for _, part := range []string{base, v.team, name} {
+		if part != "" {
+			parts = append(parts, part)
+		}
+	}
+	return strings.Join(parts, "/")
+}
+
+// secret returns the key-value pairs at a path, as the JSON object that Vault sent.
+func (v *Vault) secret(ctx context.Context, path string) (json.RawMessage, error) {
+	var answer struct {
+		Data json.RawMessage `json:"data"`
+	}
+	if err := v.read(ctx, path, nil, &answer); err != nil {
+		return nil, err
+	}
+	if v.version == 2 {
+		var versioned struct {
+			Data     json.RawMessage `json:"data"`
+			Metadata json.RawMessage `json:"metadata"`
+		}
+		if json.Unmarshal(answer.Data, &versioned) != nil || versioned.Data == nil {
+			return nil, &conn.Error{Kind: conn.Invalid, Reason: "what Vault keeps there is no secret of a key-value engine of version 2", Hint: "look at mount_point and kv_engine_version"}
+		}
+		answer.Data = versioned.Data
+	}
+	if answer.Data == nil || bytes.Equal(answer.Data, []byte("null")) {
+		return nil, conn.Errorf(conn.Absent, "", "the secret's newest version is deleted")
+	}
+	return answer.Data, nil
+}
+
+// read calls the API under the current token, and once more under a new one where Vault
+// no longer accepts it.
+func (v *Vault) read(ctx context.Context, path string, query map[string][]string, into any) error {
+	session, err := v.login.session(ctx)
+	if err != nil {
+		return err
+	}
+	err = v.api.get(ctx, session.Token, path, query, into)
+	if !isStatus(err, 403) {
+		return err
+	}
+	renewed, loginErr := v.login.again(ctx, session)
+	switch {
+	case loginErr != nil:
+		return loginErr
+	case renewed == nil:
+		return err
+	}
+	err = v.api.get(ctx, renewed.Token, path, query, into)
+	if isStatus(err, 403) {
+		v.login.inVain(renewed)
+	}
+	return err
+}
+
+// vaultConnection is VaultBackend.get_conn_value and what Airflow makes of its answer: a
+// conn_uri that is not empty is a connection's text, else the whole secret is its JSON.
+func vaultConnection(raw json.RawMessage) (*conn.Connection, error) {
+	var secret map[string]json.RawMessage
+	if json.Unmarshal(raw, &secret) != nil {
+		return nil, conn.Errorf(conn.Invalid, "", "the secret is not a JSON object")
+	}
+	uri, ok := secret["conn_uri"]
+	if !ok {
+		return conn.Parse(string(raw))
+	}
+	var text string
+	if json.Unmarshal(uri, &text) != nil {
+		return nil, conn.Errorf(conn.Invalid, "", "conn_uri is not a string")
+	}
+	if text == "" {
+		return nil, conn.Errorf(conn.Invalid, "", "conn_uri is empty or null, and no connection has such a key")
+	}
+	return conn.Parse(text)
+}
+
+// Warm implements [Warmer]: it logs in, or where that is done opens a connection.
+func (v *Vault) Warm(ctx context.Context) error { return v.login.warm(ctx) }
+
+// Identity implements [Successor]: the token and its lease.
+func (v *Vault) Identity() []byte { return v.login.identity() }
+
+// Adopt implements [Successor].
+func (v *Vault) Adopt(identity []byte) { v.login.adopt(identity) }
+
+// Close closes the connections.
+func (v *Vault) Close() error {
+	v.api.close()
+	return nil
+}
+
+// isStatus reports whether Vault answered with an HTTP status.
+func isStatus(err error, status int) bool {
+	var s *vaultStatus
+	return errors.As(err, &s) && s.status == status
 }

@@ -1,0 +1,251 @@
+package resolve
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/hashicorp/vault/api"
+
+	"github.com/connfs/connfs/conn"
+)
+
+const (
+	// vaultAttempts is how often a call is made at most. Airflow repeats one three
+	// times, and waits longer in between than a reader has time.
+	vaultAttempts = 3
+	// vaultBackoff is the wait before the first repetition; it doubles each time.
+	vaultBackoff = 100 * time.Millisecond
+	// vaultMaxBody bounds an answer, in bytes. It is the most that Vault itself takes
+	// in a request.
+	vaultMaxBody = 32 << 20
+)
+
+// vaultAPI calls Vault's HTTP API.
+type vaultAPI struct {
+	client    *api.Client
+	transport *http.Transport
+	timeout   time.Duration // of one attempt; the caller's deadline is usually shorter
+}
+
+// vaultStatus is an answer that is no success. It never holds anything of the body, in
+// which Vault may repeat what it was sent.
+type vaultStatus struct {
+	status  int
+	foreign bool          // the answer is not in Vault's form
+	after   time.Duration // Retry-After
+}
+
+func (s *vaultStatus) Error() string { return fmt.Sprintf("HTTP status %d", s.status) }
+
+// vaultMeaning is what an HTTP status of Vault's API says.
+type vaultMeaning struct {
+	kind   conn.Kind
+	reason string
+	again  bool // worth another attempt
+}
+
+// vaultMeanings are the statuses that Vault documents, and those of proxies before it.
+var vaultMeanings = map[int]vaultMeaning{
+	400: {conn.Unreachable, "Vault refused the request as invalid", false},
+	401: {conn.Denied, "Vault, or a proxy before it, demands another login", false},
+	403: {conn.Denied, "Vault denies it: the policies of the token do not allow this path, or the token is not valid", false},
+	404: {conn.Absent, "Vault has nothing there", false},
+	405: {conn.Unreachable, "Vault does not support this operation there", false},
+	412: {conn.Unreachable, "this node of Vault does not have the newest data yet", true},
+	429: {conn.Unreachable, "Vault limits the rate of requests", true},
+	472: {conn.Unreachable, "this node of Vault is a standby for disaster recovery", true},
+	473: {conn.Unreachable, "this node of Vault is a standby", true},
+	500: {conn.Unreachable, "Vault failed", true},
+	501: {conn.Unreachable, "Vault is not initialized", false},
+	502: {conn.Unreachable, "a service behind Vault, or Vault behind a proxy, failed", true},
+	503: {conn.Unreachable, "Vault is sealed or down for maintenance", true},
+	504: {conn.Unreachable, "a proxy before Vault had no answer in time", true},
+}
+
+// meaning returns what the status says of a call.
+func (s *vaultStatus) meaning() vaultMeaning {
+	m, ok := vaultMeanings[s.status]
+	switch {
+	case !ok && s.status >= 500:
+		return vaultMeaning{conn.Unreachable, fmt.Sprintf("Vault failed with HTTP status %d", s.status), true}
+	case !ok:
+		return vaultMeaning{conn.Unreachable, fmt.Sprintf("Vault answered with HTTP status %d", s.status), false}
+	case s.status == http.StatusNotFound && s.foreign:
+		return vaultMeaning{conn.Unreachable, "what answers at this address is not Vault", false}
+	}
+	return m
+}
+
+// get reads from a path of the API, without the leading "v1/", and decodes the answer.
+func (a *vaultAPI) get(ctx context.Context, token, path string, query map[string][]string, into any) error {
+	return a.call(ctx, into, func(ctx context.Context) (*api.Response, error) {
+		return a.as(token).ReadRawWithDataWithContext(ctx, path, query)
+	})
+}
+
+// put writes JSON to a path and decodes the answer. An empty token sends none.
+func (a *vaultAPI) put(ctx context.Context, token, path string, body, into any) error {
+	text, err := json.Marshal(body)
+	if err != nil {
+		return conn.Errorf(conn.Failed, "", "a request cannot be written as JSON")
+	}
+	return a.call(ctx, into, func(ctx context.Context) (*api.Response, error) {
+		return a.as(token).WriteRawWithContext(ctx, path, text)
+	})
+}
+
+// as returns the API under a token.
+func (a *vaultAPI) as(token string) *api.Logical {
+	return a.client.WithRequestCallbacks(func(r *api.Request) { r.ClientToken = token }).Logical()
+}
+
+// call makes a call, again where that may help and there is time, and decodes its answer.
+// Its error is a *conn.Error.
+func (a *vaultAPI) call(ctx context.Context, into any, send func(context.Context) (*api.Response, error)) error {
+	for attempt := 0; ; attempt++ {
+		again, err := a.once(ctx, into, send)
+		if err == nil || !again || attempt+1 == vaultAttempts {
+			return err
+		}
+		wait := vaultBackoff << attempt
+		wait = wait/2 + rand.N(wait/2)
+		var s *vaultStatus
+		if errors.As(err, &s) {
+			wait = max(wait, s.after)
+		}
+		if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) < wait {
+			return err
+		}
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+			return err
+		}
+	}
+}
+
+// once makes one attempt, and says whether another one may help.
+func (a *vaultAPI) once(ctx context.Context, into any, send func(context.Context) (*api.Response, error)) (again bool, err error) {
+	if err := ctx.Err(); err != nil {
+		return false, ctxError("", err)
+	}
+	limited, cancel := context.WithTimeout(ctx, a.timeout)
+	defer cancel()
+	response, err := send(limited)
+	if response != nil {
+		defer response.Body.Close()
+	}
+	var refused *api.ResponseError
+	switch {
+	case errors.As(err, &refused):
+		return answered(response, refused.RawError)
+	case err != nil:
+		return cutOff(ctx, err)
+	case response.StatusCode/100 != 2:
+		return answered(response, true)
+	}
+	text, err := io.ReadAll(io.LimitReader(response.Body, vaultMaxBody+1))
+	switch {
+	case err != nil:
+		return cutOff(ctx, err)
+	case len(text) > vaultMaxBody:
+		return false, conn.Errorf(conn.TooLarge, "", "Vault's answer is over %d bytes", vaultMaxBody)
+	case into == nil:
+		return false, nil
+	case json.Unmarshal(text, into) != nil:
+		return false, conn.Errorf(conn.Unreachable, "", "what answers at this address is not Vault")
+	}
+	return false, nil
+}
+
+// answered returns the error of an answer that is no success.
+func answered(response *api.Response, foreign bool) (again bool, err error) {
+	s := &vaultStatus{status: response.StatusCode, foreign: foreign}
+	if seconds, err := strconv.Atoi(response.Header.Get("Retry-After")); err == nil {
+		s.after = time.Duration(seconds) * time.Second
+	}
+	m := s.meaning()
+	return m.again, &conn.Error{Kind: m.kind, Reason: m.reason, Err: s}
+}
+
+// cutOff returns the error of a call that got no whole answer.
+func cutOff(ctx context.Context, cause error) (again bool, err error) {
+	if ctx.Err() != nil {
+		return false, ctxError("", ctx.Err())
+	}
+	e := classifyNetwork(cause)
+	e.Err = cause
+	return e.Kind == conn.Unreachable, e
+}
+
+// close closes idle connections.
+func (a *vaultAPI) close() {
+	if a != nil && a.transport != nil {
+		a.transport.CloseIdleConnections()
+	}
+}
+
+// newVaultAPI reads the arguments that say where Vault is and how to reach it. What is
+// wrong with them it reports to kw.
+func newVaultAPI(kw *kwargs) *vaultAPI {
+	a := &vaultAPI{timeout: vaultTimeout(kw), transport: vaultTransport(kw)}
+	address := vaultAddress(kw)
+	follow := kw.boolean("allow_redirects", true)
+	named := kw.boolean("request_header", true)
+	namespace := kw.text("namespace", "")
+	// Of Airflow's client, and without effect here: calls are always standard HTTP.
+	kw.boolean("strict_http", false)
+	for _, name := range []string{"session", "adapter", "ignore_exceptions"} {
+		if kw.has(name) {
+			kw.fail(name, "connfs cannot honour this argument of the Python client")
+		}
+	}
+	if address == "" {
+		return a
+	}
+	client, err := api.NewClient(&api.Config{
+		Address:    address,
+		HttpClient: &http.Client{Transport: a.transport, CheckRedirect: redirects(follow)},
+		// Calls are repeated here, where the deadline is known, and redirects are
+		// followed by net/http, which closes the body of each answer.
+		CheckRetry:       func(context.Context, *http.Response, error) (bool, error) { return false, nil },
+		DisableRedirects: true,
+	})
+	if err != nil {
+		kw.wrong = append(kw.wrong, errors.New("a VAULT_* variable of the environment cannot be used"))
+		return a
+	}
+	// The client takes these from the environment, and Airflow's does not.
+	client.ClearToken()
+	client.SetHeaders(http.Header{})
+	if named {
+		client.AddHeader(api.RequestHeaderName, "true")
+	}
+	if namespace != "" {
+		client.SetNamespace(namespace)
+	}
+	a.client = client
+	return a
+}
+
+// vaultTimeout reads the bound of a single attempt, in seconds.
+func vaultTimeout(kw *kwargs) time.Duration {
+	const airflows = 30 * time.Second
+	seconds, err := get(kw, "timeout", "a number of seconds", json.Number("")).Float64()
+	if !kw.has("timeout") || kw.values["timeout"] == nil {
+		return airflows
+	}
+	if err != nil || seconds <= 0 || seconds > 86400 {
+		kw.fail("timeout", "expected a number of seconds")
+		return airflows
+	}
+	return cmp.Or(time.Duration(seconds*float64(time.Second)), airflows)
+}

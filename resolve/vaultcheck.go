@@ -1,0 +1,52 @@
+package resolve
+
+import (
+	"context"
+	"slices"
+
+	"github.com/connfs/connfs/conn"
+)
+
+// Check implements [Checker]: the login, the token, and what it may do in each folder.
+func (v *Vault) Check(ctx context.Context) []Check {
+	login := "auth/" + v.login.auth.mount + "/" + v.login.auth.path
+	if !v.login.auth.calls() {
+		login = "token"
+	}
+	session, err := v.login.session(ctx)
+	checks := []Check{{login, err}}
+	if err != nil {
+		return checks
+	}
+	checks = append(checks, Check{"auth/token/lookup-self", v.api.get(ctx, session.Token, "auth/token/lookup-self", nil, nil)})
+	if v.mount == "" {
+		return checks
+	}
+	for _, base := range v.bases {
+		// No connection of this name is read: Vault is asked only what the policies say.
+		sample := v.path(v.mount, "data", base, "any-connection")
+		checks = append(checks, v.may(ctx, session, "read", sample), v.may(ctx, session, "list", v.path(v.mount, "metadata", base, "")))
+	}
+	return checks
+}
+
+// may asks whether the token has a capability on a path.
+func (v *Vault) may(ctx context.Context, s *vaultSession, capability, path string) Check {
+	c := Check{Call: capability + " " + path}
+	var answer struct {
+		Data struct {
+			Capabilities []string `json:"capabilities"`
+		} `json:"data"`
+	}
+	err := v.api.put(ctx, s.Token, "sys/capabilities-self", map[string]any{"paths": []string{path}}, &answer)
+	switch {
+	case err != nil:
+		c.Err = err
+	case !slices.Contains(answer.Data.Capabilities, capability) && !slices.Contains(answer.Data.Capabilities, "root"):
+		c.Err = &conn.Error{
+			Kind: conn.Denied, Reason: "the token's policies do not allow it",
+			Hint: "policies that name single connections allow those nevertheless",
+		}
+	}
+	return c
+}

@@ -1,0 +1,113 @@
+package resolve
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/connfs/connfs/conn"
+)
+
+// Bounds of a listing: of Vault's folders, and of the calls that are under way at once.
+const (
+	vaultMaxFolders = 10_000
+	vaultMaxDepth   = 32
+	vaultListers    = 8
+)
+
+// List implements [Lister]. It names every secret of the folders, also one whose newest
+// version is deleted: Vault tells that only of single ones.
+func (v *Vault) List(ctx context.Context) ([]string, error) {
+	if v.mount == "" && len(v.bases) > 0 {
+		return nil, conn.Errorf(conn.Failed, "", "mount_point is null, so ids name mounts, and Vault cannot be asked for all of them")
+	}
+	l := &vaultListing{v: v, limit: make(chan struct{}, vaultListers)}
+	ctx, l.cancel = context.WithCancel(ctx)
+	defer l.cancel()
+	for _, base := range v.bases {
+		l.start(ctx, base, "", 0)
+	}
+	l.wg.Wait()
+	if l.err != nil {
+		return nil, l.err
+	}
+	slices.Sort(l.ids)
+	return slices.Compact(l.ids), nil
+}
+
+// vaultListing is a listing under way.
+type vaultListing struct {
+	v      *Vault
+	cancel context.CancelFunc
+	limit  chan struct{}
+	wg     sync.WaitGroup
+
+	mu      sync.Mutex
+	folders int
+	ids     []string
+	err     error // the first one
+}
+
+// start lists a folder within a base, and what is in it.
+func (l *vaultListing) start(ctx context.Context, base, folder string, depth int) {
+	l.wg.Go(func() {
+		l.limit <- struct{}{}
+		keys, err := l.keys(ctx, base, folder, depth)
+		<-l.limit
+		if err != nil {
+			l.fail(err)
+			return
+		}
+		for _, key := range keys {
+			name, isFolder := strings.CutSuffix(key, "/")
+			id := folder + name
+			if checkPathID(id) != nil {
+				continue
+			}
+			if !isFolder {
+				l.found(id)
+			} else if !l.v.flat {
+				l.start(ctx, base, folder+key, depth+1)
+			}
+		}
+	})
+}
+
+// keys returns what one folder holds; nothing where there is no such folder.
+func (l *vaultListing) keys(ctx context.Context, base, folder string, depth int) ([]string, error) {
+	l.mu.Lock()
+	l.folders++
+	over := l.folders > vaultMaxFolders || depth > vaultMaxDepth
+	l.mu.Unlock()
+	if over {
+		return nil, conn.Errorf(conn.Failed, "", "Vault has over %d folders there, or %d within one another", vaultMaxFolders, vaultMaxDepth)
+	}
+	var answer struct {
+		Data struct {
+			Keys []string `json:"keys"`
+		} `json:"data"`
+	}
+	path := l.v.path(l.v.mount, "metadata", base, strings.TrimSuffix(folder, "/"))
+	err := l.v.read(ctx, path, map[string][]string{"list": {"true"}}, &answer)
+	if err != nil && conn.KindOf(err) != conn.Absent {
+		return nil, err
+	}
+	return answer.Data.Keys, nil
+}
+
+func (l *vaultListing) found(id string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.ids = append(l.ids, id)
+}
+
+// fail ends the listing with its first error.
+func (l *vaultListing) fail(err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.err == nil {
+		l.err = err
+		l.cancel()
+	}
+}

@@ -1,0 +1,353 @@
+package resolve
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/connfs/connfs/conn"
+)
+
+const (
+	// vaultFlightTime bounds a login that nobody's deadline bounds any more.
+	vaultFlightTime = 10 * time.Second
+	// vaultSettled is how old a token must be before one that Vault still accepts is
+	// replaced because it may not read a path: the policies of its role may have
+	// changed since the login.
+	vaultSettled = time.Minute
+	// vaultRefusedWait is how long no login is tried after a refused one. It doubles
+	// with each refusal, up to vaultRefusedMost: Vault locks users out who fail often.
+	vaultRefusedWait = time.Second
+	vaultRefusedMost = 16 * time.Second
+)
+
+// vaultSession is a token and what is known of its lease. It does not change.
+type vaultSession struct {
+	Token string
+	// Issued is when it came into use here.
+	Issued time.Time
+	// Expires is when Vault forgets it; zero: not known, or never.
+	Expires time.Time
+	// Renew is when it should be renewed; zero: not at all.
+	Renew time.Time
+	// Known says that a token that was given, not issued, has been looked up.
+	Known bool
+}
+
+// valid reports whether the token can be used.
+func (s *vaultSession) valid(now time.Time) bool {
+	return s != nil && (s.Expires.IsZero() || now.Before(s.Expires))
+}
+
+// leased returns the session with a lease that begins now.
+func (s vaultSession) leased(now time.Time, seconds int64, renewable bool) *vaultSession {
+	lease := time.Duration(seconds) * time.Second
+	s.Expires, s.Renew = time.Time{}, time.Time{}
+	if lease > 0 {
+		s.Expires = now.Add(lease)
+		if renewable {
+			s.Renew = now.Add(lease * 2 / 3)
+		}
+	}
+	return &s
+}
+
+// vaultLogin has the current token. All readers that need a new one wait for the same
+// login.
+type vaultLogin struct {
+	api      *vaultAPI
+	auth     vaultAuth
+	settings [sha256.Size]byte // whose token it is
+
+	mu       sync.Mutex
+	current  *vaultSession
+	dead     string       // a token that Vault no longer accepts
+	flight   *vaultFlight // the login under way
+	renewing bool         // somebody renews the current token
+	vain     time.Time    // when a new token last did not help
+	refusals int          // refused logins in a row
+	refused  *conn.Error  // the last one
+	until    time.Time    // when the next login may be tried
+}
+
+// vaultFlight is a login that any number of readers wait for.
+type vaultFlight struct {
+	waiters int
+	cancel  context.CancelFunc
+	done    chan struct{}
+	session *vaultSession
+	err     error
+}
+
+// newVaultLogin reads the arguments of the login. kwargs is their text.
+func newVaultLogin(kwargs string, a *vaultAPI, kw *kwargs) *vaultLogin {
+	l := &vaultLogin{api: a, auth: newVaultAuth(kw)}
+	h := sha256.New()
+	for _, text := range []string{kwargs, os.Getenv("VAULT_ADDR"), os.Getenv("VAULT_TOKEN")} {
+		h.Write([]byte(text))
+		h.Write([]byte{0})
+	}
+	h.Sum(l.settings[:0])
+	return l
+}
+
+// session returns a session with a valid token. Where it is time, this caller renews it.
+func (l *vaultLogin) session(ctx context.Context) (*vaultSession, error) {
+	l.mu.Lock()
+	now := time.Now()
+	s := l.current
+	if !s.valid(now) {
+		l.mu.Unlock()
+		return l.logIn(ctx, nil)
+	}
+	due := !s.Renew.IsZero() && now.After(s.Renew) && !l.renewing
+	l.renewing = l.renewing || due
+	l.mu.Unlock()
+	if due {
+		return l.renew(ctx, s), nil
+	}
+	return s, nil
+}
+
+// renew asks Vault for a longer lease. Whatever comes of it, there is a token to go on
+// with.
+func (l *vaultLogin) renew(ctx context.Context, s *vaultSession) *vaultSession {
+	var answer vaultAuthAnswer
+	err := l.api.put(ctx, s.Token, "auth/token/renew-self", struct{}{}, &answer)
+	now := time.Now()
+	next := *s
+	switch {
+	case err == nil && answer.Auth != nil:
+		next = *s.leased(now, answer.Auth.LeaseDuration, answer.Auth.Renewable)
+		// Vault grants no more than the token's longest life.
+		if left := s.Expires.Sub(now); next.Expires.Sub(now) <= left+time.Second {
+			next.Renew = time.Time{}
+		}
+	case isStatus(err, 400), isStatus(err, 403):
+		next.Renew = time.Time{}
+	default:
+		next.Renew = now.Add(max(time.Second, s.Expires.Sub(now)/3))
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.renewing = false
+	if l.current == s {
+		l.current = &next
+	}
+	return &next
+}
+
+// again returns a new session where Vault refused a call under the given one and a new
+// login may help; nil where it cannot.
+func (l *vaultLogin) again(ctx context.Context, refused *vaultSession) (*vaultSession, error) {
+	if !l.auth.calls() && l.auth.tokenPath == "" {
+		return nil, nil
+	}
+	s, err := l.logIn(ctx, refused)
+	if err == nil && s.Token == refused.Token {
+		return nil, nil
+	}
+	return s, err
+}
+
+// inVain notes that a call was refused even under a new token.
+func (l *vaultLogin) inVain(s *vaultSession) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.vain = time.Now()
+}
+
+// logIn returns the session of a login, which it shares with everybody who waits for one.
+// refused is the session under which Vault refused a call; nil if there is none.
+func (l *vaultLogin) logIn(ctx context.Context, refused *vaultSession) (*vaultSession, error) {
+	l.mu.Lock()
+	now := time.Now()
+	if l.current.valid(now) && (refused == nil || l.current.Token != refused.Token) {
+		defer l.mu.Unlock()
+		return l.current, nil
+	}
+	if now.Before(l.until) {
+		defer l.mu.Unlock()
+		return nil, l.refused
+	}
+	f := l.flight
+	if f == nil {
+		f = &vaultFlight{done: make(chan struct{})}
+		// It goes on for the others when the first one gives up, and ends with the last.
+		var shared context.Context
+		shared, f.cancel = context.WithTimeout(context.WithoutCancel(ctx), vaultFlightTime)
+		l.flight = f
+		go l.fly(shared, f, refused)
+	}
+	f.waiters++
+	l.mu.Unlock()
+	select {
+	case <-f.done:
+		return f.session, f.err
+	case <-ctx.Done():
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if f.waiters--; f.waiters == 0 {
+		f.cancel()
+		if l.flight == f {
+			l.flight = nil
+		}
+	}
+	return nil, ctxError("", ctx.Err())
+}
+
+// fly logs in for everybody who waits.
+func (l *vaultLogin) fly(ctx context.Context, f *vaultFlight, refused *vaultSession) {
+	defer f.cancel()
+	f.session, f.err = l.replace(ctx, refused)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.flight == f {
+		l.flight = nil
+		l.settle(f, refused)
+	}
+	close(f.done)
+}
+
+// settle takes over what came of a login; the lock is held.
+func (l *vaultLogin) settle(f *vaultFlight, refused *vaultSession) {
+	var e *conn.Error
+	switch {
+	case f.err == nil:
+		if refused != nil && refused.Token != f.session.Token {
+			l.dead = refused.Token
+		}
+		l.current, l.renewing = f.session, false
+		l.refusals, l.refused, l.until = 0, nil, time.Time{}
+	case errors.As(f.err, &e) && e.Kind == conn.Denied:
+		l.refused = e
+		l.until = time.Now().Add(min(vaultRefusedWait<<min(l.refusals, 10), vaultRefusedMost))
+		l.refusals++
+	}
+}
+
+// replace returns a new session, or the refused one where a login would not help.
+func (l *vaultLogin) replace(ctx context.Context, refused *vaultSession) (*vaultSession, error) {
+	if refused != nil && l.auth.calls() {
+		err := l.api.get(ctx, refused.Token, "auth/token/lookup-self", nil, nil)
+		l.mu.Lock()
+		vain := time.Since(l.vain) < vaultSettled
+		l.mu.Unlock()
+		accepted := err == nil
+		if accepted && (vain || time.Since(refused.Issued) < vaultSettled) || vain && time.Since(refused.Issued) < vaultRefusedWait {
+			return refused, nil
+		}
+	}
+	return l.auth.session(ctx, l.api)
+}
+
+// vaultAuthAnswer is what Vault answers to logins and renewals.
+type vaultAuthAnswer struct {
+	Auth *struct {
+		ClientToken   string `json:"client_token"`
+		LeaseDuration int64  `json:"lease_duration"` // seconds; 0: no end
+		Renewable     bool   `json:"renewable"`
+	} `json:"auth"`
+}
+
+// warm logs in. Where that takes no call, it makes one, which opens the connection, and
+// tells the lease of a token that was given.
+func (l *vaultLogin) warm(ctx context.Context) error {
+	l.mu.Lock()
+	had := l.current.valid(time.Now())
+	l.mu.Unlock()
+	s, err := l.session(ctx)
+	if err != nil || !had && l.auth.calls() {
+		return err
+	}
+	return l.lookUp(ctx, s)
+}
+
+// lookUp asks Vault about the token. That it may not is no failure.
+func (l *vaultLogin) lookUp(ctx context.Context, s *vaultSession) error {
+	var answer struct {
+		Data struct {
+			TTL       int64 `json:"ttl"` // seconds left; 0: no end
+			Renewable bool  `json:"renewable"`
+		} `json:"data"`
+	}
+	err := l.api.get(ctx, s.Token, "auth/token/lookup-self", nil, &answer)
+	if isStatus(err, 403) {
+		return nil
+	}
+	if err != nil || l.auth.calls() || s.Known {
+		return err
+	}
+	// A token in a file is renewed by whoever writes the file.
+	next := *s.leased(time.Now(), answer.Data.TTL, answer.Data.Renewable && l.auth.tokenPath == "")
+	next.Known = true
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.current == s {
+		l.current = &next
+	}
+	return nil
+}
+
+// vaultIdentity is what one child tells the next: connfs's own token, its lease, and how
+// logins went. It holds nothing of a connection.
+type vaultIdentity struct {
+	Settings []byte // the digest of the settings that the token belongs to
+	Session  *vaultSession
+	Vain     time.Time
+	Refusals int
+	Refused  string // the reason of the last refused login
+	Hint     string
+	Until    time.Time
+}
+
+// identity returns a vaultIdentity as JSON; nil where nobody has logged in yet.
+func (l *vaultLogin) identity() []byte {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.current == nil && l.refused == nil {
+		return nil
+	}
+	i := vaultIdentity{Settings: l.settings[:], Session: l.current, Vain: l.vain, Refusals: l.refusals, Until: l.until}
+	if l.refused != nil {
+		i.Refused, i.Hint = l.refused.Reason, l.refused.Hint
+	}
+	text, _ := json.Marshal(i)
+	return text
+}
+
+// adopt takes a predecessor's token where it is newer than this one's own, and not one
+// that Vault has refused since.
+func (l *vaultLogin) adopt(text []byte) {
+	var i vaultIdentity
+	if json.Unmarshal(text, &i) != nil || !bytes.Equal(i.Settings, l.settings[:]) {
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if s := i.Session; s.valid(time.Now()) && s.Token != l.dead && (l.current == nil || s.newer(l.current)) {
+		l.current = s
+	}
+	if i.Vain.After(l.vain) {
+		l.vain = i.Vain
+	}
+	if i.Refused != "" && l.refused == nil && l.current == nil {
+		l.refused = &conn.Error{Kind: conn.Denied, Reason: i.Refused, Hint: i.Hint}
+		// Whatever the predecessor's clock said, no login waits longer than this.
+		l.refusals, l.until = i.Refusals, i.Until
+		if latest := time.Now().Add(vaultRefusedMost); l.until.After(latest) {
+			l.until = latest
+		}
+	}
+}
+
+// newer reports whether s came after t: another login, or a renewal of the same.
+func (s *vaultSession) newer(t *vaultSession) bool {
+	return s.Issued.After(t.Issued) || s.Issued.Equal(t.Issued) && s.Expires.After(t.Expires)
+}

@@ -1,0 +1,161 @@
+package resolve
+
+import (
+	"cmp"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+)
+
+// vaultAddress returns where Vault is: the argument url, VAULT_ADDR, or Airflow's default.
+func vaultAddress(kw *kwargs) string {
+	address := cmp.Or(kw.text("url", ""), os.Getenv("VAULT_ADDR"), "http://localhost:8200")
+	u, err := url.Parse(address)
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.RawQuery != "" || u.Fragment != "" {
+		kw.fail("url", "expected http://HOST:PORT or https://HOST:PORT, here or in VAULT_ADDR")
+		return ""
+	}
+	return address
+}
+
+// vaultTransport reads verify, cert and proxies, with the meaning that they have to
+// Python's requests.
+func vaultTransport(kw *kwargs) *http.Transport {
+	return &http.Transport{
+		Proxy:                 vaultProxy(kw),
+		DialContext:           (&net.Dialer{Timeout: 10 * time.Second}).DialContext,
+		TLSClientConfig:       vaultTLS(kw),
+		TLSHandshakeTimeout:   10 * time.Second,
+		ForceAttemptHTTP2:     true,
+		MaxIdleConnsPerHost:   64,
+		IdleConnTimeout:       30 * time.Second,
+		ExpectContinueTimeout: time.Second,
+	}
+}
+
+// redirects returns what decides whether a redirect is followed: a standby node sends its
+// clients to the active one. The token goes along, as in Airflow, but never from TLS to
+// plain text.
+func redirects(follow bool) func(*http.Request, []*http.Request) error {
+	return func(next *http.Request, before []*http.Request) error {
+		switch {
+		case !follow:
+			return http.ErrUseLastResponse
+		case len(before) > 5:
+			return errors.New("too many redirects")
+		case before[0].URL.Scheme == "https" && next.URL.Scheme != "https":
+			return errors.New("a redirect from https to http")
+		}
+		return nil
+	}
+}
+
+// vaultProxy returns the proxy of the argument proxies for a scheme, or for a scheme and
+// host; else what the environment says.
+func vaultProxy(kw *kwargs) func(*http.Request) (*url.URL, error) {
+	proxies := make(map[string]*url.URL)
+	for name, v := range kw.object("proxies") {
+		text, ok := v.(string)
+		if v == nil || ok && text == "" {
+			continue
+		}
+		if !strings.Contains(text, "://") {
+			text = "http://" + text
+		}
+		u, err := url.Parse(text)
+		if !ok || err != nil || u.Host == "" {
+			kw.fail("proxies", "expected an object of URLs")
+			continue
+		}
+		proxies[name] = u
+	}
+	return func(r *http.Request) (*url.URL, error) {
+		scheme, host := r.URL.Scheme, r.URL.Hostname()
+		for _, name := range []string{scheme + "://" + host, scheme, "all://" + host, "all"} {
+			if u, ok := proxies[name]; ok {
+				return u, nil
+			}
+		}
+		return http.ProxyFromEnvironment(r)
+	}
+}
+
+// vaultTLS reads verify and cert. Where verify does not name the authorities, Python's
+// variables do, and then those of Vault's own tools.
+func vaultTLS(kw *kwargs) *tls.Config {
+	c := &tls.Config{MinVersion: tls.VersionTLS12}
+	authorities := cmp.Or(os.Getenv("REQUESTS_CA_BUNDLE"), os.Getenv("CURL_CA_BUNDLE"), os.Getenv("VAULT_CACERT"), os.Getenv("VAULT_CAPATH"))
+	kw.used["verify"] = true
+	switch v := kw.values["verify"].(type) {
+	case nil:
+	case bool:
+		c.InsecureSkipVerify = !v
+	case string:
+		authorities = cmp.Or(v, authorities)
+	default:
+		kw.fail("verify", "expected true, false, or the path of a file or directory of certificates")
+	}
+	if authorities != "" && !c.InsecureSkipVerify {
+		pool, err := certificatePool(authorities)
+		if err != nil {
+			kw.fail("verify", "%v", err)
+		}
+		c.RootCAs = pool
+	}
+	if cert, key := vaultCertificate(kw); cert != "" {
+		pair, err := tls.LoadX509KeyPair(cert, cmp.Or(key, cert))
+		if err != nil {
+			kw.fail("cert", "the certificate and its key cannot be read from there")
+		}
+		c.Certificates = []tls.Certificate{pair}
+	}
+	return c
+}
+
+// vaultCertificate returns the files of the client's certificate and of its key, empty
+// where one file holds both.
+func vaultCertificate(kw *kwargs) (cert, key string) {
+	kw.used["cert"] = true
+	switch v := kw.values["cert"].(type) {
+	case nil:
+		return os.Getenv("VAULT_CLIENT_CERT"), os.Getenv("VAULT_CLIENT_KEY")
+	case string:
+		return v, ""
+	case []any:
+		if len(v) == 2 {
+			cert, ok := v[0].(string)
+			key, ok2 := v[1].(string)
+			if ok && ok2 {
+				return cert, key
+			}
+		}
+	}
+	kw.fail("cert", "expected the path of a PEM file, or a list of two: the certificate's and the key's")
+	return "", ""
+}
+
+// certificatePool reads the certificates of a PEM file, or of every file in a directory.
+func certificatePool(path string) (*x509.CertPool, error) {
+	unreadable := errors.New("no certificate can be read from there")
+	files := []string{path}
+	if info, err := os.Stat(path); err == nil && info.IsDir() {
+		files, _ = filepath.Glob(filepath.Join(path, "*"))
+	}
+	pool, found := x509.NewCertPool(), false
+	for _, file := range files {
+		if text, err := os.ReadFile(file); err == nil && pool.AppendCertsFromPEM(text) {
+			found = true
+		}
+	}
+	if !found {
+		return nil, unreadable
+	}
+	return pool, nil
+}
