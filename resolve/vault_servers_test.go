@@ -1,0 +1,206 @@
+//go:build integration
+
+package resolve_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/connfs/connfs/conn"
+	"github.com/connfs/connfs/integration/servers"
+	"github.com/connfs/connfs/resolve"
+	"github.com/connfs/connfs/resolve/resolvetest"
+)
+
+// vaultCase is a case that Airflow's own VaultBackend answered.
+type vaultCase struct {
+	Kind      string          `json:"kind"`
+	Kwargs    json.RawMessage `json:"backend_kwargs"`
+	ID        string          `json:"conn_id"`
+	Team      string          `json:"team"`
+	MultiTeam bool            `json:"multi_team"`
+	Expect    any             `json:"expect"`
+	Absent    bool            `json:"absent"`
+	Error     struct {
+		Type, At string
+	} `json:"error"`
+	Differs map[string]struct {
+		Expect any `json:"expect"`
+	} `json:"differs"`
+}
+
+func (c vaultCase) name() string {
+	return fmt.Sprintf("%q %s %v %s", c.ID, c.Kwargs, c.MultiTeam, c.Team)
+}
+
+// vaultDifferences are the cases that connfs answers in another way than Airflow 3.3.2's
+// server process, each with its reason. The answer of 2.10.5 is "2.10.5".
+var vaultDifferences = map[string]struct {
+	instead string
+	reason  string
+}{
+	"extra_text":           {"2.10.5", "only a server process of 3.x refuses an extra that is no JSON object; a task of any version takes it"},
+	"j_extra_text":         {"2.10.5", "the same"},
+	"j_extra_list":         {"2.10.5", "the same"},
+	"a//b/c":               {"absent", "an id is never a path"},
+	"../other/secret":      {"absent", "an id is never a path"},
+	"a/../../other/secret": {"absent", "an id is never a path"},
+	"./pg_full":            {"absent", "an id is never a path"},
+}
+
+func TestVaultAnswersAsAirflow(t *testing.T) {
+	text, err := os.ReadFile("testdata/vault.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var data struct {
+		Populate []struct {
+			Method, Path string
+			Body         any
+		}
+		Cases []vaultCase
+	}
+	if err := json.Unmarshal(text, &data); err != nil {
+		t.Fatal(err)
+	}
+	v := servers.StartVault(t)
+	for _, p := range data.Populate {
+		v.Do(p.Method, p.Path, p.Body)
+	}
+	t.Setenv("VAULT_ADDR", v.URL)
+	t.Setenv("VAULT_TOKEN", v.Token)
+	differed := make(map[string]bool)
+	for _, c := range data.Cases {
+		if c.Kind != "connection" {
+			continue
+		}
+		t.Run(c.name(), func(t *testing.T) {
+			want, ok := vaultDifferences[c.ID]
+			if ok && string(c.Kwargs) == "{}" {
+				differed[c.ID] = true
+				c.Absent, c.Error.Type, c.Expect = want.instead == "absent", "", c.Differs[want.instead].Expect
+			}
+			checkVaultCase(t, c)
+		})
+	}
+	if diff := cmp.Diff(slices.Sorted(maps.Keys(vaultDifferences)), slices.Sorted(maps.Keys(differed))); diff != "" {
+		t.Errorf("differences that no case shows (-want +got):\n%s", diff)
+	}
+}
+
+func checkVaultCase(t *testing.T, c vaultCase) {
+	b, err := resolve.OpenAlternative(&resolve.SecretsSettings{
+		Backend: "airflow.providers.hashicorp.secrets.vault.VaultBackend", Kwargs: string(c.Kwargs), MultiTeam: c.MultiTeam, Team: c.Team,
+	})
+	if err != nil {
+		// An argument that is missing is found before anything is read.
+		if c.Error.Type == "" || c.Error.At == "read" && !strings.Contains(string(c.Kwargs), `"userpass"`) {
+			t.Errorf("%v", err)
+		}
+		return
+	}
+	defer b.(*resolve.Vault).Close()
+	if c.Error.At == "construction" {
+		t.Error("no error at the start")
+	}
+	p, err := resolve.NewPath([]resolve.Entry{{Name: "vault", Backend: b}}, "stop")
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, _, err := p.Connection(t.Context(), c.ID)
+	switch {
+	case c.Absent:
+		wantKind(t, "absent", err, conn.Absent)
+	case c.Error.Type == "VaultError", c.Error.Type == "InvalidRequest":
+		wantKind(t, c.Error.Type, err, conn.Denied)
+	case c.Error.Type != "":
+		wantKind(t, c.Error.Type, err, conn.Invalid)
+	case err != nil:
+		t.Error(err)
+	default:
+		if diff := cmp.Diff(c.Expect, any(fields(t, got))); diff != "" {
+			t.Errorf("-want +got:\n%s", diff)
+		}
+	}
+}
+
+// fields returns a connection in the form of the cases.
+func fields(t *testing.T, c *conn.Connection) map[string]any {
+	t.Helper()
+	m := make(map[string]any)
+	for name, v := range map[string]*string{"conn_type": c.Type, "description": c.Description, "host": c.Host, "login": c.Login, "schema": c.Schema} {
+		m[name] = nil
+		if v != nil {
+			m[name] = *v
+		}
+	}
+	for name, v := range map[string]conn.Secret{"password": c.Password, "extra": c.Extra} {
+		m[name] = nil
+		if text, ok := v.Reveal(); ok {
+			m[name] = text
+		}
+	}
+	m["port"] = nil
+	if c.Port != nil {
+		m["port"] = float64(*c.Port)
+	}
+	return m
+}
+
+// vaultSecret returns the key-value pairs that hold a connection.
+func vaultSecret(c *conn.Connection) map[string]any {
+	m := make(map[string]any)
+	for name, v := range map[string]*string{"conn_type": c.Type, "description": c.Description, "host": c.Host, "login": c.Login, "schema": c.Schema} {
+		if v != nil {
+			m[name] = *v
+		}
+	}
+	for name, v := range map[string]conn.Secret{"password": c.Password, "extra": c.Extra} {
+		if text, ok := v.Reveal(); ok {
+			m[name] = text
+		}
+	}
+	if c.Port != nil {
+		m["port"] = *c.Port
+	}
+	return m
+}
+
+// putVault writes a secret of either version.
+func putVault(v *servers.Vault, version int, mount, path string, secret map[string]any) {
+	if version == 1 {
+		v.Do("POST", "/v1/"+mount+"/"+path, secret)
+	} else {
+		v.Do("POST", "/v1/"+mount+"/data/"+path, map[string]any{"data": secret})
+	}
+}
+
+func TestVaultConforms(t *testing.T) {
+	v := servers.StartVault(t)
+	for _, version := range []int{1, 2} {
+		t.Run(fmt.Sprintf("kv %d", version), func(t *testing.T) {
+			mounts := 0
+			resolvetest.Run(t, resolvetest.Harness{
+				New: func(t *testing.T, connections map[string]*conn.Connection) resolve.Backend {
+					mounts++
+					mount := fmt.Sprintf("kv%d/store-%d", version, mounts)
+					v.Mount(mount, version)
+					for id, c := range connections {
+						putVault(v, version, mount, "folder/of/"+id, vaultSecret(c))
+					}
+					return mustOpen(t, "vault", map[string]any{"url": v.URL, "token": v.Token, "mount_point": mount, "connections_path": "folder/of", "kv_engine_version": version})
+				},
+				Unreachable: func(t *testing.T) resolve.Backend {
+					return mustOpen(t, "vault", map[string]any{"url": "http://127.0.0.1:1", "token": "x", "kv_engine_version": version})
+				},
+			})
+		})
+	}
+}
