@@ -24,10 +24,11 @@ var ErrFull = errors.New("no free slot")
 type Cache struct {
 	region *Region
 
-	mu             sync.Mutex
-	free           []int // page numbers
-	values         map[string]*Value
-	oldest, newest *Value // committed values, in the order of their fetch
+	mu      sync.Mutex
+	free    []int // page numbers
+	values  map[string]*Value
+	owners  map[uint32]*owner // of committed values
+	commits uint64            // so far
 
 	drain sync.Mutex // guards the last page, into which unwanted bytes are read
 }
@@ -38,11 +39,26 @@ func New(size int) (*Cache, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Cache{region: region, values: make(map[string]*Value)}
+	c := &Cache{region: region, values: make(map[string]*Value), owners: make(map[uint32]*owner)}
 	for p := len(region.Bytes())/PageSize - 2; p >= 0; p-- {
 		c.free = append(c.free, p)
 	}
 	return c, nil
+}
+
+// owner is what one uid has had fetched.
+type owner struct {
+	pages          int
+	oldest, newest *Value // in the order of their fetch
+}
+
+// victim returns the owner's oldest value that no reply pins.
+func (o *owner) victim() *Value {
+	v := o.oldest
+	for v != nil && v.pins > 0 {
+		v = v.newer
+	}
+	return v
 }
 
 // LockError says why the values are not locked in memory; nil if they are.
@@ -63,7 +79,8 @@ type Value struct {
 	key          string
 	committed    bool
 	timer        *time.Timer
-	older, newer *Value
+	number       uint64 // of its commit
+	older, newer *Value // of the same owner
 }
 
 // Size returns the length of the plaintext in bytes.
@@ -129,19 +146,17 @@ func (c *Cache) Reserve(n int) (*Value, error) {
 
 // victim returns the value that makes room, nil if every one is pinned. c.mu is held.
 func (c *Cache) victim() *Value {
-	pages, most := make(map[uint32]int), 0
-	for v := c.oldest; v != nil; v = v.newer {
-		if v.pins == 0 {
-			pages[v.owner] += len(v.pages)
-			most = max(most, pages[v.owner])
+	var victim *Value
+	most := 0
+	for _, o := range c.owners {
+		if o.pages < most {
+			continue
+		}
+		if v := o.victim(); v != nil && (o.pages > most || v.number < victim.number) {
+			victim, most = v, o.pages
 		}
 	}
-	for v := c.oldest; v != nil; v = v.newer {
-		if v.pins == 0 && pages[v.owner] == most {
-			return v
-		}
-	}
-	return nil
+	return victim
 }
 
 // Commit makes v the value of key for ttl from now, in place of an earlier one.
@@ -156,14 +171,10 @@ func (c *Cache) Commit(key string, v *Value, source string, ttl time.Duration) {
 	if ttl <= 0 {
 		return // the last Release frees it
 	}
-	v.key, v.committed = key, true
+	c.commits++
+	v.key, v.committed, v.number = key, true, c.commits
 	c.values[key] = v
-	if v.older = c.newest; v.older != nil {
-		v.older.newer = v
-	} else {
-		c.oldest = v
-	}
-	c.newest = v
+	c.link(v)
 	v.timer = time.AfterFunc(ttl, func() {
 		c.mu.Lock()
 		defer c.mu.Unlock()
@@ -205,8 +216,10 @@ func (v *Value) Release() {
 func (c *Cache) Clear() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for c.oldest != nil {
-		c.forget(c.oldest)
+	for _, o := range c.owners {
+		for o.oldest != nil {
+			c.forget(o.oldest)
+		}
 	}
 }
 
@@ -240,20 +253,45 @@ func (c *Cache) forget(v *Value) {
 	if c.values[v.key] == v {
 		delete(c.values, v.key)
 	}
+	c.unlink(v)
+	if v.pins == 0 {
+		c.wipe(v)
+	}
+}
+
+// link puts a value at the end of its owner's. c.mu is held.
+func (c *Cache) link(v *Value) {
+	o := c.owners[v.owner]
+	if o == nil {
+		o = new(owner)
+		c.owners[v.owner] = o
+	}
+	o.pages += len(v.pages)
+	if v.older = o.newest; v.older != nil {
+		v.older.newer = v
+	} else {
+		o.oldest = v
+	}
+	o.newest = v
+}
+
+// unlink takes a value out again. c.mu is held.
+func (c *Cache) unlink(v *Value) {
+	o := c.owners[v.owner]
+	if o.pages -= len(v.pages); o.pages == 0 {
+		delete(c.owners, v.owner)
+	}
 	if v.older != nil {
 		v.older.newer = v.newer
 	} else {
-		c.oldest = v.newer
+		o.oldest = v.newer
 	}
 	if v.newer != nil {
 		v.newer.older = v.older
 	} else {
-		c.newest = v.older
+		o.newest = v.older
 	}
 	v.older, v.newer = nil, nil
-	if v.pins == 0 {
-		c.wipe(v)
-	}
 }
 
 // wipe clears a value's pages and frees them. c.mu is held.
