@@ -65,6 +65,12 @@ type Unsealer interface {
 	Unseal(ctx context.Context, id string, sealed *conn.Connection, find Finder) (*conn.Connection, error)
 }
 
+// Describer is an Unsealer that can say by what a connection is sealed.
+type Describer interface {
+	// Describe returns it in words for people, and calls no KMS.
+	Describe(sealed *conn.Connection) string
+}
+
 // Finder looks a connection up.
 type Finder = func(ctx context.Context, id string) (*conn.Connection, error)
 

@@ -51,7 +51,7 @@ func NewPath(entries []Entry, onError string) (*Path, error) {
 func (p *Path) Connection(ctx context.Context, id string) (c *conn.Connection, source string, err error) {
 	var first error
 	for _, e := range p.entries {
-		c, err := p.ask(ctx, e, id)
+		c, _, err := p.ask(ctx, e, id)
 		switch {
 		case err == nil:
 			return c, e.Name, nil
@@ -72,11 +72,15 @@ func (p *Path) Connection(ctx context.Context, id string) (c *conn.Connection, s
 type Answer struct {
 	Name     string        `json:"name"`
 	Found    bool          `json:"found"`
-	Decides  bool          `json:"decides"` // the search ends with this answer
-	Kind     conn.Kind     `json:"kind"`    // of the failure; meaningless where Found
+	Decides  bool          `json:"decides"`      // the search ends with this answer
+	Kind     conn.Kind     `json:"kind"`         // of the failure; meaningless where Found
+	By       string        `json:"by,omitempty"` // who failed, where it is not the backend: the KMS of a sealed connection
 	Reason   string        `json:"reason,omitempty"`
 	Hint     string        `json:"hint,omitempty"`
 	Duration time.Duration `json:"duration"` // in nanoseconds
+	// Sealed says by what the connection is sealed, in the words of a [Describer]; empty:
+	// it is not.
+	Sealed string `json:"sealed,omitempty"`
 }
 
 // Explain asks every backend, also those behind the answer that decides, so that
@@ -86,11 +90,17 @@ func (p *Path) Explain(ctx context.Context, id string) []Answer {
 	decided, fallback := false, -1
 	for i, e := range p.entries {
 		start := time.Now()
-		_, err := p.ask(ctx, e, id)
+		_, sealed, err := p.ask(ctx, e, id)
 		a := Answer{Name: e.Name, Found: err == nil, Duration: time.Since(start)}
 		var ce *conn.Error
 		if errors.As(err, &ce) {
 			a.Kind, a.Reason, a.Hint = ce.Kind, ce.Reason, ce.Hint
+			if ce.Source != e.Name {
+				a.By = ce.Source
+			}
+		}
+		if d, ok := p.unsealer.(Describer); ok && sealed != nil {
+			a.Sealed = d.Describe(sealed)
 		}
 		absent := !a.Found && a.Kind == conn.Absent
 		if !decided && (a.Found || !absent && !p.next) {
@@ -199,21 +209,21 @@ func (p *Path) Names() []string {
 
 // ask returns e's connection if it is one that Airflow would take: its look-up
 // evaluates get_uri, and what fails there is not a connection. A sealed one is opened
-// first.
-func (p *Path) ask(ctx context.Context, e Entry, id string) (*conn.Connection, error) {
-	c, err := e.connection(ctx, id)
-	if err != nil {
-		return nil, err
+// first; sealed is what it was before, even where it does not open.
+func (p *Path) ask(ctx context.Context, e Entry, id string) (c, sealed *conn.Connection, err error) {
+	if c, err = e.connection(ctx, id); err != nil {
+		return nil, nil, err
 	}
 	if c.Sealed() {
-		if c, err = within(ctx, e.Name, func() (*conn.Connection, error) { return p.unseal(ctx, id, c) }); err != nil {
-			return nil, err
+		sealed = c
+		if c, err = within(ctx, e.Name, func() (*conn.Connection, error) { return p.unseal(ctx, id, sealed) }); err != nil {
+			return nil, sealed, err
 		}
 	}
 	if err := c.Validate(); err != nil {
-		return nil, invalid(e.Name, err)
+		return nil, sealed, invalid(e.Name, err)
 	}
-	return c, nil
+	return c, sealed, nil
 }
 
 // connection returns what the backend holds, unless its breaker is open.

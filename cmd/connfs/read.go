@@ -175,8 +175,13 @@ func (p *program) printExplanation(e *daemon.Explanation) {
 	rows("search path", e.Path)
 	for _, a := range e.Answers {
 		text := a.Result
-		if a.Reason != "" {
-			text += ": " + a.Reason
+		if a.Sealed != "" {
+			text += ": sealed by " + oneLine(a.Sealed)
+		}
+		for _, part := range []string{a.By, a.Reason} {
+			if part != "" {
+				text += ": " + part
+			}
 		}
 		if a.Hint != "" {
 			text += " (" + a.Hint + ")"

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"database/sql"
 	"errors"
 	"fmt"
@@ -13,6 +14,9 @@ import (
 
 	"github.com/fernet/fernet-go"
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/connfs/connfs/conn"
+	"github.com/connfs/connfs/kms"
 	_ "modernc.org/sqlite" // the driver "sqlite"
 )
 
@@ -27,6 +31,8 @@ func TestMain(m *testing.M) {
 //
 //	grants FILE PATTERN...   writes FILE: a configuration without the real one's
 //	                         defaults, with a [[grant]] for $UID, or with no PATTERN none
+//	sealed KEYFILE           makes a key file, and rows sealed with it by a KMS "main" in
+//	                         the metastore: sealed, and moved, which has the same extra
 //	append FILE OTHER        appends the text of OTHER to FILE
 //	exitcode N COMMAND...    runs a command, which must end with exit code N, or "any"
 //	oneline stdout|stderr    fails unless there is exactly one line
@@ -45,7 +51,7 @@ func TestScripts(t *testing.T) {
 			}
 			return false, fmt.Errorf("unknown condition %q", cond)
 		},
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){"grants": grants, "append": appendCommand, "exitcode": exitCodeCommand, "oneline": oneLineCommand},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"grants": grants, "append": appendCommand, "exitcode": exitCodeCommand, "oneline": oneLineCommand, "sealed": sealed},
 	})
 }
 
@@ -128,6 +134,31 @@ func grants(ts *testscript.TestScript, neg bool, args []string) {
 		text += fmt.Sprintf("\n[[grant]]\nrun_as_user = %s\nconnections = [%s]\n", ts.Getenv("UID"), strings.Join(patterns, ", "))
 	}
 	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(text), 0o600))
+}
+
+func sealed(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: sealed KEYFILE")
+	}
+	key, err := kms.GenerateLocalKey()
+	ts.Check(err)
+	path := ts.MkAbs(args[0])
+	ts.Check(os.WriteFile(path, key, 0o400))
+	ring, err := kms.NewKeyring(map[string]kms.Settings{"main": {Type: "local", Key: path}})
+	ts.Check(err)
+	text := func(s string) *string { return &s }
+	c, err := ring.Seal(context.Background(), "sealed", &conn.Connection{
+		Type: text("http"), Host: text("h"), Password: conn.NewSecret("s3cret-sealed"), Extra: conn.NewSecret(`{"token": "s3cret-extra"}`),
+	}, "main", nil, nil)
+	ts.Check(err)
+	extra, _ := c.Extra.Reveal()
+	db, err := sql.Open("sqlite", filepath.Join(ts.Getenv("AIRFLOW"), "airflow.db"))
+	ts.Check(err)
+	defer db.Close()
+	for _, id := range []string{"sealed", "moved"} {
+		_, err := db.Exec(`INSERT INTO connection (conn_id, conn_type, host, extra) VALUES (?, 'http', 'h', ?)`, id, extra)
+		ts.Check(err)
+	}
 }
 
 func appendCommand(ts *testscript.TestScript, neg bool, args []string) {

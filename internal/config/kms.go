@@ -1,12 +1,14 @@
 package config
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
 	"strings"
 	"time"
 
+	"github.com/connfs/connfs/conn"
 	"github.com/connfs/connfs/kms"
 )
 
@@ -91,16 +93,45 @@ func (l *loader) readKeyService(name string, t *table) keyService {
 			t.fail(key, fmt.Sprintf("a KMS of type %q has no such key", k.Type), "it is for type "+strings.Join(typesOf[key], " or "))
 		}
 	}
+	if len(t.report.errs) == before && !t.odd {
+		checkKeyService(t, k.Settings)
+	}
 	if len(t.report.errs) == before {
-		l.checkKeyService(t, &k.Settings)
+		l.readKeyMaterial(t, &k.Settings)
 	}
 	return k
 }
 
-// checkKeyService reports what the KMS itself would not take.
-func (l *loader) checkKeyService(t *table, s *kms.Settings) {
-	if s.Type == "local" {
-		t.require("key", "a KMS of type \"local\" needs a key", "the path of a key file: connfs keygen PATH makes one")
+// checkKeyService reports what the KMS itself would not take: at the line of the key that
+// the message begins with, where it begins with one.
+func checkKeyService(t *table, s kms.Settings) {
+	err := kms.CheckSettings(s)
+	if err == nil {
+		return
+	}
+	for _, message := range strings.Split(err.Error(), "\n") {
+		key, rest, _ := strings.Cut(message, " ")
+		if !slices.Contains(known("kms"), key) {
+			key, rest = "key", message
+		}
+		t.fail(key, rest, "")
+	}
+}
+
+// readKeyMaterial reads the files that hold keys themselves, which the children's user
+// need not be able to read.
+func (l *loader) readKeyMaterial(t *table, s *kms.Settings) {
+	switch {
+	case s.Type == "local":
+		material, err := kms.ReadLocalKey(s.Key)
+		var e *conn.Error
+		if errors.As(err, &e) {
+			t.fail("key", e.Reason, e.Hint)
+		}
+		s.Material = string(material)
+		clear(material)
+	case s.Type == "gcp" && s.CredentialsFile != "":
+		s.Material, _, _ = l.readNamed(t, "credentials_file", s.CredentialsFile)
 	}
 }
 

@@ -39,9 +39,8 @@ func (l *loader) readMetastore(root *table, f *file) {
 	}
 }
 
-// readSecretFile reads what the key name+"_file" of the table names: a relative
-// name is looked up in the service manager's $CREDENTIALS_DIRECTORY, and then
-// beside the configuration file. One line end at the end does not count.
+// readSecretFile reads what the key name+"_file" of the table names. One line end at the
+// end does not count.
 func (l *loader) readSecretFile(t *table, name string, to *value[string]) {
 	key, named := name+"_file", value[string]{}
 	t.text(key, &named)
@@ -52,47 +51,41 @@ func (l *loader) readSecretFile(t *table, name string, to *value[string]) {
 		t.fail(key, fmt.Sprintf("%s is set too", t.key(name)), "only one of the two")
 		return
 	}
-	paths := l.places(named.v)
-	for i, path := range paths {
-		text, info, err := readFile(path, 0)
-		if errors.Is(err, fs.ErrNotExist) && i+1 < len(paths) {
-			continue
-		}
-		switch text = strings.TrimSuffix(text, "\n"); {
-		case err != nil:
-			t.fail(key, fmt.Sprintf("%s: %v", path, err), "")
-		case text == "":
-			t.fail(key, path+" is empty", "")
-		case strings.ContainsRune(text, 0):
-			t.fail(key, path+" holds a NUL", "")
-		default:
-			if info.Mode()&othersRead != 0 {
-				l.warn("%s holds a secret, and everybody can read it; run: chmod o-rwx %s", path, path)
-			}
-			*to = value[string]{v: text, set: true, line: named.line, origin: path}
-		}
-		return
+	if text, path, ok := l.readNamed(t, key, named.v); ok {
+		*to = value[string]{v: text, set: true, line: named.line, origin: path}
 	}
 }
 
-// places returns where a file with a secret may be, in the order of the search.
-func (l *loader) places(name string) []string {
-	paths := []string{l.beside(name)}
-	if dir, ok := l.variable("CREDENTIALS_DIRECTORY"); ok && filepath.IsAbs(dir) && !filepath.IsAbs(name) {
-		paths = append([]string{filepath.Join(dir, name)}, paths...)
+// readNamed returns the text of the file with a secret that a key names, and its path.
+func (l *loader) readNamed(t *table, key, name string) (text, path string, ok bool) {
+	path = l.find(name)
+	text, info, err := readFile(path, 0)
+	switch text = strings.TrimSuffix(text, "\n"); {
+	case err != nil:
+		t.fail(key, fmt.Sprintf("%s: %v", path, err), "")
+	case text == "":
+		t.fail(key, path+" is empty", "")
+	case strings.ContainsRune(text, 0):
+		t.fail(key, path+" holds a NUL", "")
+	default:
+		if info.Mode()&othersRead != 0 {
+			l.warn("%s holds a secret, and everybody can read it; run: chmod o-rwx %s", path, path)
+		}
+		return text, path, true
 	}
-	return paths
+	return "", path, false
 }
 
-// find returns the first of a file's places that is there, and else the last.
+// find returns where a file with a secret is: a relative name is looked up in the service
+// manager's $CREDENTIALS_DIRECTORY, and then beside the configuration file.
 func (l *loader) find(name string) string {
-	paths := l.places(name)
-	for _, path := range paths {
-		if _, err := os.Lstat(path); err == nil {
+	if dir, ok := l.variable("CREDENTIALS_DIRECTORY"); ok && filepath.IsAbs(dir) && !filepath.IsAbs(name) {
+		path := filepath.Join(dir, name)
+		if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
 			return path
 		}
 	}
-	return paths[len(paths)-1]
+	return l.beside(name)
 }
 
 // dialects are the databases that can hold a metastore, by the scheme of their

@@ -104,7 +104,11 @@ func (s *Session) checkBackends(ctx context.Context, add addFinding) {
 			continue
 		}
 		failed[c.Name] = true
-		add("fail", c.Name, c.Hint, "%s: %s: %s", c.Call, c.Result, c.Reason)
+		level, hint := "fail", c.Hint
+		if c.Sealing {
+			level, hint = "warn", "only sealing needs this call: connections that are sealed already may still open"
+		}
+		add(level, c.Name, hint, "%s: %s: %s", c.Call, c.Result, c.Reason)
 	}
 	l, err := s.pool.List(ctx)
 	if err != nil {

@@ -260,9 +260,11 @@ func DecodeFailure(h Header, meta []byte) error {
 // Answer is what one backend said.
 type Answer struct {
 	Backend  string        `json:"backend"`
-	Result   string        `json:"result"`  // "found", or the kind of the failure
-	Kind     conn.Kind     `json:"kind"`    // of the failure
-	Decides  bool          `json:"decides"` // the search ends with this answer
+	Result   string        `json:"result"`           // "found", or the kind of the failure
+	Kind     conn.Kind     `json:"kind"`             // of the failure
+	Decides  bool          `json:"decides"`          // the search ends with this answer
+	Sealed   string        `json:"sealed,omitempty"` // by what the connection is sealed, in words
+	By       string        `json:"by,omitempty"`     // who failed, where it is not the backend: a KMS
 	Reason   string        `json:"reason,omitempty"`
 	Hint     string        `json:"hint,omitempty"`
 	Duration time.Duration `json:"duration_ns"`

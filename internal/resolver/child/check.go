@@ -6,32 +6,35 @@ import (
 
 	"github.com/connfs/connfs/conn"
 	"github.com/connfs/connfs/internal/resolver"
-	"github.com/connfs/connfs/resolve"
 )
 
-// check tries every backend, in the order of the path.
+// check tries every backend, in the order of the path, and then every KMS.
 func (s *server) check(ctx context.Context) []resolver.Checked {
 	all := []resolver.Checked{}
-	for _, one := range s.path.Check(ctx) {
-		all = append(all, checked(one)...)
+	for _, backend := range s.path.Check(ctx) {
+		for _, c := range backend.Checks {
+			all = append(all, checked(backend.Name, c.Call, c.Err))
+		}
+	}
+	for _, c := range s.keyring.Check(ctx) {
+		one := checked("kms "+c.KMS, c.Call, c.Err)
+		one.Sealing = c.Sealing
+		all = append(all, one)
 	}
 	return all
 }
 
-// checked turns what a backend's calls came to into the protocol's form.
-func checked(one resolve.Checked) []resolver.Checked {
-	var all []resolver.Checked
-	for _, c := range one.Checks {
-		r := resolver.Checked{Name: one.Name, Call: c.Call, Result: "ok"}
-		if c.Err != nil {
-			r.Kind = conn.KindOf(c.Err)
-			r.Result = r.Kind.String()
-			var e *conn.Error
-			if errors.As(c.Err, &e) {
-				r.Reason, r.Hint = e.Reason, e.Hint
-			}
-		}
-		all = append(all, r)
+// checked returns what a call came to in the protocol's form.
+func checked(name, call string, err error) resolver.Checked {
+	c := resolver.Checked{Name: name, Call: call, Result: "ok"}
+	if err == nil {
+		return c
 	}
-	return all
+	c.Kind = conn.KindOf(err)
+	c.Result = c.Kind.String()
+	var e *conn.Error
+	if errors.As(err, &e) {
+		c.Reason, c.Hint = e.Reason, e.Hint
+	}
+	return c
 }

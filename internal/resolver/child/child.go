@@ -62,9 +62,10 @@ type server struct {
 	mu  sync.Mutex
 	out io.Writer
 
-	key    []byte
-	path   *resolve.Path
-	failed error // why there is no path
+	key     []byte
+	path    *resolve.Path
+	keyring *kms.Keyring
+	failed  error // why there is no path
 }
 
 func (s *server) init(key, blob []byte) {
@@ -88,13 +89,18 @@ func (s *server) init(key, blob []byte) {
 	}
 	// An unusable key rejects what is encrypted, and says so; the rest still reads.
 	keys, _ := kms.NewFernet(fernet)
-	path, err := resolve.Open(&settings.Path, keys, nil)
+	keyring, err := kms.NewKeyring(settings.KMS)
+	if err != nil {
+		s.failed = &conn.Error{Kind: conn.Failed, Reason: err.Error(), Err: err}
+		return
+	}
+	path, err := resolve.Open(&settings.Path, keys, unsealer{keyring})
 	if err != nil {
 		// resolve.Open never puts a secret into its errors.
 		s.failed = &conn.Error{Kind: conn.Failed, Reason: err.Error(), Err: err}
 		return
 	}
-	s.path, s.failed = path, nil
+	s.path, s.keyring, s.failed = path, keyring, nil
 }
 
 // handle answers one request. Whatever goes wrong, there is an answer.
@@ -181,7 +187,7 @@ func answers(in []resolve.Answer) []resolver.Answer {
 		if !a.Found {
 			result = a.Kind.String()
 		}
-		out = append(out, resolver.Answer{Backend: a.Name, Result: result, Kind: a.Kind, Decides: a.Decides, Reason: a.Reason, Hint: a.Hint, Duration: a.Duration})
+		out = append(out, resolver.Answer{Backend: a.Name, Result: result, Kind: a.Kind, Decides: a.Decides, Sealed: a.Sealed, By: a.By, Reason: a.Reason, Hint: a.Hint, Duration: a.Duration})
 	}
 	return out
 }

@@ -3,9 +3,12 @@ package child
 import (
 	"context"
 	"errors"
+	"fmt"
+	"strings"
 
 	"github.com/connfs/connfs/conn"
 	"github.com/connfs/connfs/internal/resolver"
+	"github.com/connfs/connfs/kms"
 )
 
 // explain returns what each backend answers for id. What a backend holds and connfs cannot
@@ -31,4 +34,21 @@ func (s *server) serves(ctx context.Context, id string) *conn.Error {
 	var e *conn.Error
 	errors.As(err, &e)
 	return e
+}
+
+// unsealer is the keyring as the search path knows it.
+type unsealer struct{ *kms.Keyring }
+
+// Describe says which KMS a sealed connection names, what it sealed, and what stands there
+// in clear besides.
+func (unsealer) Describe(sealed *conn.Connection) string {
+	d, err := kms.Describe(sealed)
+	if err != nil {
+		return "a form that cannot be read"
+	}
+	text := fmt.Sprintf("kms %q (%s, %s: %s)", d.KMSConnID, d.KMSType, d.Mode, strings.Join(d.Fields, ", "))
+	if len(d.Ignored) > 0 {
+		text += fmt.Sprintf(", and not read in clear: %s", strings.Join(d.Ignored, ", "))
+	}
+	return text
 }
