@@ -13,6 +13,9 @@ const (
 	hintChanged = "a part of the sealed form was changed afterwards, or comes from another one"
 )
 
+// hintEnvelope is what helps where the fields are too long for direct mode.
+const hintEnvelope = "use mode = \"envelope\""
+
 // failed returns an error of a cause that has no kind of its own.
 func failed(format string, args ...any) *conn.Error {
 	return conn.Errorf(conn.Failed, "", format, args...)

@@ -36,6 +36,29 @@ type source struct {
 	target *target
 	turn   chan struct{} // holds one token; who has it may set the rest
 	client Client
+
+	heirloom []byte // an identity that came before there was a client
+}
+
+// identity returns the client's identity, or a predecessor's that nobody needed.
+func (s *source) identity() []byte {
+	s.turn <- struct{}{}
+	defer func() { <-s.turn }()
+	if c, ok := s.client.(successor); ok {
+		return c.Identity()
+	}
+	return s.heirloom
+}
+
+// adopt hands an identity to the client, now or as soon as there is one.
+func (s *source) adopt(identity []byte) {
+	s.turn <- struct{}{}
+	defer func() { <-s.turn }()
+	if c, ok := s.client.(successor); ok {
+		c.Adopt(identity)
+	} else if s.client == nil {
+		s.heirloom = identity
+	}
 }
 
 func newSource(id string, t *target) *source {
@@ -255,7 +278,10 @@ func (s *source) ready(ctx context.Context, id string, find Finder) error {
 	if err != nil {
 		return err
 	}
-	s.target, s.client = t, client
+	if c, ok := client.(successor); ok && s.heirloom != nil {
+		c.Adopt(s.heirloom)
+	}
+	s.target, s.client, s.heirloom = t, client, nil
 	return nil
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/connfs/connfs/conn"
+	"github.com/connfs/connfs/internal/awslogin"
 )
 
 // kind is one type of KMS.
@@ -21,12 +22,14 @@ type kind struct {
 
 // kinds are the types of KMS, by kms_type.
 var kinds = map[string]kind{
+	"aws":   {check: checkAWS, open: openAWS, connType: "aws", read: readAWS},
+	"gcp":   {check: checkGCP, open: openGCP, connType: "google_cloud_platform", read: readGCP},
 	"local": {check: checkLocal, open: openLocal},
 }
 
 // target is everything that is known of one KMS.
 type target struct {
 	Settings
-	// Of an Airflow connection: aws.
-	accessKey, secretKey, sessionToken string
+	connection bool               // it is an Airflow connection, which others may have written
+	aws        *awslogin.Settings // of such a connection; nil: Settings say it all
 }

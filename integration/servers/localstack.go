@@ -1,0 +1,48 @@
+package servers
+
+import (
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"syscall"
+	"testing"
+)
+
+// LocalStack is LocalStack's KMS and STS: a second judge, of what moto's KMS gets wrong.
+// Any access key does.
+type LocalStack struct {
+	*process
+	URL string // http://127.0.0.1:PORT, for both services
+}
+
+// StartLocalStack starts a server that t stops at its end. It takes about ten seconds.
+func StartLocalStack(t testing.TB) *LocalStack {
+	t.Helper()
+	python := filepath.Join(cache(), "localstack-4.9.2/bin/python")
+	if _, err := os.Stat(python); err != nil {
+		t.Fatalf("%v: run scripts/setup", err)
+	}
+	a := accountNamed(t, "nobody", "base-passwd")
+	dir := a.dir(t)
+	port := freePort(t)
+	s := &LocalStack{URL: fmt.Sprintf("http://%s:%d", loopback, port)}
+	s.process = &process{
+		t: t, account: a, path: "/usr/bin/env", log: filepath.Join(dir, "log"),
+		args: []string{
+			"SERVICES=kms,sts", "EAGER_SERVICE_LOADING=1", fmt.Sprintf("GATEWAY_LISTEN=%s:%d", loopback, port), "DISABLE_EVENTS=1",
+			"SKIP_SSL_CERT_DOWNLOAD=1", "DNS_ADDRESS=0", "HOME=" + dir, "TMPDIR=" + dir, "FILESYSTEM_ROOT=" + dir,
+			python, "-m", "localstack.runtime.main",
+		},
+		ready: func() error {
+			answer, err := http.Get(s.URL + "/_localstack/health")
+			if err == nil {
+				answer.Body.Close()
+			}
+			return err
+		},
+	}
+	t.Cleanup(func() { s.end(syscall.SIGKILL) })
+	s.start()
+	return s
+}

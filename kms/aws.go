@@ -1,0 +1,215 @@
+package kms
+
+import (
+	"context"
+	"encoding/base64"
+	"errors"
+	"net/url"
+	"strings"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	awskms "github.com/aws/aws-sdk-go-v2/service/kms"
+	"github.com/aws/aws-sdk-go-v2/service/kms/types"
+	"github.com/aws/smithy-go"
+
+	"github.com/connfs/connfs/conn"
+	"github.com/connfs/connfs/internal/awslogin"
+)
+
+// awsDirectLimit is how many bytes AWS KMS encrypts at most.
+const awsDirectLimit = 4096
+
+// awsClient is AWS KMS.
+type awsClient struct {
+	key   string // of new sealed forms; may be empty
+	login *awslogin.Login
+}
+
+func checkAWS(t *target) error {
+	wrong := t.only("Key", "Region", "Profile", "RoleARN", "ExternalID", "WebIdentityTokenFile", "CredentialsFile", "Endpoint")
+	if t.Endpoint != "" {
+		if u, err := url.Parse(t.Endpoint); err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" {
+			wrong = append(wrong, errors.New("endpoint is not a URL that begins with https:// or http://"))
+		}
+	}
+	if t.RoleARN == "" {
+		if t.ExternalID != "" {
+			wrong = append(wrong, errors.New("external_id without role_arn"))
+		}
+		if t.WebIdentityTokenFile != "" {
+			wrong = append(wrong, errors.New("web_identity_token_file without role_arn"))
+		}
+	}
+	if t.ExternalID != "" && t.WebIdentityTokenFile != "" {
+		wrong = append(wrong, errors.New("external_id does not go with web_identity_token_file"))
+	}
+	return errors.Join(wrong...)
+}
+
+func openAWS(_ context.Context, t *target) (Client, error) {
+	s := t.aws
+	if s == nil {
+		s = &awslogin.Settings{
+			Region: t.Region, Profile: t.Profile, CredentialsFile: t.CredentialsFile, Endpoint: t.Endpoint,
+			Role: awslogin.Role{ARN: t.RoleARN, ExternalID: t.ExternalID, WebIdentityTokenFile: t.WebIdentityTokenFile},
+		}
+	}
+	with := *s
+	if with.Region == "" {
+		with.Region = awsRegion(t.Key)
+	}
+	return &awsClient{key: t.Key, login: awslogin.New(with)}, nil
+}
+
+// awsRegion returns the region in an ARN, and "" for any other name of a key.
+func awsRegion(key string) string {
+	if parts := strings.SplitN(key, ":", 6); len(parts) == 6 && parts[0] == "arn" && parts[2] == "kms" {
+		return parts[3]
+	}
+	return ""
+}
+
+// GenerateDataKey implements dataKeyer.
+func (c *awsClient) GenerateDataKey(ctx context.Context, bound Context) ([]byte, Extra, error) {
+	var out *awskms.GenerateDataKeyOutput
+	err := c.call(ctx, c.key, func(ctx context.Context, api *awskms.Client) (err error) {
+		out, err = api.GenerateDataKey(ctx, &awskms.GenerateDataKeyInput{
+			KeyId: &c.key, KeySpec: types.DataKeySpecAes256, EncryptionContext: bound,
+		})
+		return err
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	return out.Plaintext, awsExtra(out.KeyId, out.CiphertextBlob), nil
+}
+
+// Encrypt implements Client.
+func (c *awsClient) Encrypt(ctx context.Context, plaintext []byte, bound Context) (Extra, error) {
+	if len(plaintext) > awsDirectLimit {
+		err := failed("the fields are %d bytes long, and AWS KMS encrypts %d at most", len(plaintext), awsDirectLimit)
+		err.Hint = hintEnvelope
+		return nil, err
+	}
+	var out *awskms.EncryptOutput
+	err := c.call(ctx, c.key, func(ctx context.Context, api *awskms.Client) (err error) {
+		out, err = api.Encrypt(ctx, &awskms.EncryptInput{KeyId: &c.key, Plaintext: plaintext, EncryptionContext: bound})
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return awsExtra(out.KeyId, out.CiphertextBlob), nil
+}
+
+func awsExtra(arn *string, ciphertext []byte) Extra {
+	return Extra{extraKey: aws.ToString(arn), extraCiphertext: base64.StdEncoding.EncodeToString(ciphertext)}
+}
+
+// Decrypt implements Client. It names the key, so that no other one that connfs may use
+// opens what somebody put there.
+func (c *awsClient) Decrypt(ctx context.Context, extra Extra, bound Context) ([]byte, error) {
+	key, ciphertext, err := extra.parts()
+	if err != nil {
+		return nil, err
+	}
+	if len(ciphertext) > 6144 {
+		return nil, rejected("the ciphertext is longer than any of AWS KMS", hintChanged)
+	}
+	var out *awskms.DecryptOutput
+	err = c.call(ctx, key, func(ctx context.Context, api *awskms.Client) (err error) {
+		out, err = api.Decrypt(ctx, &awskms.DecryptInput{KeyId: &key, CiphertextBlob: ciphertext, EncryptionContext: bound})
+		return err
+	})
+	switch {
+	case err != nil:
+		return nil, err
+	case aws.ToString(out.KeyId) != key:
+		// Another name of the same key: nothing that a form is ever written with.
+		clear(out.Plaintext)
+		return nil, rejected("the key is named otherwise than it was when this was sealed", hintChanged)
+	}
+	return out.Plaintext, nil
+}
+
+// call makes one call, in the region of the key where its name tells one.
+func (c *awsClient) call(ctx context.Context, key string, f func(context.Context, *awskms.Client) error) error {
+	if key == "" {
+		return &conn.Error{Kind: conn.Failed, Reason: "no key to seal with is configured", Hint: "set key: an ARN, an id, or alias/NAME"}
+	}
+	var last error
+	err := c.login.Call(ctx, nil, func(ctx context.Context) error {
+		cfg, err := c.login.Config(ctx)
+		if err != nil {
+			return err
+		}
+		last = f(ctx, awskms.NewFromConfig(cfg, func(o *awskms.Options) {
+			o.BaseEndpoint = c.login.Endpoint()
+			if region := awsRegion(key); region != "" {
+				o.Region = region
+			}
+		}))
+		return last
+	})
+	if err == nil {
+		return nil
+	}
+	return awsError(err, last)
+}
+
+// awsMeanings is the table of what AWS KMS alone answers, or means otherwise than other
+// services. The rest, network and HTTP status included, awslogin knows.
+var awsMeanings = map[string]conn.Error{
+	"DisabledException":               {Kind: conn.KeyRejected, Reason: "the key is disabled", Hint: "enable it, or reseal with another one from a backup"},
+	"KMSInvalidStateException":        {Kind: conn.KeyRejected, Reason: "the key is pending deletion, or not usable in its state", Hint: "cancel the deletion while there is time"},
+	"NotFoundException":               {Kind: conn.KeyRejected, Reason: "there is no such key", Hint: "it was deleted, or the region or the account is another one"},
+	"InvalidArnException":             {Kind: conn.KeyRejected, Reason: "the name of the key is none that AWS KMS takes"},
+	"InvalidKeyUsageException":        {Kind: conn.KeyRejected, Reason: "the key is not one for encrypting and decrypting", Hint: "a symmetric key with the usage ENCRYPT_DECRYPT is needed"},
+	"IncorrectKeyException":           {Kind: conn.KeyRejected, Reason: "the ciphertext was made by another key than kms_extra names", Hint: hintChanged},
+	"InvalidCiphertextException":      {Kind: conn.KeyRejected, Reason: "the ciphertext does not open", Hint: hintMoved},
+	"KeyUnavailableException":         {Kind: conn.Unreachable, Reason: "the key cannot be reached at the moment"},
+	"InvalidGrantTokenException":      {Kind: conn.Denied, Reason: "a grant of the key is not valid"},
+	"UnsupportedOperationException":   {Kind: conn.KeyRejected, Reason: "the key cannot do this", Hint: "a symmetric key with the usage ENCRYPT_DECRYPT is needed"},
+	"XksKeyNotFoundException":         {Kind: conn.KeyRejected, Reason: "the external key store has no such key"},
+	"CustomKeyStoreNotFoundException": {Kind: conn.KeyRejected, Reason: "the key's custom key store is not there"},
+}
+
+// awsError returns the error of a call: what the table says of the service's last
+// answer, or else what awslogin made of it.
+func awsError(err, last error) error {
+	if conn.KindOf(err) == conn.Timeout {
+		return err
+	}
+	var api smithy.APIError
+	if errors.As(last, &api) {
+		if m, ok := awsMeanings[api.ErrorCode()]; ok {
+			m.Err = last
+			return &m
+		}
+		if api.ErrorCode() == "AccessDeniedException" {
+			return &conn.Error{
+				Kind: conn.Denied, Reason: "AWS refuses connfs the use of the key",
+				Hint: "its policy and IAM must allow it, with kms:EncryptionContext as it is; a key of another account answers the same", Err: last,
+			}
+		}
+	}
+	var e *conn.Error
+	if errors.As(err, &e) && e.Kind == conn.Absent {
+		with := *e
+		with.Kind = conn.Failed
+		return &with
+	}
+	return err
+}
+
+// calls implements calls.
+func (c *awsClient) calls() (encrypt, decrypt string) { return "kms:GenerateDataKey", "kms:Decrypt" }
+
+// Identity implements successor.
+func (c *awsClient) Identity() []byte { return c.login.Identity() }
+
+// Adopt implements successor.
+func (c *awsClient) Adopt(identity []byte) { c.login.Adopt(identity) }
+
+// Close implements io.Closer.
+func (c *awsClient) Close() error { return c.login.Close() }

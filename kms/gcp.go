@@ -1,0 +1,337 @@
+package kms
+
+import (
+	"cmp"
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"hash/crc32"
+	"maps"
+	"net"
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	gcpkms "cloud.google.com/go/kms/apiv1"
+	"cloud.google.com/go/kms/apiv1/kmspb"
+	"google.golang.org/api/option"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/wrapperspb"
+
+	"github.com/connfs/connfs/conn"
+	"github.com/connfs/connfs/internal/network"
+)
+
+// gcpClient is Google Cloud KMS. Ciphertexts are bound to the resource name of the key
+// besides the context.
+type gcpClient struct {
+	key string // of new sealed forms, a key or a version of one; may be empty
+	api *gcpkms.KeyManagementClient
+}
+
+// gcpDirectLimit is how many bytes a software key of Google's encrypts at most.
+const gcpDirectLimit = 64 << 10
+
+// gcpName is the resource name of a key, and of a version of it.
+var gcpName = regexp.MustCompile(`^(projects/[^/\s]+/locations/[a-zA-Z0-9-]+/keyRings/[a-zA-Z0-9_-]{1,63}/cryptoKeys/[a-zA-Z0-9_-]{1,63})(/cryptoKeyVersions/[0-9]+)?$`)
+
+func checkGCP(t *target) error {
+	wrong := t.only("Key", "CredentialsFile", "Material", "Endpoint")
+	if t.Key != "" && !gcpName.MatchString(t.Key) {
+		wrong = append(wrong, errors.New("key is not of the form projects/P/locations/L/keyRings/R/cryptoKeys/K, or that and /cryptoKeyVersions/N"))
+	}
+	if t.Endpoint != "" {
+		if host, port, err := net.SplitHostPort(t.Endpoint); err != nil || host == "" || port == "" {
+			wrong = append(wrong, errors.New("endpoint is not of the form host:port"))
+		}
+	}
+	return errors.Join(wrong...)
+}
+
+// gcpFileTypes are the types of credentials that a key file may hold. Those that name a
+// program to run, or an address to ask, are for files of the configuration only.
+var (
+	gcpKeyTypes  = []option.CredentialsType{option.ServiceAccount, option.AuthorizedUser}
+	gcpFileTypes = append(slices.Clip(gcpKeyTypes), option.ImpersonatedServiceAccount, option.ExternalAccount)
+)
+
+func openGCP(ctx context.Context, t *target) (Client, error) {
+	options := []option.ClientOption{option.WithTelemetryDisabled()}
+	switch {
+	case loopback(t.Endpoint):
+		options = append(options, option.WithEndpoint(t.Endpoint), option.WithoutAuthentication(),
+			option.WithGRPCDialOption(grpc.WithTransportCredentials(insecure.NewCredentials())))
+	default:
+		if t.Endpoint != "" {
+			options = append(options, option.WithEndpoint(t.Endpoint))
+		}
+		login, err := gcpCredentials(t)
+		if err != nil {
+			return nil, err
+		}
+		options = append(options, login...)
+	}
+	// A token that is fetched later must not depend on this call's deadline.
+	api, err := gcpkms.NewKeyManagementClient(context.WithoutCancel(ctx), options...)
+	if err != nil {
+		return nil, &conn.Error{
+			Kind: conn.Denied, Reason: "no Google credentials can be had", Err: err,
+			Hint: "credentials_file, GOOGLE_APPLICATION_CREDENTIALS, or a service account of the machine",
+		}
+	}
+	// gcpClient.call repeats calls, within their deadline.
+	api.CallOptions = &gcpkms.KeyManagementCallOptions{}
+	return &gcpClient{key: t.Key, api: api}, nil
+}
+
+// loopback reports whether a host:port is this machine and no other, so that nothing
+// needs to be encrypted on the way.
+func loopback(endpoint string) bool {
+	host, _, err := net.SplitHostPort(endpoint)
+	ip := net.ParseIP(host)
+	return err == nil && ip != nil && ip.IsLoopback()
+}
+
+// gcpCredentials returns the option that logs in; none where the library looks for
+// application default credentials.
+func gcpCredentials(t *target) ([]option.ClientOption, error) {
+	material, types := []byte(t.Material), gcpFileTypes
+	if t.connection {
+		types = gcpKeyTypes
+	}
+	if len(material) == 0 && t.CredentialsFile != "" {
+		var err error
+		if material, err = os.ReadFile(t.CredentialsFile); err != nil {
+			return nil, &conn.Error{
+				Kind: conn.Denied, Reason: "the credentials file cannot be read", Err: err,
+				Hint: "the user that connfs runs its resolver as must be able to read it",
+			}
+		}
+	}
+	if len(material) == 0 {
+		return nil, nil
+	}
+	var file struct {
+		Type option.CredentialsType `json:"type"`
+	}
+	if json.Unmarshal(material, &file) != nil {
+		return nil, &conn.Error{Kind: conn.Denied, Reason: "the credentials are not a JSON key file"}
+	}
+	if !slices.Contains(types, file.Type) {
+		return nil, &conn.Error{Kind: conn.Denied, Reason: "the credentials are of a type that is not taken here", Hint: "use the key of a service account"}
+	}
+	return []option.ClientOption{option.WithAuthCredentialsJSON(file.Type, material)}, nil
+}
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+func checksum(b []byte) *wrapperspb.Int64Value {
+	return wrapperspb.Int64(int64(crc32.Checksum(b, castagnoli)))
+}
+
+// gcpCorrupted is the answer whose bytes are not those that were sent; it is worth
+// another try.
+var gcpCorrupted = status.Error(codes.Unavailable, "checksum")
+
+// Encrypt implements Client.
+func (c *gcpClient) Encrypt(ctx context.Context, plaintext []byte, bound Context) (Extra, error) {
+	parts := gcpName.FindStringSubmatch(c.key)
+	if parts == nil {
+		return nil, &conn.Error{Kind: conn.Failed, Reason: "no key to seal with is configured", Hint: "set key: projects/P/locations/L/keyRings/R/cryptoKeys/K"}
+	}
+	if len(plaintext) > gcpDirectLimit {
+		err := failed("the fields are %d bytes long, and Google Cloud KMS encrypts %d at most", len(plaintext), gcpDirectLimit)
+		err.Hint = hintEnvelope
+		return nil, err
+	}
+	aad := gcpAAD(bound, parts[1])
+	var out *kmspb.EncryptResponse
+	err := c.call(ctx, func(ctx context.Context) (err error) {
+		out, err = c.api.Encrypt(ctx, &kmspb.EncryptRequest{
+			Name: c.key, Plaintext: plaintext, PlaintextCrc32C: checksum(plaintext),
+			AdditionalAuthenticatedData: aad, AdditionalAuthenticatedDataCrc32C: checksum(aad),
+		})
+		switch {
+		case err != nil:
+			return err
+		case !out.VerifiedPlaintextCrc32C, !out.VerifiedAdditionalAuthenticatedDataCrc32C,
+			out.CiphertextCrc32C == nil, out.CiphertextCrc32C.Value != checksum(out.Ciphertext).Value:
+			return gcpCorrupted
+		}
+		return nil
+	})
+	if status.Code(errors.Unwrap(err)) == codes.InvalidArgument {
+		// Decrypt says so of a ciphertext; there is none yet.
+		return nil, &conn.Error{Kind: conn.Failed, Reason: "Google does not take the call", Hint: "an HSM key encrypts 8 KiB at most: " + hintEnvelope, Err: err}
+	}
+	if err != nil {
+		return nil, err
+	}
+	// The version that Google chose is in the ciphertext; a key is named without one.
+	if used := gcpName.FindStringSubmatch(out.Name); used == nil || used[1] != parts[1] {
+		return nil, failed("the service encrypted with another key than it was asked to")
+	}
+	return Extra{extraKey: parts[1], extraCiphertext: base64.StdEncoding.EncodeToString(out.Ciphertext)}, nil
+}
+
+// Decrypt implements Client.
+func (c *gcpClient) Decrypt(ctx context.Context, extra Extra, bound Context) ([]byte, error) {
+	key, ciphertext, err := extra.parts()
+	if err != nil {
+		return nil, err
+	}
+	if parts := gcpName.FindStringSubmatch(key); parts == nil || parts[2] != "" {
+		return nil, rejected("kms_extra does not name a key of Google's", hintChanged)
+	}
+	aad := gcpAAD(bound, key)
+	var out *kmspb.DecryptResponse
+	err = c.call(ctx, func(ctx context.Context) (err error) {
+		out, err = c.api.Decrypt(ctx, &kmspb.DecryptRequest{
+			Name: key, Ciphertext: ciphertext, CiphertextCrc32C: checksum(ciphertext),
+			AdditionalAuthenticatedData: aad, AdditionalAuthenticatedDataCrc32C: checksum(aad),
+		})
+		if err == nil && (out.PlaintextCrc32C == nil || out.PlaintextCrc32C.Value != checksum(out.Plaintext).Value) {
+			clear(out.Plaintext)
+			return gcpCorrupted
+		}
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return out.Plaintext, nil
+}
+
+// gcpAAD binds a ciphertext to the name of its key too: a project has two, an id and a
+// number, of which a sealed form has the one that it was made with.
+func gcpAAD(bound Context, key string) []byte {
+	all := maps.Clone(bound)
+	all[extraKey] = key
+	return canonical(all)
+}
+
+// gcpPauses are the times between the attempts of a call that finds the service
+// unavailable.
+var gcpPauses = []time.Duration{100 * time.Millisecond, 300 * time.Millisecond}
+
+// call makes one call, and again where that may help and ctx leaves the time.
+func (c *gcpClient) call(ctx context.Context, f func(context.Context) error) error {
+	for attempt := 0; ; attempt++ {
+		err := f(ctx)
+		if err == nil {
+			return nil
+		}
+		if e := interrupted(ctx); e != nil {
+			e.Err = err
+			return e
+		}
+		if code := status.Code(err); code != codes.Unavailable && code != codes.ResourceExhausted || attempt == len(gcpPauses) {
+			return gcpError(err)
+		}
+		if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) <= gcpPauses[attempt] {
+			return gcpError(err)
+		}
+		timer := time.NewTimer(gcpPauses[attempt])
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return interrupted(ctx)
+		case <-timer.C:
+		}
+	}
+}
+
+// gcpMeanings is the table of what Google Cloud KMS answers, by gRPC code. Its texts
+// quote names, so nothing of them is taken over.
+var gcpMeanings = map[codes.Code]conn.Error{
+	codes.PermissionDenied:   {Kind: conn.Denied, Reason: "Google refuses connfs the use of the key", Hint: "roles/cloudkms.cryptoKeyDecrypter on the key reads, cryptoKeyEncrypterDecrypter also seals; a key that is not there may answer the same"},
+	codes.Unauthenticated:    {Kind: conn.Denied, Reason: "Google does not take the credentials of connfs"},
+	codes.NotFound:           {Kind: conn.KeyRejected, Reason: "there is no such key", Hint: "the project, location or key ring is another one, or its API is not enabled"},
+	codes.FailedPrecondition: {Kind: conn.KeyRejected, Reason: "the key version is disabled, destroyed or not one for encrypting", Hint: "enable or restore it while there is time"},
+	codes.InvalidArgument:    {Kind: conn.KeyRejected, Reason: "the ciphertext does not open", Hint: hintMoved},
+	codes.ResourceExhausted:  {Kind: conn.Unreachable, Reason: "Google throttled the call: there are too many of them"},
+	codes.Unavailable:        {Kind: conn.Unreachable, Reason: "the service is not available"},
+	codes.Internal:           {Kind: conn.Unreachable, Reason: "the service has a fault of its own, or the answer broke off"},
+	codes.Unknown:            {Kind: conn.Unreachable, Reason: "the answer is not Google's"},
+	codes.Unimplemented:      {Kind: conn.Failed, Reason: "the endpoint does not know the operation", Hint: "is it the endpoint of Cloud KMS?"},
+	codes.DeadlineExceeded:   {Kind: conn.Timeout, Reason: "the service did not answer in time"},
+	codes.Aborted:            {Kind: conn.Unreachable, Reason: "the service called the operation off"},
+}
+
+func gcpError(err error) error {
+	if errors.Is(err, gcpCorrupted) {
+		return &conn.Error{Kind: conn.Unreachable, Reason: "the bytes that arrive are not those that were sent (CRC32C)"}
+	}
+	s, ok := status.FromError(err)
+	if !ok {
+		return network.Classify(err)
+	}
+	m, ok := gcpMeanings[s.Code()]
+	if !ok {
+		m = conn.Error{Kind: conn.Failed, Reason: "the call fails with the gRPC code " + s.Code().String()}
+	}
+	if strings.Contains(s.Message(), "credentials: ") || strings.Contains(s.Message(), "cannot fetch token") {
+		m = conn.Error{Kind: conn.Denied, Reason: "no token can be had for the credentials of connfs"}
+	}
+	m.Err = err
+	return &m
+}
+
+// calls implements calls.
+func (c *gcpClient) calls() (encrypt, decrypt string) {
+	return "cloudkms.cryptoKeyVersions.useToEncrypt", "cloudkms.cryptoKeyVersions.useToDecrypt"
+}
+
+// Close implements io.Closer.
+func (c *gcpClient) Close() error { return c.api.Close() }
+
+// readGCP takes the settings from an Airflow connection of type google_cloud_platform.
+func readGCP(c *conn.Connection) (*target, error) {
+	extra, err := extraOf(c)
+	if err != nil {
+		return nil, err
+	}
+	// Airflow before 2.5 wrote a prefix before each key, and its later versions read it.
+	for key, value := range maps.Clone(extra) {
+		if short, ok := strings.CutPrefix(key, "extra__google_cloud_platform__"); ok {
+			delete(extra, key)
+			if _, both := extra[short]; !both {
+				extra[short] = value
+			}
+		}
+	}
+	t := &target{connection: true}
+	var keyfile string
+	if object, ok := extra["keyfile_dict"].(map[string]any); ok {
+		text, _ := json.Marshal(object)
+		extra["keyfile_dict"] = string(text)
+	}
+	wrong := []error{
+		takeText(extra, connectionKey, &t.Key), takeText(extra, connectionMode, &t.Mode),
+		takeText(extra, "key_path", &t.CredentialsFile), takeText(extra, "keyfile_dict", &keyfile),
+	}
+	t.Material = keyfile
+	if t.Material != "" && t.CredentialsFile != "" {
+		wrong = append(wrong, errors.New("keyfile_dict and key_path: only one can be given"))
+	}
+	for key, value := range extra {
+		if !slices.Contains([]string{"project", "scope", "num_retries"}, key) && value != nil && value != "" && value != false {
+			wrong = append(wrong, errors.New(cmp.Or(plainName(key), "a key of its extra")+": connfs cannot honour this"))
+		}
+	}
+	return t, errors.Join(wrong...)
+}
+
+// plainName returns a key that is a plain name, and "" for any other.
+func plainName(key string) string {
+	if strings.Trim(key, "abcdefghijklmnopqrstuvwxyz_0123456789") != "" {
+		return ""
+	}
+	return key
+}
