@@ -18,3 +18,17 @@ type Connection struct {
 	Port        *int64
 	Extra       Secret // the stored text, of whatever form
 }
+
+// Equal reports whether both connections have the same fields, text by text.
+func (c *Connection) Equal(other *Connection) bool {
+	return equal(c.Type, other.Type) && equal(c.Description, other.Description) && equal(c.Host, other.Host) &&
+		equal(c.Login, other.Login) && c.Password == other.Password && equal(c.Schema, other.Schema) &&
+		equal(c.Port, other.Port) && c.Extra == other.Extra
+}
+
+func equal[T comparable](a, b *T) bool {
+	if a == nil || b == nil {
+		return a == b
+	}
+	return *a == *b
+}

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/connfs/connfs/conn"
@@ -26,10 +27,21 @@ type database interface {
 	// read calls f with a connection that can only read, and again if the first one
 	// turns out to be dead. It returns soon after ctx ends.
 	read(ctx context.Context, f func(context.Context, *sql.Conn) error) error
+	// write calls f once, with a connection in a transaction, which is committed if f
+	// returns nil and otherwise undone.
+	write(ctx context.Context, f func(context.Context, *sql.Conn) error) error
 	// quote quotes an identifier.
 	quote(name string) string
 	// placeholder is how a query writes its one argument.
 	placeholder() string
+	// argument is how a statement of several arguments writes its nth, from 1 on.
+	argument(n int) string
+	// same is the condition that a column holds exactly the value that argument stands
+	// for, be it NULL.
+	same(column, argument string, value any) string
+	// forUpdate ends a query whose rows nobody else may change until the transaction is
+	// over.
+	forUpdate() string
 	// holds says whether a text column can hold id. File names may carry any bytes, and
 	// what a server cannot even be asked for is absent.
 	holds(id string) bool
@@ -105,11 +117,21 @@ var dialects = map[string]func(*sqlURL) (database, error){
 // an Airflow caller without one. Where 1.10 keeps several rows with one id, the one
 // with the lowest number counts.
 func (m *Metastore) Connection(ctx context.Context, id string) (*conn.Connection, error) {
+	found, err := m.find(ctx, id, 1)
+	if err != nil {
+		return nil, err
+	}
+	return m.connection(found[0])
+}
+
+// find returns the rows of an id that have no team, in order and at least one; no more
+// than enough.
+func (m *Metastore) find(ctx context.Context, id string, enough int) ([]*row, error) {
 	if !m.db.holds(id) {
 		return nil, conn.Errorf(conn.Absent, "metastore", "no text column can hold this id")
 	}
 	query := "SELECT * FROM " + m.table + " WHERE conn_id = " + m.db.placeholder() + " ORDER BY id"
-	var found *row
+	var found []*row
 	err := m.db.read(ctx, func(ctx context.Context, c *sql.Conn) error {
 		found = nil
 		rows, err := c.QueryContext(ctx, query, id)
@@ -121,25 +143,21 @@ func (m *Metastore) Connection(ctx context.Context, id string) (*conn.Connection
 		if err != nil {
 			return err
 		}
-		for rows.Next() {
+		for len(found) < enough && rows.Next() {
 			if err := r.scan(rows); err != nil {
 				return err
 			}
 			// Collations of MySQL take other ids for equal.
 			if got, ok := r.text("conn_id"); ok && got == id && !r.ofTeam() {
-				found = r
-				return nil
+				found = append(found, &row{db: r.db, column: r.column, values: slices.Clone(r.values)})
 			}
 		}
 		return rows.Err()
 	})
-	if err != nil {
-		return nil, err
+	if err == nil && len(found) == 0 {
+		err = conn.Errorf(conn.Absent, "metastore", "no row of the table connection has this id")
 	}
-	if found == nil {
-		return nil, conn.Errorf(conn.Absent, "metastore", "no row of the table connection has this id")
-	}
-	return m.connection(found)
+	return found, err
 }
 
 // List implements [Lister].

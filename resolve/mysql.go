@@ -30,7 +30,9 @@ func openMySQL(u *sqlURL) (database, error) {
 		// The driver's text may quote settings.
 		return nil, errors.New("the database URL's parameters do not fit together")
 	}
-	return mysqlServer{newPool(connector, classifyMySQL, deadMySQL)}, nil
+	p := newPool(connector, classifyMySQL, deadMySQL)
+	p.refused = refusedMySQL
+	return mysqlServer{p}, nil
 }
 
 // mysqlSockets are where the C library, and so mysqlclient, looks for a server on
@@ -203,6 +205,19 @@ func (mysqlServer) quote(name string) string {
 
 func (mysqlServer) placeholder() string { return "?" }
 
+func (mysqlServer) argument(int) string { return "?" }
+
+// same compares text byte for byte, whatever the collation takes for equal.
+func (mysqlServer) same(column, argument string, value any) string {
+	if _, ok := value.([]byte); ok {
+		column = "CAST(CONVERT(" + column + " USING utf8mb4) AS BINARY)"
+		argument = "CAST(" + argument + " AS BINARY)"
+	}
+	return column + " <=> " + argument
+}
+
+func (mysqlServer) forUpdate() string { return " FOR UPDATE" }
+
 func (mysqlServer) holds(id string) bool { return utf8.ValidString(id) }
 
 func (mysqlServer) text(value any) (string, bool) {
@@ -271,4 +286,25 @@ func classifyMySQL(err error) *conn.Error {
 		return numbered(conn.Timeout, "the server broke the query off: a lock or its own time limit")
 	}
 	return numbered(conn.Unreachable, "the query failed")
+}
+
+// refusedMySQL is the table of error numbers that mean another thing to who writes.
+func refusedMySQL(err error) *conn.Error {
+	var me *mysql.MySQLError
+	if !errors.As(err, &me) {
+		return nil
+	}
+	switch me.Number {
+	case 1142, 1143:
+		return mayNotWrite()
+	case 1290, 1792, 1836, 3100:
+		return conn.Errorf(conn.Unreachable, "", "the server takes no writes: a replica, or read-only")
+	case 1406:
+		return tooLong()
+	case 1264, 1265, 1366, 1048:
+		return conn.Errorf(conn.Failed, "", "the row cannot hold this (error %d)", me.Number)
+	case 1213:
+		return conn.Errorf(conn.Timeout, "", "another transaction was in the way (error 1213)")
+	}
+	return nil
 }

@@ -25,6 +25,7 @@ type pool struct {
 	db       *sql.DB
 	classify func(error) *conn.Error // the driver's table; nil for errors that are not the server's
 	dead     func(error) bool        // the server's way of saying that this connection is over
+	refused  func(error) *conn.Error // the driver's table for statements that write; nil: see classify
 }
 
 func newPool(c driver.Connector, classify func(error) *conn.Error, dead func(error) bool) *pool {
@@ -32,7 +33,7 @@ func newPool(c driver.Connector, classify func(error) *conn.Error, dead func(err
 	db.SetMaxOpenConns(maxConns)
 	db.SetMaxIdleConns(maxConns)
 	db.SetConnMaxIdleTime(maxIdleTime)
-	return &pool{db: db, classify: classify, dead: dead}
+	return &pool{db: db, classify: classify, dead: dead, refused: func(error) *conn.Error { return nil }}
 }
 
 // read implements database. After a server's restart all idle connections are dead:
@@ -40,8 +41,7 @@ func newPool(c driver.Connector, classify func(error) *conn.Error, dead func(err
 func (p *pool) read(ctx context.Context, f func(context.Context, *sql.Conn) error) error {
 	err := p.try(ctx, f)
 	if err != nil && ctx.Err() == nil && p.lost(err) {
-		p.db.SetMaxIdleConns(0)
-		p.db.SetMaxIdleConns(maxConns)
+		p.dropIdle()
 		err = p.try(ctx, f)
 	}
 	if err == nil {
@@ -50,23 +50,66 @@ func (p *pool) read(ctx context.Context, f func(context.Context, *sql.Conn) erro
 	return p.explain(ctx, err)
 }
 
-// try calls f inside a read-only transaction. A connection on which that does not end
-// cleanly is closed.
+// try calls f inside a read-only transaction.
 func (p *pool) try(ctx context.Context, f func(context.Context, *sql.Conn) error) error {
+	return p.transaction(ctx, "START TRANSACTION READ ONLY", "ROLLBACK", f)
+}
+
+// write implements database. Only what fails before anything was written is tried again.
+func (p *pool) write(ctx context.Context, f func(context.Context, *sql.Conn) error) error {
+	began := false
+	try := func() error {
+		return p.transaction(ctx, "START TRANSACTION READ WRITE", "COMMIT", func(ctx context.Context, c *sql.Conn) error {
+			began = true
+			return f(ctx, c)
+		})
+	}
+	err := try()
+	if err != nil && !began && ctx.Err() == nil && p.lost(err) {
+		p.dropIdle()
+		err = try()
+	}
+	if err == nil {
+		return nil
+	}
+	if ce := p.refused(err); ce != nil {
+		ce.Source, ce.Err = "metastore", err
+		return ce
+	}
+	return p.explain(ctx, err)
+}
+
+// transaction calls f inside a transaction, which the statement end ends if f returns
+// nil. A connection on which that does not end cleanly is closed.
+func (p *pool) transaction(ctx context.Context, begin, end string, f func(context.Context, *sql.Conn) error) error {
 	c, err := p.db.Conn(ctx)
 	if err != nil {
 		return err
 	}
 	defer c.Close()
-	if _, err := c.ExecContext(ctx, "START TRANSACTION READ ONLY"); err != nil {
+	if _, err := c.ExecContext(ctx, begin); err != nil {
 		discard(c)
 		return err
 	}
-	err = f(ctx, c)
-	if _, rollback := c.ExecContext(ctx, "ROLLBACK"); rollback != nil {
-		discard(c)
+	if err := f(ctx, c); err != nil {
+		if _, rollback := c.ExecContext(ctx, "ROLLBACK"); rollback != nil {
+			discard(c)
+		}
+		return err
 	}
-	return err
+	if _, err := c.ExecContext(ctx, end); err != nil {
+		discard(c)
+		if end == "COMMIT" {
+			return err
+		}
+	}
+	return nil
+}
+
+// dropIdle closes the connections that nobody uses.
+func (p *pool) dropIdle() {
+	p.db.SetMaxIdleConns(0)
+	p.db.SetMaxIdleConns(maxConns)
 }
 
 func discard(c *sql.Conn) {

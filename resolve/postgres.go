@@ -27,7 +27,9 @@ func openPostgres(u *sqlURL) (database, error) {
 	if err != nil {
 		return nil, err
 	}
-	return postgres{newPool(stdlib.GetConnector(*config), classifyPostgres, deadPostgres)}, nil
+	p := newPool(stdlib.GetConnector(*config), classifyPostgres, deadPostgres)
+	p.refused = refusedPostgres
+	return postgres{p}, nil
 }
 
 // postgresConfig gives libpq's parameters to pgx, which reads them, and the PG*
@@ -183,6 +185,14 @@ func (postgres) quote(name string) string { return pgx.Identifier{name}.Sanitize
 
 func (postgres) placeholder() string { return "$1" }
 
+func (postgres) argument(n int) string { return "$" + strconv.Itoa(n) }
+
+func (postgres) same(column, argument string, _ any) string {
+	return column + " IS NOT DISTINCT FROM " + argument
+}
+
+func (postgres) forUpdate() string { return " FOR UPDATE" }
+
 func (postgres) holds(id string) bool {
 	return utf8.ValidString(id) && !strings.Contains(id, "\x00")
 }
@@ -248,4 +258,24 @@ func classifyPostgres(err error) *conn.Error {
 		return answer(conn.Unreachable, "the server found its data damaged or failed inside")
 	}
 	return answer(conn.Unreachable, "the query failed")
+}
+
+// refusedPostgres is the table of SQLSTATEs that mean another thing to who writes.
+func refusedPostgres(err error) *conn.Error {
+	var pe *pgconn.PgError
+	if !errors.As(err, &pe) {
+		return nil
+	}
+	switch pe.Code {
+	case "42501":
+		return mayNotWrite()
+	case "25006":
+		return conn.Errorf(conn.Unreachable, "", "the server takes no writes: a standby, or read-only")
+	case "22001":
+		return tooLong()
+	}
+	if pe.Code[:min(2, len(pe.Code))] == "22" || pe.Code[:min(2, len(pe.Code))] == "23" {
+		return conn.Errorf(conn.Failed, "", "the row cannot hold this (SQLSTATE %s)", pe.Code)
+	}
+	return nil
 }

@@ -18,8 +18,7 @@ import (
 	"github.com/connfs/connfs/conn"
 )
 
-// sqliteFile is a metastore in an SQLite file. Nothing is ever written to it or
-// beside it.
+// sqliteFile is a metastore in an SQLite file. Reading never writes to it or beside it.
 //
 // One file can be a rollback-journal database today, one with a write-ahead log
 // tomorrow, and another file after a restore. So each read looks at the files first,
@@ -204,6 +203,15 @@ func (s *sqliteFile) quote(name string) string {
 }
 
 func (s *sqliteFile) placeholder() string { return "?" }
+
+func (s *sqliteFile) argument(int) string { return "?" }
+
+func (s *sqliteFile) same(column, argument string, _ any) string {
+	return column + " IS " + argument
+}
+
+// forUpdate: a transaction that is there to write has the whole database for itself.
+func (s *sqliteFile) forUpdate() string { return "" }
 
 func (s *sqliteFile) holds(id string) bool { return utf8.ValidString(id) }
 

@@ -1,0 +1,104 @@
+package resolve
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"net/url"
+	"path/filepath"
+	"time"
+
+	"modernc.org/sqlite"
+	sqlite3 "modernc.org/sqlite/lib"
+
+	"github.com/connfs/connfs/conn"
+)
+
+// write implements database. The connection is opened for this transaction alone, as any
+// writer's: it recovers what a crashed writer left behind, and folds the write-ahead log
+// into the database when it is the last to leave.
+func (s *sqliteFile) write(ctx context.Context, f func(context.Context, *sql.Conn) error) error {
+	path, err := filepath.EvalSymlinks(s.path)
+	if err != nil {
+		return sqliteFileError(s.path, err)
+	}
+	// What is no database, or may not be read, is said in the reader's words.
+	if err := s.read(ctx, func(context.Context, *sql.Conn) error { return nil }); err != nil && conn.KindOf(err) == conn.Denied {
+		return err
+	}
+	db, err := sql.Open("sqlite", fileURI(path, url.Values{"mode": {"rw"}, "_pragma": {"trusted_schema(0)", "busy_timeout(0)"}}))
+	if err != nil {
+		// sql.Open fails only for a driver that is not registered.
+		panic(err)
+	}
+	defer db.Close()
+	db.SetMaxOpenConns(1)
+	return refusedSQLite(ctx, s.transaction(ctx, db, f))
+}
+
+// transaction has the database for itself while f runs, and never for longer than until
+// f returns.
+func (s *sqliteFile) transaction(ctx context.Context, db *sql.DB, f func(context.Context, *sql.Conn) error) error {
+	c, err := db.Conn(ctx)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	if err := untilFree(ctx, c, "BEGIN IMMEDIATE"); err != nil {
+		return err
+	}
+	if err := f(ctx, c); err != nil {
+		// Should this fail, closing the connection undoes the transaction.
+		_, _ = c.ExecContext(context.WithoutCancel(ctx), "ROLLBACK")
+		return err
+	}
+	// Readers may be in the way of a commit, which can then be tried again.
+	if err := untilFree(ctx, c, "COMMIT"); err != nil {
+		_, _ = c.ExecContext(context.WithoutCancel(ctx), "ROLLBACK")
+		return err
+	}
+	return nil
+}
+
+// untilFree executes a statement as soon as nobody else's lock is in its way.
+func untilFree(ctx context.Context, c *sql.Conn, statement string) error {
+	for {
+		_, err := c.ExecContext(ctx, statement)
+		var se *sqlite.Error
+		if !errors.As(err, &se) || se.Code()&0xff != sqlite3.SQLITE_BUSY {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(busyPause):
+		}
+	}
+}
+
+// refusedSQLite is classifySQLite for who writes.
+func refusedSQLite(ctx context.Context, err error) error {
+	if err == nil {
+		return nil
+	}
+	answer := func(e *conn.Error) error {
+		e.Source, e.Err = "metastore", err
+		return e
+	}
+	var se *sqlite.Error
+	if errors.As(err, &se) {
+		switch se.Code() & 0xff {
+		case sqlite3.SQLITE_READONLY:
+			return answer(mayNotWrite())
+		case sqlite3.SQLITE_CANTOPEN:
+			e := conn.Errorf(conn.Denied, "", "the database file cannot be opened for writing")
+			e.Hint = "SQLite needs to write in its directory too"
+			return answer(e)
+		case sqlite3.SQLITE_FULL:
+			return answer(conn.Errorf(conn.Unreachable, "", "the disk is full"))
+		case sqlite3.SQLITE_CONSTRAINT:
+			return answer(conn.Errorf(conn.Failed, "", "the row cannot hold this"))
+		}
+	}
+	return classifySQLite(ctx, err)
+}
