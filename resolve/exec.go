@@ -1,7 +1,216 @@
 package resolve
 
-import "errors"
+import (
+	"context"
+	"errors"
+	"maps"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+	"unicode/utf8"
 
-func openExec(*SecretsSettings, *kwargs) (Backend, error) {
-	return nil, errors.New("not in this version")
+	"github.com/connfs/connfs/conn"
+)
+
+// execSource is the source that errors of [Exec] name.
+const execSource = "exec"
+
+// How often a program that fails is started.
+const (
+	execFirstPause = 100 * time.Millisecond
+	execLastPause  = 800 * time.Millisecond
+)
+
+// Exec is a backend that is a program of the site's own: it speaks JSON lines, as
+// docs/exec-plugin.md says. It is started when it is first needed, lives as long as the
+// resolver child, and is started again, at growing intervals, when it ends, falls
+// silent, or breaks the protocol.
+type Exec struct {
+	command     []string
+	environment []string
+
+	mu       sync.Mutex
+	program  *execProgram // nil: none runs
+	closed   bool
+	failures int // of programs in a row that answered nothing
+	next     time.Time
+	last     error // why the last program ended
+}
+
+func openExec(_ *SecretsSettings, kw *kwargs) (Backend, error) {
+	e := &Exec{}
+	list, _ := kw.values["command"].([]any)
+	kw.ignore("command")
+	for _, item := range list {
+		text, ok := item.(string)
+		if !ok || strings.Contains(text, "\x00") {
+			list = nil
+			break
+		}
+		e.command = append(e.command, text)
+	}
+	if len(list) == 0 || !filepath.IsAbs(e.command[0]) {
+		kw.fail("command", "expected a list of texts, of which the first is the absolute path of a program")
+	}
+	variables := kw.object("environment")
+	for _, name := range slices.Sorted(maps.Keys(variables)) {
+		text, ok := variables[name].(string)
+		if !ok || name == "" || strings.ContainsAny(name, "=\x00") || strings.Contains(text, "\x00") {
+			kw.fail("environment", "expected an object of texts, by the names of variables")
+			break
+		}
+		e.environment = append(e.environment, name+"="+text)
+	}
+	return e, nil
+}
+
+// Connection implements [Backend].
+func (e *Exec) Connection(ctx context.Context, id string) (*conn.Connection, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, ctxError(execSource, err)
+	}
+	if !execSendable(id) {
+		return nil, conn.Errorf(conn.Absent, execSource, "an id like this, which could be taken for a path, is not sent to the program")
+	}
+	a, program, err := e.ask(ctx, execRequest{Op: "get", ID: &id})
+	if err != nil {
+		return nil, err
+	}
+	c, err := a.connection(id)
+	if errors.Is(err, errExecID) {
+		program.end(err)
+	}
+	return c, err
+}
+
+// execSendable reports whether an id can stand in a path without leading out of it, and
+// in a line of JSON.
+func execSendable(id string) bool {
+	if !utf8.ValidString(id) || strings.ContainsAny(id, "\x00\n\r\u0085\u2028\u2029") {
+		return false
+	}
+	for segment := range strings.SplitSeq(id, "/") {
+		if segment == "" || segment == "." || segment == ".." {
+			return false
+		}
+	}
+	return true
+}
+
+// List implements [Lister].
+func (e *Exec) List(ctx context.Context) ([]string, error) {
+	a, err := e.askIfAble(ctx, "list")
+	switch {
+	case err != nil:
+		return nil, err
+	case a == nil:
+		return nil, conn.Errorf(conn.Failed, execSource, "the program cannot list its ids")
+	}
+	return a.ids()
+}
+
+// Warm implements [Warmer].
+func (e *Exec) Warm(ctx context.Context) error {
+	a, err := e.askIfAble(ctx, "warm")
+	if a == nil || err != nil {
+		return err
+	}
+	return execFailure(a.members, "ok")
+}
+
+// Check implements [Checker].
+func (e *Exec) Check(ctx context.Context) []Check {
+	a, err := e.askIfAble(ctx, "check")
+	checks := []Check{{"start", err}}
+	if a == nil {
+		return checks
+	}
+	more, err := a.checks()
+	if err != nil {
+		return append(checks, Check{"check", err})
+	}
+	return append(checks, more...)
+}
+
+// askIfAble asks what a program need not be able to answer; nil where it is not.
+func (e *Exec) askIfAble(ctx context.Context, op string) (*execAnswer, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, ctxError(execSource, err)
+	}
+	p, err := e.running()
+	if err != nil {
+		return nil, err
+	}
+	able, err := p.can(ctx, op)
+	if !able || err != nil {
+		return nil, err
+	}
+	return p.ask(ctx, execRequest{Op: op})
+}
+
+func (e *Exec) ask(ctx context.Context, r execRequest) (*execAnswer, *execProgram, error) {
+	p, err := e.running()
+	if err != nil {
+		return nil, nil, err
+	}
+	a, err := p.ask(ctx, r)
+	return a, p, err
+}
+
+// running returns the program, started if none runs and it is time.
+func (e *Exec) running() (*execProgram, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	switch {
+	case e.closed:
+		return nil, conn.Errorf(conn.Unreachable, execSource, "the backend is closed")
+	case e.program != nil:
+		return e.program, nil
+	case time.Now().Before(e.next):
+		return nil, e.last
+	}
+	p, err := startExec(e.command, e.environment)
+	if err != nil {
+		e.failed(err)
+		return nil, err
+	}
+	e.program = p
+	go e.watch(p)
+	return p, nil
+}
+
+// watch waits for the end of a program.
+func (e *Exec) watch(p *execProgram) {
+	<-p.gone
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.program = nil
+	if p.answered() {
+		e.failures = 0
+	}
+	e.failed(p.reason())
+}
+
+// failed counts a program that ended. The first one is started again at once.
+func (e *Exec) failed(err error) {
+	if e.failures > 0 {
+		e.next = time.Now().Add(min(execFirstPause<<min(e.failures-1, 10), execLastPause))
+	}
+	e.failures++
+	e.last = err
+}
+
+// Close ends the program, and waits until it is gone.
+func (e *Exec) Close() error {
+	e.mu.Lock()
+	e.closed = true
+	p := e.program
+	e.mu.Unlock()
+	if p != nil {
+		p.end(conn.Errorf(conn.Unreachable, execSource, "the backend is closed"))
+		<-p.gone
+	}
+	return nil
 }

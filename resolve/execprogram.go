@@ -1,0 +1,344 @@
+package resolve
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"io"
+	"os"
+	"os/exec"
+	"runtime"
+	"slices"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/connfs/connfs/conn"
+)
+
+// execSilence is how long a program that owes answers may say nothing once a reader's
+// time is up. After that it hangs.
+const execSilence = time.Second
+
+// execProgram is a running program.
+type execProgram struct {
+	process *os.Process
+	stdin   *os.File
+	stdout  *os.File
+	writing chan struct{} // holds one token: who takes it writes
+	ready   chan struct{} // closed when the handshake is done, or the program gone
+	gone    chan struct{} // closed when the program is gone, and its pipes are closed
+
+	mu      sync.Mutex
+	waiting map[uint64]chan<- *execAnswer
+	last    uint64    // the number of the last request
+	owing   time.Time // since when nothing was heard that is owed; zero: nothing is
+	spoke   bool      // it answered something beside the handshake
+	able    []string
+	err     error // why it is ended
+	reaped  bool  // its process number may be another's by now
+}
+
+// startExec starts a program and begins the handshake.
+func startExec(command, environment []string) (*execProgram, error) {
+	path, err := checkExecFiles(command)
+	if err != nil {
+		return nil, err
+	}
+	var files [6]*os.File
+	closeAll := func() {
+		for _, f := range files {
+			f.Close()
+		}
+	}
+	for i := 0; i < len(files); i += 2 {
+		if files[i], files[i+1], err = os.Pipe(); err != nil {
+			closeAll()
+			return nil, execStartError(err)
+		}
+	}
+	cmd := &exec.Cmd{
+		Path: path, Args: command, Dir: "/", Stdin: files[0], Stdout: files[3], Stderr: files[5],
+		Env: append([]string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C.UTF-8"}, environment...),
+		// A group of its own, so that what it starts can be ended with it, and its end
+		// with ours, however that comes.
+		SysProcAttr: &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL},
+	}
+	p := &execProgram{
+		stdin: files[1], stdout: files[2], writing: make(chan struct{}, 1), ready: make(chan struct{}), gone: make(chan struct{}),
+		waiting: make(map[uint64]chan<- *execAnswer),
+	}
+	p.writing <- struct{}{}
+	started := make(chan error)
+	ended := make(chan struct{})
+	go func() {
+		// The program dies with the thread that started it.
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		err := cmd.Start()
+		p.process = cmd.Process
+		started <- err
+		if err != nil {
+			return
+		}
+		// While it is not waited for, its number is no other's, and all that it started
+		// can be ended with it.
+		for unix.Waitid(unix.P_PID, cmd.Process.Pid, nil, unix.WEXITED|unix.WNOWAIT, nil) == unix.EINTR {
+		}
+		p.end(conn.Errorf(conn.Unreachable, execSource, "the program ended"))
+		p.mu.Lock()
+		p.reaped = true
+		p.mu.Unlock()
+		_ = cmd.Wait() // how it ended matters to nobody
+		close(ended)
+	}()
+	if err := <-started; err != nil {
+		closeAll()
+		return nil, execStartError(err)
+	}
+	files[0].Close()
+	files[3].Close()
+	files[5].Close()
+
+	var readers sync.WaitGroup
+	readers.Go(p.read)
+	readers.Go(func() { logExecErrors(files[4]); files[4].Close() })
+	go func() {
+		<-ended
+		// What left its group may hold its pipes open.
+		_ = files[4].SetReadDeadline(time.Now().Add(execLastWords))
+		_ = p.stdout.SetReadDeadline(time.Now().Add(execLastWords))
+		readers.Wait()
+		p.stdin.Close()
+		p.stdout.Close()
+		close(p.gone)
+	}()
+	go p.shakeHands()
+	return p, nil
+}
+
+// execLastWords is how long output is read after the end of a program.
+const execLastWords = 100 * time.Millisecond
+
+func execStartError(err error) error {
+	e := &conn.Error{Kind: conn.Unreachable, Source: execSource, Reason: "the program cannot be started: " + fileReason(err), Err: err}
+	if errors.Is(err, os.ErrPermission) {
+		e.Kind = conn.Denied
+	}
+	return e
+}
+
+// end kills the program and all that it started. The first reason counts.
+func (p *execProgram) end(reason error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.err == nil {
+		p.err = reason
+	}
+	if !p.reaped {
+		_ = syscall.Kill(-p.process.Pid, syscall.SIGKILL)
+	}
+}
+
+func (p *execProgram) reason() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.err
+}
+
+func (p *execProgram) answered() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.spoke
+}
+
+// shakeHands asks for the version, which every other request waits for.
+func (p *execProgram) shakeHands() {
+	defer close(p.ready)
+	a, err := p.exchange(context.Background(), execRequest{Op: "hello", Version: execVersion})
+	if err != nil {
+		return
+	}
+	able, err := a.hello()
+	if err != nil {
+		p.end(err)
+		return
+	}
+	p.mu.Lock()
+	p.able = able
+	p.mu.Unlock()
+}
+
+// can reports whether the program answers an operation.
+func (p *execProgram) can(ctx context.Context, op string) (bool, error) {
+	if err := p.handshake(ctx); err != nil {
+		return false, err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.Contains(p.able, op), nil
+}
+
+func (p *execProgram) handshake(ctx context.Context) error {
+	select {
+	case <-p.ready:
+		return p.reason()
+	case <-p.gone:
+		return p.reason()
+	case <-ctx.Done():
+		return p.giveUp(ctx)
+	}
+}
+
+// ask makes a request and waits for the answer.
+func (p *execProgram) ask(ctx context.Context, r execRequest) (*execAnswer, error) {
+	if err := p.handshake(ctx); err != nil {
+		return nil, err
+	}
+	a, err := p.exchange(ctx, r)
+	if err == nil {
+		p.mu.Lock()
+		p.spoke = true
+		p.mu.Unlock()
+	}
+	return a, err
+}
+
+func (p *execProgram) exchange(ctx context.Context, r execRequest) (*execAnswer, error) {
+	answer := make(chan *execAnswer, 1)
+	p.mu.Lock()
+	p.last++
+	r.N = p.last
+	p.waiting[r.N] = answer
+	if p.owing.IsZero() {
+		p.owing = time.Now()
+	}
+	p.mu.Unlock()
+	defer func() {
+		p.mu.Lock()
+		delete(p.waiting, r.N)
+		p.mu.Unlock()
+	}()
+	if err := p.write(ctx, r.line()); err != nil {
+		return nil, err
+	}
+	select {
+	case a := <-answer:
+		return a, nil
+	case <-p.gone:
+		return nil, p.reason()
+	case <-ctx.Done():
+		return nil, p.giveUp(ctx)
+	}
+}
+
+// write sends a line, whole or not at all: half of one would spoil the next.
+func (p *execProgram) write(ctx context.Context, line []byte) error {
+	select {
+	case <-p.writing:
+	case <-p.gone:
+		return p.reason()
+	case <-ctx.Done():
+		return p.giveUp(ctx)
+	}
+	defer func() { p.writing <- struct{}{} }()
+	deadline, _ := ctx.Deadline()
+	_ = p.stdin.SetWriteDeadline(deadline)
+	late := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		_ = p.stdin.SetWriteDeadline(time.Now())
+		close(late)
+	})
+	n, err := p.stdin.Write(line)
+	if !stop() {
+		<-late // or it would end the next one's time
+	}
+	switch {
+	case err == nil:
+		return nil
+	case ctx.Err() != nil && n == 0:
+		return p.giveUp(ctx)
+	case ctx.Err() != nil:
+		p.end(conn.Errorf(conn.Timeout, execSource, "the program does not read its requests"))
+		return ctxError(execSource, ctx.Err())
+	}
+	p.end(conn.Errorf(conn.Unreachable, execSource, "the program does not read its requests"))
+	return p.reason()
+}
+
+// giveUp is what a caller does whose time is up: a program that has been silent for
+// long is ended, so that the next caller finds another one.
+func (p *execProgram) giveUp(ctx context.Context) error {
+	p.mu.Lock()
+	silent := !p.owing.IsZero() && time.Since(p.owing) >= execSilence
+	p.mu.Unlock()
+	if silent && errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		p.end(conn.Errorf(conn.Timeout, execSource, "the program does not answer"))
+	}
+	return ctxError(execSource, ctx.Err())
+}
+
+// read takes answers until the program's output ends.
+func (p *execProgram) read() {
+	defer func() { p.end(conn.Errorf(conn.Unreachable, execSource, "the program ended")) }()
+	lines := bufio.NewReaderSize(p.stdout, 64<<10)
+	for {
+		line, err := readLine(lines, execMaxLine)
+		if errors.Is(err, errLongLine) {
+			p.end(execBreach("a line is longer than 8 MiB"))
+			return
+		}
+		if err != nil {
+			return
+		}
+		a, err := parseExecAnswer(line)
+		if err == nil {
+			err = p.deliver(a)
+		}
+		if err != nil {
+			p.end(err)
+			return
+		}
+	}
+}
+
+// deliver hands an answer to who waits for it. One that came too late is dropped.
+func (p *execProgram) deliver(a *execAnswer) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if a.n == 0 || a.n > p.last {
+		return execBreach("an answer has a number that no request had")
+	}
+	answer := p.waiting[a.n]
+	delete(p.waiting, a.n)
+	p.owing = time.Time{}
+	if len(p.waiting) > 0 {
+		p.owing = time.Now()
+	}
+	if answer != nil {
+		answer <- a
+	}
+	return nil
+}
+
+var errLongLine = errors.New("the line is too long")
+
+// readLine returns a line without its end. A last line without one is none.
+func readLine(r *bufio.Reader, limit int) ([]byte, error) {
+	var line []byte
+	for {
+		part, err := r.ReadSlice('\n')
+		if len(line)+len(part) > limit+1 {
+			return nil, errLongLine
+		}
+		line = append(line, part...)
+		if err == nil {
+			return line[:len(line)-1], nil
+		}
+		if err != bufio.ErrBufferFull {
+			return nil, io.EOF
+		}
+	}
+}
