@@ -54,16 +54,27 @@ func openExec(_ *SecretsSettings, kw *kwargs) (Backend, error) {
 	if len(list) == 0 || !filepath.IsAbs(e.command[0]) {
 		kw.fail("command", "expected a list of texts, of which the first is the absolute path of a program")
 	}
-	variables := kw.object("environment")
-	for _, name := range slices.Sorted(maps.Keys(variables)) {
-		text, ok := variables[name].(string)
+	variables := make(map[string]string)
+	for name, value := range kw.object("environment") {
+		text, ok := value.(string)
 		if !ok || name == "" || strings.ContainsAny(name, "=\x00") || strings.Contains(text, "\x00") {
 			kw.fail("environment", "expected an object of texts, by the names of variables")
 			break
 		}
-		e.environment = append(e.environment, name+"="+text)
+		variables[name] = text
 	}
+	e.environment = ExecEnvironment(variables)
 	return e, nil
+}
+
+// ExecEnvironment returns the environment of a program: the given variables, PATH and
+// LANG, and nothing of connfs's own.
+func ExecEnvironment(variables map[string]string) []string {
+	environment := []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C.UTF-8"}
+	for _, name := range slices.Sorted(maps.Keys(variables)) {
+		environment = append(environment, name+"="+variables[name])
+	}
+	return environment
 }
 
 // Connection implements [Backend].

@@ -61,7 +61,7 @@ func startExec(command, environment []string) (*execProgram, error) {
 	}
 	cmd := &exec.Cmd{
 		Path: path, Args: command, Dir: "/", Stdin: files[0], Stdout: files[3], Stderr: files[5],
-		Env: append([]string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C.UTF-8"}, environment...),
+		Env: environment,
 		// A group of its own, so that what it starts can be ended with it, and its end
 		// with ours, however that comes.
 		SysProcAttr: &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL},

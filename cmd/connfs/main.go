@@ -50,7 +50,7 @@ type command struct {
 	options  func(*flags)
 }
 
-var commands = []command{mountCommand, getCommand, listCommand, explainCommand, grantsCommand, configCommand, checkCommand, versionCommand}
+var commands = []command{mountCommand, getCommand, listCommand, explainCommand, grantsCommand, configCommand, checkCommand, checkPluginCommand, versionCommand}
 
 func main() {
 	// First of all, in both roles: exec has reset it.
@@ -72,6 +72,8 @@ type flags struct {
 	showSecrets         bool
 	id                  string
 	suggest             bool
+	ids                 []string
+	env                 map[string]string
 }
 
 func (p *program) run(ctx context.Context) int {
@@ -164,7 +166,7 @@ func (fl *flags) uidOption() {
 func (p *program) usage(w io.Writer) {
 	fmt.Fprint(w, "connfs serves Apache Airflow's connections as files that only their users can read.\n\nUsage: connfs COMMAND [options] [arguments]\n\n")
 	for _, c := range commands {
-		fmt.Fprintf(w, "  %-9s %s\n", c.name, c.summary)
+		fmt.Fprintf(w, "  %-12s %s\n", c.name, c.summary)
 	}
 	fmt.Fprint(w, "\n\"connfs COMMAND --help\" shows a command's options and examples.\n")
 }
