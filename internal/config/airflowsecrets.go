@@ -34,7 +34,11 @@ func (r *airflowReader) alternative(a *airflow) {
 		return
 	}
 	a.multiTeam = r.boolean("core", "multi_team")
-	if s.keys != tomlSecrets {
+	if s.keys == tomlSecrets {
+		// Again, as the user that the children run as, who must be able to read what the
+		// arguments name, and with what Airflow says of teams.
+		r.checkAlternative(s, a.multiTeam.v)
+	} else {
 		before := len(r.errs)
 		r.arguments(s)
 		if len(r.errs) == before {

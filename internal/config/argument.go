@@ -123,7 +123,7 @@ func jsonValue(v any) (any, error) {
 // Words in the names of arguments that hold secrets, and ends of those that only say
 // where one is.
 var (
-	secretWords = []string{"token", "password", "passwd", "passphrase", "secret", "credential", "private_key", "privatekey", "keyfile", "jwt", "radius", "environment"}
+	secretWords = []string{"token", "password", "passwd", "passphrase", "secret", "credential", "private_key", "privatekey", "keyfile", "environment"}
 	placeEnds   = []string{"_path", "_paths", "_file", "_url", "_arn", "_uri", "_type", "_prefix", "_mount_point", "_pattern"}
 )
 

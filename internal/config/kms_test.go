@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -17,9 +18,32 @@ var localKey = strings.Repeat("A", 43) + "=\n"
 
 func TestKeyServices(t *testing.T) {
 	src := source(t, `
+[kms.main]
+type             = "aws"
+key              = "alias/airflow"
+mode             = "direct"
+region           = "eu-west-1"
+profile          = "airflow"
+role_arn         = "arn:aws:iam::1:role/r"
+external_id      = "e"
+credentials_file = "aws"
+endpoint         = "http://127.0.0.1:4566"
+cache_ttl        = "90s"
+cache_uses       = 3
+
+[kms.pod]
+type                    = "aws"
+role_arn                = "arn:aws:iam::1:role/r"
+web_identity_token_file = "token"
+
 [kms."a b"]
 type = "local"
 key  = "kek"
+
+[kms.google]
+type             = "gcp"
+key              = "projects/p/locations/l/keyRings/r/cryptoKeys/k"
+credentials_file = "gcp.json"
 `)
 	credentials := t.TempDir()
 	src.Environ = append(src.Environ, "CREDENTIALS_DIRECTORY="+credentials)
@@ -30,7 +54,14 @@ key  = "kek"
 
 	got := load(t, src)
 	want := map[string]kms.Settings{
-		"a b": {Type: "local", Key: filepath.Join(credentials, "kek"), Material: localKey},
+		"main": {
+			Type: "aws", Key: "alias/airflow", Mode: "direct", Region: "eu-west-1", Profile: "airflow", RoleARN: "arn:aws:iam::1:role/r",
+			ExternalID: "e", CredentialsFile: filepath.Join(beside, "aws"),
+			Endpoint: "http://127.0.0.1:4566", CacheTTL: 90 * time.Second, CacheUses: 3,
+		},
+		"pod":    {Type: "aws", RoleARN: "arn:aws:iam::1:role/r", WebIdentityTokenFile: filepath.Join(beside, "token")},
+		"a b":    {Type: "local", Key: filepath.Join(credentials, "kek"), Material: localKey},
+		"google": {Type: "gcp", Key: "projects/p/locations/l/keyRings/r/cryptoKeys/k", CredentialsFile: filepath.Join(beside, "gcp.json"), Material: "{}"},
 	}
 	if diff := cmp.Diff(want, got.KMS); diff != "" {
 		t.Errorf("KMS (-want +got):\n%s", diff)
@@ -38,15 +69,15 @@ key  = "kek"
 }
 
 func TestKeyServicesAreShown(t *testing.T) {
-	src := source(t, "[kms.b]\ntype = \"local\"\nkey = \"kek\"\n[kms.a]\nkey = \"kek\"\ntype = \"local\"\ncache_ttl = \"60s\"\ncache_uses = 9\n")
+	src := source(t, "[kms.b]\ntype = \"local\"\nkey = \"kek\"\n[kms.a]\nkey = \"alias/airflow\"\ntype = \"aws\"\ncache_ttl = \"60s\"\ncache_uses = 9\n")
 	write(t, filepath.Join(filepath.Dir(src.ConfigFile), "kek"), localKey, 0o400)
 	var b strings.Builder
 	if err := config.WriteSettings(&b, load(t, src).Settings, false, false); err != nil {
 		t.Fatal(err)
 	}
 	want := strings.NewReplacer("CONFIG", src.ConfigFile, "BESIDE", filepath.Dir(src.ConfigFile)).Replace(`secrets.backend = ""  # default
-kms.a.type = "local"  # CONFIG:6
-kms.a.key = "BESIDE/kek"  # CONFIG:5
+kms.a.type = "aws"  # CONFIG:6
+kms.a.key = "alias/airflow"  # CONFIG:5
 kms.a.cache_ttl = "1m"  # CONFIG:7
 kms.a.cache_uses = 9  # CONFIG:8
 kms.b.type = "local"  # CONFIG:2
@@ -60,14 +91,17 @@ audit.file = "-"  # default
 
 func TestKeyFilesThatCannotServe(t *testing.T) {
 	const local = "[kms.main]\ntype = \"local\"\nkey = \"kek\"\n"
+	const google = "[kms.main]\ntype = \"gcp\"\nkey = \"projects/p/locations/l/keyRings/r/cryptoKeys/k\"\ncredentials_file = \"kek\"\n"
 	for name, tc := range map[string]struct {
 		text, content string
 		mode          os.FileMode
 		want          string
 	}{
-		"no key":          {local, "hunter2", 0o400, ":3: kms.main.key: the key file PATH does not hold a key: 32 bytes in base64url, on one line"},
-		"readable to all": {local, localKey, 0o444, ":3: kms.main.key: the key file PATH has the mode 0444, with which others can read or write it (chmod 0400; 0440 if its group is connfs's own)"},
-		"not there":       {local, "", 0, ":3: kms.main.key: the key file PATH is not there (`connfs keygen` makes one)"},
+		"no key":           {local, "hunter2", 0o400, ":3: kms.main.key: the key file PATH does not hold a key: 32 bytes in base64url, on one line"},
+		"readable to all":  {local, localKey, 0o444, ":3: kms.main.key: the key file PATH has the mode 0444, with which others can read or write it (chmod 0400; 0440 if its group is connfs's own)"},
+		"empty":            {google, "", 0o400, ":4: kms.main.credentials_file: PATH is empty"},
+		"not there":        {local, "", 0, ":3: kms.main.key: the key file PATH is not there (`connfs keygen` makes one)"},
+		"not there either": {google, "", 0, ":4: kms.main.credentials_file: PATH: no such file or directory"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			src := source(t, tc.text)
