@@ -227,7 +227,7 @@ func (t *translation) escape(inClass bool) error {
 		t.rest = t.rest[8:]
 		t.out.WriteString(regexp2.Escape(string(rune(n))))
 	case c >= 'a' && c <= 'z' && !strings.ContainsRune("abfnrtvxu", c), c >= 'A' && c <= 'Z' && (c != 'A' || inClass):
-		return fmt.Errorf(`Python's re knows no \%c here`, c)
+		return fmt.Errorf(`\%c is nothing to Python's re here`, c)
 	case c == '_' || c > unicode.MaxASCII:
 		t.out.WriteRune(c) // .NET knows no such escape
 	default:

@@ -1,7 +1,211 @@
 package resolve
 
-import "errors"
+import (
+	"context"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
 
-func openSecretsManager(*SecretsSettings, *kwargs) (Backend, error) {
-	return nil, errors.New("not in this version")
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
+	smtypes "github.com/aws/aws-sdk-go-v2/service/secretsmanager/types"
+
+	"github.com/connfs/connfs/conn"
+)
+
+// SecretsManager is Airflow's SecretsManagerBackend: a connection is a secret of AWS
+// Secrets Manager, named by a prefix and its id; its text is a URI, or a JSON object
+// in which the fields may go by other words. A secret of bytes is none.
+//
+// It does not read secrets in batches: BatchGetSecretValue has a hundredth of the
+// rate of GetSecretValue and needs a right of its own.
+type SecretsManager struct {
+	awsStore
+	words map[string][]string // of each field
+
+	mu     sync.Mutex
+	client *secretsmanager.Client // nil: not yet
+}
+
+// secretsManagerKinds is what the codes of Secrets Manager mean where a secret is
+// read. Airflow takes DecryptionFailure and InternalServiceError for absent too, but
+// then another backend would answer in the place of one that has the connection.
+var secretsManagerKinds = map[string]conn.Kind{
+	"ResourceNotFoundException": conn.Absent,
+	"InvalidParameterException": conn.Absent,
+	"InvalidRequestException":   conn.Absent, // it is marked for deletion
+	"ValidationException":       conn.Absent,
+}
+
+// secretWords are the keys that mean a field of a connection.
+var secretWords = map[string][]string{
+	"login":     {"login", "user", "username", "user_name"},
+	"password":  {"password", "pass", "key"},
+	"host":      {"host", "remote_host", "server"},
+	"port":      {"port"},
+	"schema":    {"database", "schema"},
+	"conn_type": {"conn_type", "conn_id", "connection_type", "engine"},
+	"extra":     {"extra"},
+}
+
+func openSecretsManager(s *SecretsSettings, kw *kwargs) (Backend, error) {
+	prefix, enabled := kw.optional("connections_prefix", "airflow/connections")
+	separator := kw.text("sep", "/")
+	words := extraWords(kw)
+	// Current providers do not look at these any more.
+	kw.ignore("full_url_mode", "are_secret_values_urlencoded")
+	b := &SecretsManager{awsStore: openAWSStore(s, kw, "SecretsManagerBackend", "2017-10-17"), words: words}
+	b.disabled = !enabled
+	if b.prefix = strings.TrimRight(prefix, separator); b.prefix != "" {
+		b.separator = separator
+	}
+	return b, nil
+}
+
+// extraWords returns the words of all fields, those of extra_conn_words included.
+func extraWords(kw *kwargs) map[string][]string {
+	words := maps.Clone(secretWords)
+	for field, more := range kw.object("extra_conn_words") {
+		if field == "user" {
+			field = "login"
+		}
+		list, ok := more.([]any)
+		if words[field] == nil || !ok {
+			kw.fail("extra_conn_words", "expected lists of words for %s", strings.Join(conn.RekeyedFields, ", "))
+			break
+		}
+		for _, w := range list {
+			word, ok := w.(string)
+			if !ok {
+				kw.fail("extra_conn_words", "expected words, which are strings")
+				break
+			}
+			words[field] = append(slices.Clip(words[field]), word)
+		}
+	}
+	return words
+}
+
+// Connection implements [Backend].
+func (b *SecretsManager) Connection(ctx context.Context, id string) (*conn.Connection, error) {
+	if strings.HasPrefix(b.name(id), "arn:") {
+		return nil, conn.Errorf(conn.Absent, "", "the id is an ARN, another name of a secret, and is not sent")
+	}
+	return b.find(ctx, id, b.get, b.parse)
+}
+
+func (b *SecretsManager) parse(text string) (*conn.Connection, error) {
+	if conn.IsJSONObject(text) && !conn.IsSealed(text) {
+		return conn.ParseRekeyed(text, b.words)
+	}
+	return conn.Parse(text)
+}
+
+func (b *SecretsManager) call(ctx context.Context, kinds map[string]conn.Kind, f func(context.Context, *secretsmanager.Client) error) error {
+	return b.login.Call(ctx, kinds, func(ctx context.Context) error {
+		client, err := b.open(ctx)
+		if err != nil {
+			return err
+		}
+		return f(ctx, client)
+	})
+}
+
+func (b *SecretsManager) open(ctx context.Context) (*secretsmanager.Client, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.client == nil {
+		cfg, err := b.login.Config(ctx)
+		if err != nil {
+			return nil, err
+		}
+		b.client = secretsmanager.NewFromConfig(cfg, func(o *secretsmanager.Options) {
+			if endpoint := b.login.Endpoint(); endpoint != nil {
+				o.BaseEndpoint = endpoint
+			}
+		})
+	}
+	return b.client, nil
+}
+
+// get reads a secret.
+func (b *SecretsManager) get(ctx context.Context, name string) (text string, ok bool, err error) {
+	err = b.call(ctx, secretsManagerKinds, func(ctx context.Context, c *secretsmanager.Client) error {
+		out, err := c.GetSecretValue(ctx, &secretsmanager.GetSecretValueInput{SecretId: &name})
+		if err == nil && aws.ToString(out.Name) == name && out.SecretString != nil {
+			text, ok = *out.SecretString, true
+		}
+		return err
+	})
+	return text, ok, absent(err)
+}
+
+// List implements [Lister]. It cannot tell a secret of bytes, which is none.
+func (b *SecretsManager) List(ctx context.Context) ([]string, error) {
+	if b.disabled {
+		return nil, nil
+	}
+	names, err := b.list(ctx, 0)
+	if err != nil {
+		return nil, err
+	}
+	return b.ids(names), nil
+}
+
+// list returns names of secrets, of so many pages at most; 0: all.
+func (b *SecretsManager) list(ctx context.Context, pages int) (names []string, err error) {
+	in := &secretsmanager.ListSecretsInput{MaxResults: aws.Int32(100)}
+	if b.prefix != "" {
+		in.Filters = []smtypes.Filter{{Key: smtypes.FilterNameStringTypeName, Values: []string{b.prefix + b.separator}}}
+	}
+	for page := 1; ; page++ {
+		var out *secretsmanager.ListSecretsOutput
+		err := b.call(ctx, nil, func(ctx context.Context, c *secretsmanager.Client) (err error) {
+			out, err = c.ListSecrets(ctx, in)
+			return err
+		})
+		if err != nil {
+			return nil, err
+		}
+		for _, s := range out.SecretList {
+			names = append(names, aws.ToString(s.Name))
+		}
+		if aws.ToString(out.NextToken) == "" || page == pages {
+			return names, nil
+		}
+		in.NextToken = out.NextToken
+	}
+}
+
+// Warm implements [Warmer].
+func (b *SecretsManager) Warm(ctx context.Context) error {
+	if b.disabled {
+		return nil
+	}
+	if err := b.login.Warm(ctx); err != nil {
+		return err
+	}
+	c, err := b.open(ctx)
+	if err != nil {
+		return err
+	}
+	o := c.Options()
+	endpoint, err := o.EndpointResolverV2.ResolveEndpoint(ctx, secretsmanager.EndpointParameters{Region: &o.Region, Endpoint: o.BaseEndpoint})
+	if err != nil {
+		return nil // the first look-up will say what is wrong
+	}
+	b.login.Connect(ctx, endpoint.URI)
+	return nil
+}
+
+// Check implements [Checker]. Whether kms:Decrypt is granted only reading a connection
+// would show.
+func (b *SecretsManager) Check(ctx context.Context) []Check {
+	if b.disabled {
+		return nil
+	}
+	_, _, get := b.get(ctx, b.name(checkID))
+	_, list := b.list(ctx, 1)
+	return []Check{{"secretsmanager:GetSecretValue", get}, {"secretsmanager:ListSecrets", list}}
 }

@@ -1,7 +1,229 @@
 package resolve
 
-import "errors"
+import (
+	"context"
+	"strings"
+	"sync"
 
-func openSSM(*SecretsSettings, *kwargs) (Backend, error) {
-	return nil, errors.New("not in this version")
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/ssm"
+	ssmtypes "github.com/aws/aws-sdk-go-v2/service/ssm/types"
+
+	"github.com/connfs/connfs/conn"
+)
+
+// SSM is Airflow's SystemsManagerParameterStoreBackend: a connection is a parameter of
+// AWS Systems Manager, named by a prefix and its id. Look-ups that come while others
+// are under way go together, ten in a call.
+type SSM struct {
+	awsStore
+	batch batcher
+
+	mu     sync.Mutex
+	client *ssm.Client // nil: not yet
 }
+
+// ssmKinds is what the codes of Parameter Store mean where a parameter is read. A name
+// that it does not take is the name of nothing.
+var ssmKinds = map[string]conn.Kind{
+	"ValidationException":      conn.Absent,
+	"ParameterNotFound":        conn.Absent,
+	"ParameterVersionNotFound": conn.Absent,
+}
+
+func openSSM(s *SecretsSettings, kw *kwargs) (Backend, error) {
+	prefix, enabled := kw.optional("connections_prefix", "/airflow/connections")
+	b := &SSM{awsStore: openAWSStore(s, kw, "SystemsManagerParameterStoreBackend", "2014-11-06")}
+	b.disabled = !enabled
+	b.prefix, b.separator = strings.TrimRight(prefix, "/"), "/"
+	if !strings.HasPrefix(b.prefix, "/") && b.prefix != "" {
+		b.prefix = "/" + b.prefix
+	}
+	b.batch = batcher{one: b.one, many: b.many}
+	return b, nil
+}
+
+// Connection implements [Backend].
+func (b *SSM) Connection(ctx context.Context, id string) (*conn.Connection, error) {
+	if strings.Contains(id, ":") {
+		// "x:1" and "x:label" are old versions of x.
+		return nil, conn.Errorf(conn.Absent, "", `the id holds ":", which no parameter's name does, and is not sent`)
+	}
+	return b.find(ctx, id, b.batch.get, conn.Parse)
+}
+
+// call calls f with the client.
+func (b *SSM) call(ctx context.Context, kinds map[string]conn.Kind, f func(context.Context, *ssm.Client) error) error {
+	return b.login.Call(ctx, kinds, func(ctx context.Context) error {
+		client, err := b.open(ctx)
+		if err != nil {
+			return err
+		}
+		return f(ctx, client)
+	})
+}
+
+func (b *SSM) open(ctx context.Context) (*ssm.Client, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.client == nil {
+		cfg, err := b.login.Config(ctx)
+		if err != nil {
+			return nil, err
+		}
+		b.client = ssm.NewFromConfig(cfg, func(o *ssm.Options) {
+			if endpoint := b.login.Endpoint(); endpoint != nil {
+				o.BaseEndpoint = endpoint
+			}
+		})
+	}
+	return b.client, nil
+}
+
+// one reads a parameter.
+func (b *SSM) one(ctx context.Context, name string) (text string, ok bool, err error) {
+	err = b.call(ctx, ssmKinds, func(ctx context.Context, c *ssm.Client) error {
+		out, err := c.GetParameter(ctx, &ssm.GetParameterInput{Name: &name, WithDecryption: aws.Bool(true)})
+		if err == nil {
+			text, ok = valueOf(out.Parameter, name)
+		}
+		return err
+	})
+	return text, ok, absent(err)
+}
+
+// many reads parameters, ten at most. What is not in the result is not there.
+func (b *SSM) many(ctx context.Context, names []string) (values map[string]string, err error) {
+	// A name that it does not take spoils the whole call: here that is a failure.
+	err = b.call(ctx, nil, func(ctx context.Context, c *ssm.Client) error {
+		out, err := c.GetParameters(ctx, &ssm.GetParametersInput{Names: names, WithDecryption: aws.Bool(true)})
+		if err != nil {
+			return err
+		}
+		values = make(map[string]string, len(out.Parameters))
+		for _, p := range out.Parameters {
+			if text, ok := valueOf(&p, aws.ToString(p.Name)); ok {
+				values[aws.ToString(p.Name)] = text
+			}
+		}
+		return nil
+	})
+	return values, err
+}
+
+// valueOf returns the text of the parameter, if it is the one of that name.
+func valueOf(p *ssmtypes.Parameter, name string) (string, bool) {
+	if p == nil || p.Value == nil || aws.ToString(p.Name) != name {
+		return "", false
+	}
+	return *p.Value, true
+}
+
+// List implements [Lister]. It asks for names alone; who may not do that, because
+// ssm:DescribeParameters knows no narrower resource than everything, lists by the
+// path, which without decryption shows no SecureString.
+func (b *SSM) List(ctx context.Context) ([]string, error) {
+	if b.disabled {
+		return nil, nil
+	}
+	names, err := b.describe(ctx)
+	if conn.KindOf(err) == conn.Denied {
+		names, err = b.byPath(ctx, 0)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return b.ids(names), nil
+}
+
+func (b *SSM) describe(ctx context.Context) (names []string, err error) {
+	in := &ssm.DescribeParametersInput{MaxResults: aws.Int32(50)}
+	if b.prefix != "" {
+		in.ParameterFilters = []ssmtypes.ParameterStringFilter{{Key: aws.String("Path"), Option: aws.String("Recursive"), Values: []string{b.prefix}}}
+	}
+	for {
+		var out *ssm.DescribeParametersOutput
+		err := b.call(ctx, nil, func(ctx context.Context, c *ssm.Client) (err error) {
+			out, err = c.DescribeParameters(ctx, in)
+			return err
+		})
+		if err != nil {
+			return nil, err
+		}
+		for _, p := range out.Parameters {
+			names = append(names, aws.ToString(p.Name))
+		}
+		if aws.ToString(out.NextToken) == "" {
+			return names, nil
+		}
+		in.NextToken = out.NextToken
+	}
+}
+
+// byPath lists by the path, pages at most; 0: all.
+func (b *SSM) byPath(ctx context.Context, pages int) (names []string, err error) {
+	path := b.prefix
+	if path == "" {
+		path = "/"
+	}
+	in := &ssm.GetParametersByPathInput{Path: &path, Recursive: aws.Bool(true), MaxResults: aws.Int32(10)}
+	for page := 1; ; page++ {
+		var out *ssm.GetParametersByPathOutput
+		err := b.call(ctx, nil, func(ctx context.Context, c *ssm.Client) (err error) {
+			out, err = c.GetParametersByPath(ctx, in)
+			return err
+		})
+		if err != nil {
+			return nil, err
+		}
+		for _, p := range out.Parameters {
+			names = append(names, aws.ToString(p.Name))
+		}
+		if aws.ToString(out.NextToken) == "" || page == pages {
+			return names, nil
+		}
+		in.NextToken = out.NextToken
+	}
+}
+
+// Warm implements [Warmer].
+func (b *SSM) Warm(ctx context.Context) error {
+	if b.disabled {
+		return nil
+	}
+	if err := b.login.Warm(ctx); err != nil {
+		return err
+	}
+	c, err := b.open(ctx)
+	if err != nil {
+		return err
+	}
+	o := c.Options()
+	endpoint, err := o.EndpointResolverV2.ResolveEndpoint(ctx, ssm.EndpointParameters{Region: &o.Region, Endpoint: o.BaseEndpoint})
+	if err != nil {
+		return nil // the first look-up will say what is wrong
+	}
+	b.login.Connect(ctx, endpoint.URI)
+	return nil
+}
+
+// Check implements [Checker]. Whether kms:Decrypt is granted only reading a connection
+// would show.
+func (b *SSM) Check(ctx context.Context) []Check {
+	if b.disabled {
+		return nil
+	}
+	_, _, get := b.one(ctx, b.name(checkID))
+	list, call := error(nil), "ssm:DescribeParameters"
+	if _, err := b.describe(ctx); err != nil {
+		if conn.KindOf(err) == conn.Denied {
+			call = "ssm:GetParametersByPath"
+			_, err = b.byPath(ctx, 1)
+		}
+		list = err
+	}
+	return []Check{{"ssm:GetParameter", get}, {call, list}}
+}
+
+// checkID is an id that no site uses: [Checker] asks for it.
+const checkID = "connfs-check-of-permissions"

@@ -3,6 +3,7 @@ package awslogin
 import (
 	"context"
 	"crypto/tls"
+	"io"
 	"maps"
 	"net"
 	"net/http"
@@ -19,6 +20,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/credentials/stscreds"
 	"github.com/aws/aws-sdk-go-v2/service/sts"
 	ststypes "github.com/aws/aws-sdk-go-v2/service/sts/types"
+	"github.com/aws/smithy-go/logging"
 
 	"github.com/connfs/connfs/conn"
 )
@@ -89,6 +91,7 @@ func (l *Login) load(ctx context.Context) (aws.Config, error) {
 	client := l.httpClient()
 	options := []func(*config.LoadOptions) error{
 		config.WithHTTPClient(client),
+		config.WithLogger(logging.Nop{}), // what it would say of calls is in their errors
 		config.WithRetryer(func() aws.Retryer { return aws.NopRetryer{} }),
 	}
 	// Where both are set botocore prefers these, and Go's SDK the others.
@@ -208,4 +211,26 @@ func optional(text string) *string {
 		return nil
 	}
 	return &text
+}
+
+// Connect opens a connection to an endpoint and keeps it for the first call. It sends
+// no credentials, and counts for no limit on calls. That it fails does not matter.
+func (l *Login) Connect(ctx context.Context, endpoint url.URL) {
+	l.mu.Lock()
+	client := l.client
+	l.mu.Unlock()
+	if client == nil {
+		return
+	}
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, endpoint.String(), nil)
+	if err != nil {
+		return
+	}
+	answer, err := client.RoundTrip(r)
+	if err != nil {
+		return
+	}
+	defer answer.Body.Close()
+	// Read to its end, or the connection is not used again.
+	_, _ = io.Copy(io.Discard, io.LimitReader(answer.Body, 1<<16))
 }

@@ -26,6 +26,8 @@ type Harness struct {
 	CaseBlind bool
 	// Holds says which ids the store can hold; nil: any.
 	Holds func(id string) bool
+	// NoDescription says that the store keeps no descriptions.
+	NoDescription bool
 }
 
 // prompt is how long a backend may take to notice that its caller gave up.
@@ -45,6 +47,11 @@ func Run(t *testing.T, h Harness) {
 func (h Harness) sample() map[string]*conn.Connection {
 	all := sample()
 	maps.DeleteFunc(all, func(id string, _ *conn.Connection) bool { return h.Holds != nil && !h.Holds(id) })
+	for _, c := range all {
+		if h.NoDescription {
+			c.Description = nil
+		}
+	}
 	return all
 }
 

@@ -1,0 +1,159 @@
+package resolve
+
+import (
+	"context"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/connfs/connfs/conn"
+	"github.com/connfs/connfs/internal/awslogin"
+)
+
+// teamSeparator stands between a team and an id in the names of secrets.
+const teamSeparator = "--"
+
+// longestName is the longest name, in bytes, that either service takes.
+const longestName = 2048
+
+// awsStore is what the backends on AWS have in common: the login, and the names under
+// which connections are kept.
+type awsStore struct {
+	login *awslogin.Login
+
+	prefix    string // before the separator and the id
+	separator string
+	disabled  bool // connections_prefix is null
+	pattern   lookupPattern
+	multiTeam bool
+	team      string
+}
+
+// openAWSStore takes the arguments that both backends have; the caller has taken all
+// of its own. class is the backend's in Airflow, and apiVersion the one that there is.
+func openAWSStore(s *SecretsSettings, kw *kwargs, class, apiVersion string) awsStore {
+	kw.ignore("variables_prefix", "variables_lookup_pattern", "config_prefix", "config_lookup_pattern")
+	a := awsStore{multiTeam: s.MultiTeam, team: s.Team}
+	var err error
+	if a.pattern, err = newLookupPattern(kw.text("connections_lookup_pattern", "")); err != nil {
+		kw.fail("connections_lookup_pattern", "%v", err)
+	}
+	if v := kw.text("api_version", apiVersion); v != apiVersion {
+		kw.fail("api_version", "there is only %q", apiVersion)
+	}
+	tls := kw.boolean("use_ssl", true)
+	settings, wrong := awslogin.FromExtra(kw.rest())
+	kw.wrong = append(kw.wrong, wrong...)
+	if !tls && settings.Endpoint == "" && os.Getenv("AWS_ENDPOINT_URL") == "" {
+		// With an endpoint its URL decides, as in Airflow.
+		kw.fail("use_ssl", "connfs sends no secret over plain HTTP but to an endpoint_url that says so")
+	}
+	if settings.Role.SessionName == "" {
+		settings.Role.SessionName = awslogin.SessionName(class)
+	}
+	a.login = awslogin.New(settings)
+	return a
+}
+
+// rest takes every argument that nobody has taken yet.
+func (k *kwargs) rest() map[string]any {
+	all := maps.Clone(k.values)
+	maps.DeleteFunc(all, func(name string, _ any) bool { return k.used[name] })
+	for name := range all {
+		k.used[name] = true
+	}
+	return all
+}
+
+// names returns the names under which an id is kept, in the order in which they are
+// asked: the team's own first. Its error is the answer for an id that must not be
+// asked for.
+func (a *awsStore) names(id string) ([]string, error) {
+	if a.disabled {
+		return nil, conn.Errorf(conn.Absent, "", "connections_prefix is null, so the backend was not asked")
+	}
+	if err := checkPathID(id); err != nil {
+		return nil, err
+	}
+	if a.multiTeam && strings.Contains(id, teamSeparator) {
+		return nil, conn.Errorf(conn.Absent, "", "the id holds %q, which stands between a team and an id, and is not sent", teamSeparator)
+	}
+	if len(id) > longestName {
+		return nil, conn.Errorf(conn.Absent, "", "the id is longer than any name can be, and is not sent")
+	}
+	if err := a.pattern.check(id); err != nil {
+		return nil, err
+	}
+	plain := a.name(id)
+	if a.team != "" && a.prefix+a.separator != "" {
+		return []string{a.name(a.team + teamSeparator + id), plain}, nil
+	}
+	return []string{plain}, nil
+}
+
+func (a *awsStore) name(id string) string { return a.prefix + a.separator + id }
+
+// ids returns the ids that names are kept for, of those that a look-up answers to.
+func (a *awsStore) ids(names []string) []string {
+	found := make(map[string]bool)
+	for _, name := range names {
+		id, ok := strings.CutPrefix(name, a.prefix+a.separator)
+		if !ok {
+			continue
+		}
+		if a.team != "" {
+			id = strings.TrimPrefix(id, a.team+teamSeparator)
+		}
+		// Another team's holds the separator still.
+		if all, err := a.names(id); err == nil && slices.Contains(all, name) {
+			found[id] = true
+		}
+	}
+	return slices.Sorted(maps.Keys(found))
+}
+
+// find asks for the names of an id one after another. get returns the text that a name
+// holds, and false where there is none.
+func (a *awsStore) find(ctx context.Context, id string, get func(ctx context.Context, name string) (string, bool, error), parse func(string) (*conn.Connection, error)) (*conn.Connection, error) {
+	names, err := a.names(id)
+	if err != nil {
+		return nil, err
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, ctxError("", err)
+	}
+	for _, name := range names {
+		text, ok, err := get(ctx, name)
+		switch {
+		case err != nil:
+			return nil, err
+		case ok && text == "":
+			return nil, conn.Errorf(conn.Absent, "", "the value is empty, which to Airflow is none")
+		case ok:
+			c, err := parse(text)
+			if err != nil {
+				return nil, invalid("", err)
+			}
+			return c, nil
+		}
+	}
+	return nil, conn.Errorf(conn.Absent, "", "there is none")
+}
+
+// Identity implements [Successor].
+func (a *awsStore) Identity() []byte { return a.login.Identity() }
+
+// Adopt implements [Successor].
+func (a *awsStore) Adopt(identity []byte) { a.login.Adopt(identity) }
+
+// Close drops the idle connections.
+func (a *awsStore) Close() error { return a.login.Close() }
+
+// absent turns the answer that there is none into false.
+func absent(err error) error {
+	if err != nil && conn.KindOf(err) == conn.Absent {
+		return nil
+	}
+	return err
+}
