@@ -30,9 +30,9 @@ const (
 
 // vaultAPI calls Vault's HTTP API.
 type vaultAPI struct {
-	client    *api.Client
-	transport *http.Transport
-	timeout   time.Duration // of one attempt; the caller's deadline is usually shorter
+	client  *api.Client
+	http    *http.Client
+	timeout time.Duration // of one attempt; the caller's deadline is usually shorter
 }
 
 // vaultStatus is an answer that is no success. It never holds anything of the body, in
@@ -188,17 +188,17 @@ func cutOff(ctx context.Context, cause error) (again bool, err error) {
 
 // close closes idle connections.
 func (a *vaultAPI) close() {
-	if a != nil && a.transport != nil {
-		a.transport.CloseIdleConnections()
-	}
+	a.http.CloseIdleConnections()
 }
 
 // newVaultAPI reads the arguments that say where Vault is and how to reach it. What is
 // wrong with them it reports to kw.
 func newVaultAPI(kw *kwargs) *vaultAPI {
-	a := &vaultAPI{timeout: vaultTimeout(kw), transport: vaultTransport(kw)}
+	a := &vaultAPI{
+		timeout: vaultTimeout(kw),
+		http:    &http.Client{Transport: vaultTransport(kw), CheckRedirect: redirects(kw.boolean("allow_redirects", true))},
+	}
 	address := vaultAddress(kw)
-	follow := kw.boolean("allow_redirects", true)
 	named := kw.boolean("request_header", true)
 	namespace := kw.text("namespace", "")
 	// Of Airflow's client, and without effect here: calls are always standard HTTP.
@@ -213,7 +213,7 @@ func newVaultAPI(kw *kwargs) *vaultAPI {
 	}
 	client, err := api.NewClient(&api.Config{
 		Address:    address,
-		HttpClient: &http.Client{Transport: a.transport, CheckRedirect: redirects(follow)},
+		HttpClient: a.http,
 		// Calls are repeated here, where the deadline is known, and redirects are
 		// followed by net/http, which closes the body of each answer.
 		CheckRetry:       func(context.Context, *http.Response, error) (bool, error) { return false, nil },
