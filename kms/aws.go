@@ -11,6 +11,7 @@ import (
 	awskms "github.com/aws/aws-sdk-go-v2/service/kms"
 	"github.com/aws/aws-sdk-go-v2/service/kms/types"
 	"github.com/aws/smithy-go"
+	"github.com/aws/smithy-go/logging"
 
 	"github.com/connfs/connfs/conn"
 	"github.com/connfs/connfs/internal/awslogin"
@@ -145,6 +146,7 @@ func (c *awsClient) call(ctx context.Context, key string, f func(context.Context
 		}
 		last = f(ctx, awskms.NewFromConfig(cfg, func(o *awskms.Options) {
 			o.BaseEndpoint = c.login.Endpoint()
+			o.Logger = logging.Nop{} // it would write to standard error
 			if region := awsRegion(key); region != "" {
 				o.Region = region
 			}

@@ -16,7 +16,7 @@ type LocalStack struct {
 	URL string // http://127.0.0.1:PORT, for both services
 }
 
-// StartLocalStack starts a server that t stops at its end. It takes about ten seconds.
+// StartLocalStack starts a server that t stops at its end. It takes some twenty seconds.
 func StartLocalStack(t testing.TB) *LocalStack {
 	t.Helper()
 	python := filepath.Join(cache(), "localstack-4.9.2/bin/python")
@@ -30,8 +30,9 @@ func StartLocalStack(t testing.TB) *LocalStack {
 	s.process = &process{
 		t: t, account: a, path: "/usr/bin/env", log: filepath.Join(dir, "log"),
 		args: []string{
-			"SERVICES=kms,sts", "EAGER_SERVICE_LOADING=1", fmt.Sprintf("GATEWAY_LISTEN=%s:%d", loopback, port), "DISABLE_EVENTS=1",
-			"SKIP_SSL_CERT_DOWNLOAD=1", "DNS_ADDRESS=0", "HOME=" + dir, "TMPDIR=" + dir, "FILESYSTEM_ROOT=" + dir,
+			// It takes containers for its own image, and then writes where that has room.
+			"OVERRIDE_IN_DOCKER=0", "SERVICES=kms,sts", "EAGER_SERVICE_LOADING=1", fmt.Sprintf("GATEWAY_LISTEN=%s:%d", loopback, port), "DISABLE_EVENTS=1",
+			"SKIP_SSL_CERT_DOWNLOAD=1", "DNS_ADDRESS=0", "HOME=" + dir, "FILESYSTEM_ROOT=" + dir,
 			python, "-m", "localstack.runtime.main",
 		},
 		ready: func() error {
@@ -45,4 +46,11 @@ func StartLocalStack(t testing.TB) *LocalStack {
 	t.Cleanup(func() { s.end(syscall.SIGKILL) })
 	s.start()
 	return s
+}
+
+// Populate posts the body, JSON, of an operation such as "TrentService.CreateKey", in the
+// region eu-west-1, and returns the answer.
+func (s *LocalStack) Populate(target, body string) string {
+	s.t.Helper()
+	return post(s.t, s.URL, target, body)
 }

@@ -51,7 +51,7 @@ func StartMoto(t testing.TB) *Moto {
 func (m *Moto) Reset() {
 	m.t.Helper()
 	m.CheckAuth(false)
-	m.post("/moto-api/reset", "", "")
+	post(m.t, m.URL+"/moto-api/reset", "", "")
 }
 
 // CheckAuth makes the server check signatures and IAM policies, or not. Of policies it
@@ -62,37 +62,39 @@ func (m *Moto) CheckAuth(on bool) {
 	if on {
 		requests = "0"
 	}
-	m.post("/moto-api/reset-auth", "", requests)
+	post(m.t, m.URL+"/moto-api/reset-auth", "", requests)
 }
 
 // Populate posts the body, JSON, of an operation such as "AmazonSSM.PutParameter", in
 // the region eu-west-1, and returns the answer.
 func (m *Moto) Populate(target, body string) string {
 	m.t.Helper()
-	return m.post("/", target, body)
+	return post(m.t, m.URL, target, body)
 }
 
-func (m *Moto) post(path, target, body string) string {
-	m.t.Helper()
-	r, err := http.NewRequest(http.MethodPost, m.URL+path, strings.NewReader(body))
+// post posts to a server that speaks for AWS, which checks no signature, and returns the
+// answer.
+func post(t testing.TB, url, target, body string) string {
+	t.Helper()
+	r, err := http.NewRequest(http.MethodPost, url, strings.NewReader(body))
 	if err != nil {
-		m.t.Fatal(err)
+		t.Fatal(err)
 	}
 	if target != "" {
 		r.Header.Set("X-Amz-Target", target)
 		r.Header.Set("Content-Type", "application/x-amz-json-1.1")
-		// moto takes the service and the region from here.
+		// The servers take the service and the region from here.
 		r.Header.Set("Authorization", "AWS4-HMAC-SHA256 Credential=test/20260101/eu-west-1/"+service(target)+"/aws4_request, SignedHeaders=host, Signature=0")
 	}
 	client := http.Client{Timeout: 30 * time.Second}
 	answer, err := client.Do(r)
 	if err != nil {
-		m.t.Fatalf("moto: %v", err)
+		t.Fatal(err)
 	}
 	defer answer.Body.Close()
 	text, err := io.ReadAll(answer.Body)
 	if err != nil || answer.StatusCode/100 != 2 {
-		m.t.Fatalf("moto: %s: %s %v\n%.500s", cmp.Or(target, path), answer.Status, err, text)
+		t.Fatalf("%s: %s %v\n%.500s", cmp.Or(target, url), answer.Status, err, text)
 	}
 	return string(text)
 }

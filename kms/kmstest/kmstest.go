@@ -430,7 +430,7 @@ func (h Harness) failures(t *testing.T) {
 		k := Keyring(t, h.Settings)
 		sealed := sealTo(t, k, id, Sample(), nil)
 		end := f.Begin(t)
-		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
 		_, err := k.Unseal(ctx, id, sealed, nil)
 		_, sealErr := k.Seal(ctx, id, Sample(), name, nil, nil)
 		cancel()
