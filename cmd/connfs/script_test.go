@@ -32,7 +32,8 @@ func TestMain(m *testing.M) {
 //	grants FILE PATTERN...   writes FILE: a configuration without the real one's
 //	                         defaults, with a [[grant]] for $UID, or with no PATTERN none
 //	sealed KEYFILE           makes a key file, and rows sealed with it by a KMS "main" in
-//	                         the metastore: sealed, and moved, which has the same extra
+//	                         the metastore: sealed, and moved, which has the same extra;
+//	                         $SEALED is the sealed form
 //	append FILE OTHER        appends the text of OTHER to FILE
 //	exitcode N COMMAND...    runs a command, which must end with exit code N, or "any"
 //	oneline stdout|stderr    fails unless there is exactly one line
@@ -152,6 +153,7 @@ func sealed(ts *testscript.TestScript, neg bool, args []string) {
 	}, "main", nil, nil)
 	ts.Check(err)
 	extra, _ := c.Extra.Reveal()
+	ts.Setenv("SEALED", extra)
 	db, err := sql.Open("sqlite", filepath.Join(ts.Getenv("AIRFLOW"), "airflow.db"))
 	ts.Check(err)
 	defer db.Close()

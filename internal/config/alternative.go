@@ -86,14 +86,13 @@ func (l *loader) readArguments(t *table, values map[string]any, s *alternative) 
 	}
 }
 
-// failArgument reports what is wrong with one argument, where that argument stands.
+// failArgument reports what is wrong with one argument, or with what stands in it after a
+// dot, where that argument stands.
 func (l *loader) failArgument(s *alternative, name, message, hint string) {
 	e := &Error{Key: s.keys.kwargs + "." + name, Message: message, Hint: hint}
 	origin := s.origin
-	for _, a := range s.arguments {
-		if a.name == name {
-			origin = a.origin
-		}
+	if a := s.argument(name); a != nil {
+		origin = a.origin
 	}
 	place(e, origin)
 	l.add(e)
@@ -152,11 +151,27 @@ func (l *loader) failArguments(s *alternative, err error) {
 		}
 	case errors.As(err, &one):
 		l.failArgument(s, one.Argument, one.Problem, "")
+	case s.argument(err.Error()) != nil:
+		name, problem, _ := strings.Cut(err.Error(), ": ")
+		l.failArgument(s, name, problem, "")
 	default:
 		e := &Error{Key: s.keys.kwargs, Message: err.Error()}
 		place(e, s.origin)
 		l.add(e)
 	}
+}
+
+// argument returns the argument that a message is about: it begins with the name, with
+// what stands in the argument after a dot, and a colon.
+func (s *alternative) argument(message string) *argument {
+	name, _, _ := strings.Cut(message, ": ")
+	name, _, _ = strings.Cut(name, ".")
+	for i := range s.arguments {
+		if s.arguments[i].name == name {
+			return &s.arguments[i]
+		}
+	}
+	return nil
 }
 
 // settings returns what the resolver needs to know; nil where there is no alternative

@@ -81,7 +81,7 @@ func TestExamplesOfBackendsAndKMSLoad(t *testing.T) {
 			t.Errorf("this is neither a backend nor a KMS:\n%s", sample)
 		}
 	}
-	if samples < 7 {
+	if samples < 9 {
 		t.Errorf("only %d samples were found", samples)
 	}
 }
