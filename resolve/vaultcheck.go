@@ -25,7 +25,9 @@ func (v *Vault) Check(ctx context.Context) []Check {
 	for _, base := range v.bases {
 		// No connection of this name is read: Vault is asked only what the policies say.
 		sample := v.path(v.mount, "data", base, "any-connection")
-		checks = append(checks, v.may(ctx, session, "read", sample), v.may(ctx, session, "list", v.path(v.mount, "metadata", base, "")))
+		// Policies know folders by their final slash.
+		folder := v.path(v.mount, "metadata", base, "") + "/"
+		checks = append(checks, v.may(ctx, session, "read", sample), v.may(ctx, session, "list", folder))
 	}
 	return checks
 }

@@ -466,8 +466,8 @@ func TestVaultCheckSaysWhichCallIsRefused(t *testing.T) {
 		got = append(got, fmt.Sprintf("%s: %s", c.Call, result))
 	}
 	want := []string{
-		"token: ok", "auth/token/lookup-self: ok", "read secret/data/a/any-connection: ok", "list secret/metadata/a: denied",
-		"read secret/data/b/any-connection: ok", "list secret/metadata/b: denied",
+		"token: ok", "auth/token/lookup-self: ok", "read secret/data/a/any-connection: ok", "list secret/metadata/a/: denied",
+		"read secret/data/b/any-connection: ok", "list secret/metadata/b/: denied",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)

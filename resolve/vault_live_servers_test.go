@@ -1,0 +1,298 @@
+//go:build integration
+
+package resolve_test
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/connfs/connfs/conn"
+	"github.com/connfs/connfs/integration/servers"
+	"github.com/connfs/connfs/resolve"
+)
+
+// liveVault is a server with the connection "x", an AppRole that may read it and list,
+// and a proxy in front that counts and fails.
+type liveVault struct {
+	*servers.Vault
+	proxy  *servers.FaultProxy
+	kwargs map[string]any
+}
+
+const vaultLoginCall, vaultReadCall = "PUT /v1/auth/approle/login", "GET /v1/secret/data/connections/x"
+
+// startLiveVault starts them; the role's tokens live for ttl.
+func startLiveVault(t *testing.T, ttl string) *liveVault {
+	t.Helper()
+	v := servers.StartVault(t)
+	v.Mount("secret", 2)
+	v.Do("PUT", "/v1/sys/policies/acl/reader", map[string]string{"policy": `path "secret/data/connections/*" { capabilities = ["read"] }
+		path "secret/metadata/connections/*" { capabilities = ["list"] } path "secret/data/connections/denied" { capabilities = ["deny"] }`})
+	v.Do("POST", "/v1/sys/auth/approle", map[string]string{"type": "approle"})
+	v.Do("POST", "/v1/auth/approle/role/connfs", map[string]string{"token_policies": "reader", "token_ttl": ttl, "token_max_ttl": "1h"})
+	v.Do("POST", "/v1/auth/approle/role/connfs/role-id", map[string]string{"role_id": "the-role"})
+	v.Do("POST", "/v1/auth/approle/role/connfs/custom-secret-id", map[string]string{"secret_id": "the-secret"})
+	putVault(v, 2, "secret", "connections/x", map[string]any{"conn_uri": "http://user:pw@h/"})
+	p := servers.StartFaultProxy(t, v.URL)
+	return &liveVault{v, p, map[string]any{"url": p.URL, "auth_type": "approle", "role_id": "the-role", "secret_id": "the-secret"}}
+}
+
+func (v *liveVault) open(t *testing.T) *resolve.Vault {
+	t.Helper()
+	return mustOpen(t, "vault", v.kwargs).(*resolve.Vault)
+}
+
+// revoke makes Vault forget every token of the role.
+func (v *liveVault) revoke() { v.Do("PUT", "/v1/sys/leases/revoke-prefix/auth/approle/login", nil) }
+
+func readX(t *testing.T, b resolve.Backend, timeout time.Duration) error {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), timeout)
+	defer cancel()
+	_, err := b.Connection(ctx, "x")
+	return err
+}
+
+// readers reads with many at once and fails the test where one of them fails.
+func readers(t *testing.T, b resolve.Backend) {
+	t.Helper()
+	var wg sync.WaitGroup
+	for range 20 {
+		wg.Go(func() {
+			if err := readX(t, b, 30*time.Second); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+}
+
+func TestVaultRenewsAndReplacesTokens(t *testing.T) {
+	v := startLiveVault(t, "3s")
+	b := v.open(t)
+	readers(t, b)
+	// Six seconds are two lives of the token.
+	calls := v.proxy.Calls()
+	for end := time.Now().Add(6 * time.Second); time.Now().Before(end); {
+		readers(t, b)
+		for name, n := range v.proxy.Calls() {
+			calls[name] += n
+		}
+	}
+	renewals := calls["PUT /v1/auth/token/renew-self"]
+	// A machine that pauses for a second may miss the time of a renewal.
+	if calls[vaultLoginCall]+renewals < 3 || renewals < 1 || calls[vaultLoginCall]+renewals > 12 {
+		t.Errorf("%d logins, %d renewals", calls[vaultLoginCall], renewals)
+	}
+	v.Do("POST", "/v1/auth/approle/role/connfs", map[string]string{"token_policies": "reader", "token_ttl": "1h"})
+	b = v.open(t)
+	readers(t, b)
+	v.proxy.Calls()
+	for range 3 {
+		v.revoke()
+		readers(t, b)
+		if calls := v.proxy.Calls(); calls[vaultLoginCall] != 1 {
+			t.Errorf("revoked: %v", calls)
+		}
+	}
+}
+
+func TestVaultGenerationsOfChildrenLogInOnce(t *testing.T) {
+	v := startLiveVault(t, "1h")
+	all := make(map[string]int)
+	var identity []byte
+	for range 50 {
+		b := v.open(t)
+		b.Adopt(identity)
+		if err := b.Warm(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		readers(t, b)
+		identity = b.Identity()
+		b.Close()
+		for name, n := range v.proxy.Calls() {
+			all[name] += n
+		}
+	}
+	if all[vaultLoginCall] != 1 || all[vaultReadCall] != 1000 {
+		t.Errorf("%v", all)
+	}
+}
+
+func TestVaultSealed(t *testing.T) {
+	v := startLiveVault(t, "1h")
+	b := v.open(t)
+	for range 2 {
+		readers(t, b)
+		v.Seal()
+		wantKind(t, "sealed", readX(t, b, 5*time.Second), conn.Unreachable)
+		_, err := b.List(t.Context())
+		wantKind(t, "sealed: list", err, conn.Unreachable)
+		wantKind(t, "sealed: login", readX(t, v.open(t), 5*time.Second), conn.Unreachable)
+		v.Unseal()
+		awaitRead(t, "unsealed", b)
+	}
+}
+
+// awaitRead waits until a read succeeds, for a second of the backend's own doing and what
+// a loaded machine takes beyond that.
+func awaitRead(t *testing.T, what string, b resolve.Backend) {
+	t.Helper()
+	start := time.Now()
+	var err error
+	for time.Since(start) < 10*time.Second {
+		if err = readX(t, b, time.Second); err == nil {
+			t.Logf("%s: read again after %v", what, time.Since(start))
+			return
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	t.Errorf("%s: %v", what, err)
+}
+
+func TestVaultFaults(t *testing.T) {
+	v := startLiveVault(t, "1h")
+	const deadline = 1500 * time.Millisecond
+	leaks := goleak.IgnoreCurrent()
+	for name, f := range map[string]struct {
+		fault servers.Fault
+		kind  conn.Kind // Failed: none, the read succeeds
+	}{
+		"latency":         {servers.Fault{Delay: 300 * time.Millisecond}, conn.Failed},
+		"long latency":    {servers.Fault{Delay: time.Minute}, conn.Timeout},
+		"black hole":      {servers.Fault{Hang: true}, conn.Timeout},
+		"reset":           {servers.Fault{Reset: true}, conn.Unreachable},
+		"one reset":       {servers.Fault{Reset: true, Times: 1}, conn.Failed},
+		"cut in the body": {servers.Fault{Cut: 20}, conn.Unreachable},
+		"one cut":         {servers.Fault{Cut: 20, Times: 1}, conn.Failed},
+		"slow drip":       {servers.Fault{Drip: time.Millisecond}, conn.Failed},
+		"slower drip":     {servers.Fault{Drip: time.Second}, conn.Timeout},
+		"sealed":          {servers.Fault{Status: 503, Body: `{"errors":["Vault is sealed"]}`}, conn.Unreachable},
+		"throttled":       {servers.Fault{Status: 429, Body: `{"errors":[]}`, Times: 1}, conn.Failed},
+	} {
+		for _, state := range []string{"cold", "warm"} {
+			what := name + ", " + state
+			b := v.open(t)
+			if state == "warm" {
+				if err := b.Warm(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+			}
+			v.proxy.Inject(f.fault)
+			if f.kind == conn.Failed {
+				if err := readX(t, b, 30*time.Second); err != nil {
+					t.Errorf("%s: %v", what, err)
+				}
+			} else {
+				start := time.Now()
+				err := readX(t, b, deadline)
+				if took := time.Since(start); took > deadline+time.Second {
+					t.Errorf("%s: answered after %v", what, took)
+				}
+				wantKind(t, what, err, f.kind)
+			}
+			v.proxy.Heal()
+			awaitRead(t, what, b)
+			b.Close()
+		}
+	}
+	b := v.open(t)
+	readers(t, b)
+	v.proxy.Down()
+	wantKind(t, "gone", readX(t, b, deadline), conn.Unreachable)
+	v.proxy.Up()
+	awaitRead(t, "returned", b)
+	b.Close()
+	v.proxy.Down()
+	goleak.VerifyNone(t, leaks)
+}
+
+func TestVaultPermissions(t *testing.T) {
+	v := startLiveVault(t, "1h")
+	b := v.open(t)
+	for range 50 {
+		if _, err := b.Connection(t.Context(), "denied"); conn.KindOf(err) != conn.Denied {
+			t.Errorf("denied: %v", err)
+		}
+	}
+	if calls := v.proxy.Calls(); calls[vaultLoginCall] != 1 {
+		t.Errorf("logins for what the policies deny: %v", calls)
+	}
+	for name, change := range map[string]map[string]any{
+		"wrong secret":        {"secret_id": "hunter2"},
+		"wrong role":          {"role_id": "hunter2"},
+		"no such method":      {"auth_mount_point": "hunter2"},
+		"wrong token":         {"auth_type": "token", "token": "hunter2"},
+		"password, no method": {"auth_type": "ldap", "username": "u", "password": "hunter2"},
+	} {
+		kwargs := maps.Clone(v.kwargs)
+		maps.Copy(kwargs, change)
+		b := mustOpen(t, "vault", kwargs).(*resolve.Vault)
+		_, err := b.Connection(t.Context(), "x")
+		wantKind(t, name, err, conn.Denied)
+		_, err = b.List(t.Context())
+		wantKind(t, name+": list", err, conn.Denied)
+	}
+	for _, c := range b.Check(t.Context()) {
+		if c.Err != nil {
+			t.Errorf("check: %s: %v", c.Call, c.Err)
+		}
+	}
+	kwargs := maps.Clone(v.kwargs)
+	kwargs["connections_path"] = "elsewhere"
+	refused := 0
+	for _, c := range mustOpen(t, "vault", kwargs).(*resolve.Vault).Check(t.Context()) {
+		if c.Err != nil {
+			wantKind(t, c.Call, c.Err, conn.Denied)
+			refused++
+		}
+	}
+	if refused != 2 {
+		t.Errorf("%d calls are refused elsewhere", refused)
+	}
+}
+
+func TestVaultListsFoldersWithinBounds(t *testing.T) {
+	v := servers.StartVault(t)
+	v.Mount("kv", 1)
+	for i := range 30 {
+		putVault(v, 1, "kv", fmt.Sprintf("c/f%d/g/x", i), map[string]any{"host": "h"})
+		putVault(v, 1, "kv", fmt.Sprintf("c/f%d", i), map[string]any{"host": "h"})
+	}
+	kwargs := map[string]any{"url": v.URL, "token": v.Token, "mount_point": "kv", "kv_engine_version": 1, "connections_path": []string{"c", "nothing", "c/f7"}}
+	ids, err := mustOpen(t, "vault", kwargs).(resolve.Lister).List(t.Context())
+	if err != nil || len(ids) != 61 {
+		t.Errorf("%d ids, %v", len(ids), err)
+	}
+	deep := "c"
+	for range 40 {
+		deep += "/d"
+	}
+	putVault(v, 1, "kv", deep, map[string]any{"host": "h"})
+	_, err = mustOpen(t, "vault", kwargs).(resolve.Lister).List(t.Context())
+	wantKind(t, "too deep", err, conn.Failed)
+}
+
+func TestVaultTLS(t *testing.T) {
+	v, c := servers.StartVaultTLS(t)
+	kwargs := map[string]any{"url": v.URL, "token": v.Token}
+	for name, verify := range map[string]any{"unknown authority": nil, "another authority": c.OtherCA, "its authority": c.CA, "not verified": false} {
+		kwargs["verify"] = verify
+		want := conn.Absent
+		if name == "unknown authority" || name == "another authority" {
+			want = conn.Unreachable
+		}
+		_, err := mustOpen(t, "vault", kwargs).Connection(t.Context(), "x")
+		wantKind(t, name, err, want)
+	}
+	t.Setenv("REQUESTS_CA_BUNDLE", c.CA)
+	kwargs["verify"] = true
+	_, err := mustOpen(t, "vault", kwargs).Connection(t.Context(), "x")
+	wantKind(t, "authority of the environment", err, conn.Absent)
+}
