@@ -41,6 +41,9 @@ type Check struct {
 	Call string // as the service's own documentation and policies name it: "ssm:GetParameter"
 	// Err is nil, or a *conn.Error that says why the call failed.
 	Err error
+	// Listing says that only [Lister] needs the call: without it connections can be read,
+	// and not named.
+	Listing bool
 }
 
 // Successor is a Backend whose login outlives the process: the resolver child that

@@ -134,13 +134,13 @@ func (e *Exec) Warm(ctx context.Context) error {
 // Check implements [Checker].
 func (e *Exec) Check(ctx context.Context) []Check {
 	a, err := e.askIfAble(ctx, "check")
-	checks := []Check{{"start", err}}
+	checks := []Check{{Call: "start", Err: err}}
 	if a == nil {
 		return checks
 	}
 	more, err := a.checks()
 	if err != nil {
-		return append(checks, Check{"check", err})
+		return append(checks, Check{Call: "check", Err: err})
 	}
 	return append(checks, more...)
 }

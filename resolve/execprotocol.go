@@ -183,7 +183,7 @@ func (a *execAnswer) checks() ([]Check, error) {
 			return nil, execBreach("checks is not a list of objects")
 		}
 		call, _ := one.Get("call").(string)
-		checks = append(checks, Check{strings.TrimPrefix(execReason(call), "the program says: "), execFailure(one, "ok")})
+		checks = append(checks, Check{Call: strings.TrimPrefix(execReason(call), "the program says: "), Err: execFailure(one, "ok")})
 	}
 	return checks, nil
 }

@@ -257,7 +257,7 @@ func (g *GoogleSecretManager) Check(ctx context.Context) []Check {
 		}
 		return err
 	})
-	return []Check{{"secretmanager.versions.access", access}, {"secretmanager.secrets.list", list}}
+	return []Check{{Call: "secretmanager.versions.access", Err: access}, {Call: "secretmanager.secrets.list", Err: list, Listing: true}}
 }
 
 // Identity implements [Successor].

@@ -207,5 +207,5 @@ func (b *SecretsManager) Check(ctx context.Context) []Check {
 	}
 	_, _, get := b.get(ctx, b.name(checkID))
 	_, list := b.list(ctx, 1)
-	return []Check{{"secretsmanager:GetSecretValue", get}, {"secretsmanager:ListSecrets", list}}
+	return []Check{{Call: "secretsmanager:GetSecretValue", Err: get}, {Call: "secretsmanager:ListSecrets", Err: list, Listing: true}}
 }

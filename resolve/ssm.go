@@ -222,7 +222,7 @@ func (b *SSM) Check(ctx context.Context) []Check {
 		}
 		list = err
 	}
-	return []Check{{"ssm:GetParameter", get}, {call, list}}
+	return []Check{{Call: "ssm:GetParameter", Err: get}, {Call: call, Err: list, Listing: true}}
 }
 
 // checkID is an id that no site uses: [Checker] asks for it.

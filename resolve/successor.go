@@ -63,11 +63,11 @@ func (e Entry) check(ctx context.Context) Checked {
 	c, ok := e.Backend.(Checker)
 	if !ok {
 		_, err := e.list(ctx)
-		return Checked{e.Name, []Check{{"list", err}}}
+		return Checked{e.Name, []Check{{Call: "list", Err: err}}}
 	}
 	checks, err := within(ctx, e.Name, func() ([]Check, error) { return c.Check(ctx), nil })
 	if err != nil {
-		checks = []Check{{"check", err}}
+		checks = []Check{{Call: "check", Err: err}}
 	}
 	for i, one := range checks {
 		if one.Err != nil {

@@ -14,11 +14,11 @@ func (v *Vault) Check(ctx context.Context) []Check {
 		login = "token"
 	}
 	session, err := v.login.session(ctx)
-	checks := []Check{{login, err}}
+	checks := []Check{{Call: login, Err: err}}
 	if err != nil {
 		return checks
 	}
-	checks = append(checks, Check{"auth/token/lookup-self", v.api.get(ctx, session.Token, "auth/token/lookup-self", nil, nil)})
+	checks = append(checks, Check{Call: "auth/token/lookup-self", Err: v.api.get(ctx, session.Token, "auth/token/lookup-self", nil, nil)})
 	if v.mount == "" {
 		return checks
 	}
@@ -34,7 +34,7 @@ func (v *Vault) Check(ctx context.Context) []Check {
 
 // may asks whether the token has a capability on a path.
 func (v *Vault) may(ctx context.Context, s *vaultSession, capability, path string) Check {
-	c := Check{Call: capability + " " + path}
+	c := Check{Call: capability + " " + path, Listing: capability == "list"}
 	var answer struct {
 		Data struct {
 			Capabilities []string `json:"capabilities"`

@@ -11,6 +11,7 @@ import (
 	"github.com/connfs/connfs/conn"
 	"github.com/connfs/connfs/internal/harden"
 	"github.com/connfs/connfs/internal/policy"
+	"github.com/connfs/connfs/internal/resolver"
 )
 
 // Finding is one thing that Check looked at.
@@ -104,11 +105,8 @@ func (s *Session) checkBackends(ctx context.Context, add addFinding) {
 			continue
 		}
 		failed[c.Name] = true
-		level, hint := "fail", c.Hint
-		if c.Sealing {
-			level, hint = "warn", "only sealing needs this call: connections that are sealed already may still open"
-		}
-		add(level, c.Name, hint, "%s: %s: %s", c.Call, c.Result, c.Reason)
+		f := checkedFinding(c)
+		add(f.Level, f.Subject, f.Hint, "%s", f.Message)
 	}
 	l, err := s.pool.List(ctx)
 	if err != nil {
@@ -121,6 +119,19 @@ func (s *Session) checkBackends(ctx context.Context, add addFinding) {
 		}
 	}
 	add("ok", "backends", "", "%d connections listed", len(l.IDs))
+}
+
+// checkedFinding returns what a call that failed means. One that no read needs is a
+// warning.
+func checkedFinding(c resolver.Checked) Finding {
+	f := Finding{"fail", c.Name, fmt.Sprintf("%s: %s: %s", c.Call, c.Result, c.Reason), c.Hint}
+	switch c.Only {
+	case "listing":
+		f.Level, f.Hint = "warn", "only listing (ls) needs this call; connections can be read without it"
+	case "sealing":
+		f.Level, f.Hint = "warn", "only sealing needs this call; what is sealed already may still open"
+	}
+	return f
 }
 
 func (s *Session) checkMachine(add addFinding) {

@@ -18,8 +18,8 @@ type Checked struct {
 	Kind   conn.Kind `json:"kind"`   // of the failure
 	Reason string    `json:"reason,omitempty"`
 	Hint   string    `json:"hint,omitempty"`
-	// Sealing says that only what writes sealed connections needs the call, and no read.
-	Sealing bool `json:"sealing,omitempty"`
+	// Only is what alone needs the call, where no read does: "listing" or "sealing".
+	Only string `json:"only,omitempty"`
 }
 
 // EncodeChecks returns checks as the meta of an answer.

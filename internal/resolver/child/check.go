@@ -13,12 +13,18 @@ func (s *server) check(ctx context.Context) []resolver.Checked {
 	all := []resolver.Checked{}
 	for _, backend := range s.path.Check(ctx) {
 		for _, c := range backend.Checks {
-			all = append(all, checked(backend.Name, c.Call, c.Err))
+			one := checked(backend.Name, c.Call, c.Err)
+			if c.Listing {
+				one.Only = "listing"
+			}
+			all = append(all, one)
 		}
 	}
 	for _, c := range s.keyring.Check(ctx) {
 		one := checked("kms "+c.KMS, c.Call, c.Err)
-		one.Sealing = c.Sealing
+		if c.Sealing {
+			one.Only = "sealing"
+		}
 		all = append(all, one)
 	}
 	return all

@@ -1,0 +1,24 @@
+package daemon
+
+import (
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/connfs/connfs/conn"
+	"github.com/connfs/connfs/internal/resolver"
+)
+
+func TestACallThatNoReadNeedsIsAWarning(t *testing.T) {
+	denied := resolver.Checked{Name: "aws_ssm", Call: "ssm:GetParameter", Result: "denied", Kind: conn.Denied, Reason: "no policy allows it", Hint: "allow it"}
+	for only, want := range map[string]Finding{
+		"":        {"fail", "aws_ssm", "ssm:GetParameter: denied: no policy allows it", "allow it"},
+		"listing": {"warn", "aws_ssm", "ssm:GetParameter: denied: no policy allows it", "only listing (ls) needs this call; connections can be read without it"},
+		"sealing": {"warn", "aws_ssm", "ssm:GetParameter: denied: no policy allows it", "only sealing needs this call; what is sealed already may still open"},
+	} {
+		denied.Only = only
+		if diff := cmp.Diff(want, checkedFinding(denied)); diff != "" {
+			t.Errorf("%q (-want +got):\n%s", only, diff)
+		}
+	}
+}
