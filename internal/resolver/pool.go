@@ -24,7 +24,8 @@ type Config struct {
 	Epoch time.Duration
 	// Timeout bounds one request, with whatever repetition it needs.
 	Timeout time.Duration
-	// Concurrency bounds the requests under way; more of them wait. 0 means 64.
+	// Concurrency bounds the requests under way; more of them wait. 0 means 256: an outage
+	// that holds the fetches of a dozen users must leave places for others'.
 	Concurrency int
 	Log         *slog.Logger // nil: the default logger
 }
@@ -49,7 +50,7 @@ type Pool struct {
 // with its reason why not.
 func NewPool(ctx context.Context, cfg Config) (*Pool, error) {
 	if cfg.Concurrency == 0 {
-		cfg.Concurrency = 64
+		cfg.Concurrency = 256
 	}
 	if cfg.Log == nil {
 		cfg.Log = slog.Default()
