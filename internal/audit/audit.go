@@ -132,6 +132,7 @@ func (l *Log) Write(e *Entry, until time.Time) error {
 			}
 			return err
 		}
+		l.queue.hung.Store(true)
 	}
 	b, err := l.queue.add(e)
 	if b == nil {

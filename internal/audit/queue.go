@@ -34,6 +34,7 @@ type queue struct {
 	retired []io.Closer // to be closed when the write under way is over
 	spare   []byte
 	stuck   atomic.Bool // somebody's patience ended, and nothing was written since
+	hung    atomic.Bool // what is written past the queue does not end: no reader may write
 	lost    uint64      // lines
 	torn    bool        // the last line is not whole
 	odd     atomic.Bool // there are lost lines, or a torn one, to be told of first
@@ -83,7 +84,7 @@ func (q *queue) batch() *batch {
 // but not meanwhile.
 func (q *queue) begin(e *Entry) (*batch, error) {
 	d := q.direct
-	if d == nil || q.torn || q.lost > 0 {
+	if d == nil || q.torn || q.lost > 0 || q.hung.Load() {
 		b := q.batch()
 		b.lines = e.append(b.lines)
 		q.writing = b
@@ -115,6 +116,7 @@ func (q *queue) begin(e *Entry) (*batch, error) {
 // end tells who waits for b, and returns what is to be written next. q.mu is held.
 func (q *queue) end(b *batch, err error) *batch {
 	q.stuck.Store(false)
+	q.hung.Store(false)
 	if cap(b.lines) <= maxSpare {
 		q.spare = b.lines[:0]
 	}
