@@ -1,0 +1,203 @@
+//go:build integration
+
+package integration_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/connfs/connfs/integration/servers"
+)
+
+// alternative is an alternative backend on a real server, behind a proxy that counts its
+// calls and can fail.
+type alternative struct {
+	name   string // under which audit lines show it
+	tables string // [secrets]
+	proxy  *servers.FaultProxy
+	put    func(id, value string)
+	get    string // the call that reads one connection
+	login  string // the call that logs in
+}
+
+// secretsTable is a [secrets] table.
+func secretsTable(t *testing.T, backend string, kwargs map[string]any) string {
+	t.Helper()
+	var pairs []string
+	for key, value := range kwargs {
+		text, err := json.Marshal(value)
+		must(t, err)
+		pairs = append(pairs, fmt.Sprintf("%s = %s", key, text))
+	}
+	return fmt.Sprintf("[secrets]\nbackend = %q\nbackend_kwargs = { %s }\n", backend, strings.Join(pairs, ", "))
+}
+
+// parameterStore is SSM, which a role must be assumed for.
+func parameterStore(t *testing.T) *alternative {
+	t.Helper()
+	m := servers.StartMoto(t)
+	p := servers.StartFaultProxy(t, m.URL)
+	return &alternative{
+		name: "aws_ssm", proxy: p, get: "AmazonSSM.GetParameter", login: "AssumeRole",
+		tables: secretsTable(t, "aws_ssm", map[string]any{
+			"connections_prefix": "/airflow/connections", "region_name": "eu-west-1", "endpoint_url": p.URL,
+			"aws_access_key_id": "test", "aws_secret_access_key": "test", "role_arn": "arn:aws:iam::123456789012:role/connfs",
+		}),
+		put: func(id, value string) {
+			body, err := json.Marshal(map[string]any{"Name": "/airflow/connections/" + id, "Value": value, "Type": "SecureString", "Overwrite": true})
+			must(t, err)
+			m.Populate("AmazonSSM.PutParameter", string(body))
+		},
+	}
+}
+
+// alternatives are those that the tests of this file run on.
+var alternatives = map[string]func(*testing.T) *alternative{
+	"Parameter Store": parameterStore,
+}
+
+// eachAlternative runs f on every alternative backend.
+func eachAlternative(t *testing.T, f func(t *testing.T, b *alternative)) {
+	t.Parallel()
+	for name, start := range alternatives {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f(t, start(t))
+		})
+	}
+}
+
+// calls counts the calls of a name, whole or as a prefix.
+func calls(all map[string]int, name string) (n int) {
+	for call, count := range all {
+		if strings.HasPrefix(call, name) {
+			n += count
+		}
+	}
+	return n
+}
+
+func TestAnAlternativeBackendIsAskedFirst(t *testing.T) {
+	eachAlternative(t, func(t *testing.T, b *alternative) {
+		s, key := newSite(t), newKey(t)
+		in := map[string]string{"alternative": canary(), "metastore": canary(), "environment": canary()}
+		b.put("m0", fileText("http", "h.example", in["alternative"], ""))
+		b.put("only", fileText("http", "h.example", in["alternative"], ""))
+		url := s.sqliteMetastore(rows(t, key, []string{in["metastore"], in["metastore"]}))
+		var variables []string
+		for i := range 3 {
+			variables = append(variables, fmt.Sprintf("AIRFLOW_CONN_M%d=%s", i, strings.TrimSpace(fileText("http", "h.example", in["environment"], ""))))
+		}
+		s.configure("", b.tables+metastoreTable(url, key)+s.environment(variables...)+grant(alice, "m*", "only", "none"))
+		d, a := s.serve(), as(t, alice)
+		for id, source := range map[string]string{"m0": "alternative", "only": "alternative", "m1": "metastore", "m2": "environment"} {
+			a.reads(d.file(id), fileText("http", "h.example", in[source], ""))
+		}
+		a.fails(d.file("none"), "ENOENT")
+		if len(d.auditLines(`"id":"only"`, `"source":"`+b.name+`"`)) != 1 {
+			t.Errorf("the audit does not name %s", b.name)
+		}
+		eventually(t, "everything is listed", func() bool {
+			names := a.do(request{Op: "list", Path: d.mount}).Names
+			return strings.Join(names, " ") == "m0.json m1.json m2.json only.json"
+		})
+		// Nobody's id reaches the backend that is not granted.
+		b.proxy.Calls()
+		as(t, bob).fails(d.file("only"), "EACCES")
+		if n := b.proxy.Calls(); calls(n, b.get) != 0 {
+			t.Errorf("for a refused reader: %v", n)
+		}
+		d.saysNothing(in["alternative"], in["metastore"], in["environment"])
+	})
+}
+
+func TestOneLoginServesManyGenerations(t *testing.T) {
+	eachAlternative(t, func(t *testing.T, b *alternative) {
+		s, password := newSite(t), canary()
+		b.put("m0", fileText("http", "h.example", password, ""))
+		s.configure("ttl = \"0s\"\nepoch = \"1s\"\ntimeout = \"20s\"", b.tables+grant(alice, "*"))
+		d, a := s.serve(), as(t, alice)
+		// The first generation may have to log in before anybody reads.
+		a.reads(d.file("m0"), fileText("http", "h.example", password, ""))
+		counts := a.do(request{Op: "churn", Paths: []string{d.file("m0")}, N: 4, For: time.Minute}).Counts
+		want := digest([]byte(fileText("http", "h.example", password, "")))
+		if counts[want] < 60 || len(counts) != 1 {
+			t.Errorf("in a minute: %v", counts)
+		}
+		got := b.proxy.Calls()
+		if n := calls(got, b.login); n != 1 {
+			t.Errorf("%d logins in 60 generations: %v", n, got)
+		}
+		t.Logf("%d reads, calls: %v", counts[want], got)
+	})
+}
+
+func TestErrnoOfAnAlternativeBackendThatFails(t *testing.T) {
+	eachAlternative(t, func(t *testing.T, b *alternative) {
+		s, password := newSite(t), canary()
+		text := fileText("http", "h.example", password, "")
+		for _, id := range []string{"m0", "m1"} {
+			b.put(id, text)
+		}
+		s.configure(fmt.Sprintf("timeout = %q\nttl = \"0s\"\nnegative_ttl = \"0s\"\nepoch = \"5s\"", readTimeout), b.tables+grant(alice, "*"))
+		d, a := s.serve(), as(t, alice)
+		a.reads(d.file("m0"), text)
+		for _, c := range []struct {
+			name, errno string
+			fault       servers.Fault
+		}{
+			{"black hole", "ETIMEDOUT", servers.Fault{Hang: true}},
+			{"resets", "EIO", servers.Fault{Reset: true}},
+			{"server errors", "EIO", servers.Fault{Status: 503, Body: "{}"}},
+			{"a body that is cut", "EIO", servers.Fault{Cut: 20}},
+		} {
+			b.proxy.Inject(c.fault)
+			for range 2 {
+				a.failsInTime(d.file("m0"), c.errno)
+			}
+			b.proxy.Heal()
+			since := time.Now()
+			a.recovers(d.file("m1"), text)
+			if took := time.Since(since); took > 2*time.Second {
+				t.Errorf("%s: readers are served again after %v", c.name, took)
+			}
+		}
+		b.proxy.Down()
+		for range 5 {
+			a.failsInTime(d.file("m0"), "EIO")
+		}
+		if !strings.Contains(d.log(), "not asked now, after 3 failures in a row") {
+			t.Error("an outage is not a fast error")
+		}
+		b.proxy.Up()
+		a.recovers(d.file("m0"), text)
+		d.saysNothing(password)
+	})
+}
+
+func TestThousandReadersMakeOneCall(t *testing.T) {
+	eachAlternative(t, func(t *testing.T, b *alternative) {
+		s, password := newSite(t), canary()
+		text := fileText("http", "h.example", password, "")
+		b.put("m0", text)
+		b.put("m1", text)
+		s.configure("ttl = \"30s\"\ntimeout = \"20s\"", b.tables+grant(alice, "*"))
+		d, a := s.serve(), as(t, alice)
+		a.reads(d.file("m1"), text)
+		b.proxy.Calls()
+		// Slow enough that all of them wait for it.
+		b.proxy.Inject(servers.Fault{Delay: time.Second})
+		got := a.do(request{Op: "storm", Path: d.file("m0"), N: 1000})
+		want := map[string]int{digest([]byte(text)): 1000}
+		if !maps.Equal(got.Counts, want) {
+			t.Errorf("the readers saw %v", got.Counts)
+		}
+		if all := b.proxy.Calls(); calls(all, b.get) != 1 {
+			t.Errorf("calls: %v", all)
+		}
+	})
+}
