@@ -309,6 +309,9 @@ func TestMemoryHoldsAValueForItsTimeOnly(t *testing.T) {
 			server.Exec("airflow", strings.ReplaceAll(rows(t, key, passwords), " schema ", " `schema` "))
 			return metastoreTable(server.URL("airflow", server.Password, "airflow"), key), nil
 		}},
+		{"Vault", 15 * time.Second, 2, func(t *testing.T, s *site, passwords []string) (string, []string) {
+			return vault(t).fill(passwords), nil
+		}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
