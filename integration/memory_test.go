@@ -122,13 +122,17 @@ type process struct {
 	Unreadable map[string]int `json:"unreadable_bytes"`
 }
 
-// scan looks for the secrets in memory and registers. A child whose end falls into the
+// scan looks for the secrets in memory and registers: texts, or bytes in the form
+// hex:00ff. A child whose end falls into the
 // scan cannot be read to its end, and then all is scanned again.
 func (d *daemon) scan(secrets ...string) scan {
 	d.t.Helper()
 	args := []string{"-pid", strconv.Itoa(d.cmd.Process.Pid), "-tree", "-regs", "-strict", "-json", "-v"}
 	for i, secret := range secrets {
-		args = append(args, "-c", fmt.Sprintf("m%d=text:%s", i, secret))
+		if !strings.HasPrefix(secret, "hex:") {
+			secret = "text:" + secret
+		}
+		args = append(args, "-c", fmt.Sprintf("m%d=%s", i, secret))
 	}
 	for deadline := time.Now().Add(patience); ; {
 		s, err := d.scanOnce(args)

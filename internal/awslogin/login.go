@@ -93,6 +93,8 @@ func (l *Login) load(ctx context.Context) (aws.Config, error) {
 		config.WithHTTPClient(client),
 		config.WithLogger(logging.Nop{}), // what it would say of calls is in their errors
 		config.WithRetryer(func() aws.Retryer { return aws.NopRetryer{} }),
+		// What there is to say is in the error; the SDK's own lines are none of connfs's log.
+		config.WithLogger(logging.Nop{}),
 	}
 	// Where both are set botocore prefers these, and Go's SDK the others.
 	if region := first(s.Region, os.Getenv("AWS_DEFAULT_REGION")); region != "" {

@@ -1,0 +1,165 @@
+//go:build integration
+
+package integration_test
+
+import (
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/connfs/connfs/conn"
+	"github.com/connfs/connfs/integration/servers"
+	"github.com/connfs/connfs/kms"
+)
+
+// sealer is AWS's KMS (moto), behind a proxy that counts its calls and can fail.
+type sealer struct {
+	t       *testing.T
+	moto    *servers.Moto
+	proxy   *servers.FaultProxy
+	keyring *kms.Keyring
+	tables  string // [kms.main]
+}
+
+func (s *site) sealer() *sealer {
+	s.t.Helper()
+	m := servers.StartMoto(s.t)
+	p := servers.StartFaultProxy(s.t, m.URL)
+	var made struct{ KeyMetadata struct{ Arn string } }
+	must(s.t, json.Unmarshal([]byte(m.Populate("TrentService.CreateKey", "{}")), &made))
+	credentials := s.write("credentials", "[default]\naws_access_key_id = test\naws_secret_access_key = test\n")
+	settings := kms.Settings{Type: "aws", Key: made.KeyMetadata.Arn, Region: "eu-west-1", Endpoint: p.URL, CredentialsFile: credentials}
+	k, err := kms.NewKeyring(map[string]kms.Settings{"main": settings})
+	must(s.t, err)
+	s.t.Cleanup(func() { k.Close() })
+	return &sealer{t: s.t, moto: m, proxy: p, keyring: k, tables: fmt.Sprintf(
+		"[kms.main]\ntype = \"aws\"\nkey = %q\nregion = \"eu-west-1\"\nendpoint = %q\ncredentials_file = %q\n",
+		settings.Key, settings.Endpoint, settings.CredentialsFile)}
+}
+
+// seal returns the extra of a sealed connection with this password, and its data key, as
+// only the KMS can tell it.
+func (s *sealer) seal(id, password string) (extra, dataKey string) {
+	s.t.Helper()
+	sealed, err := s.keyring.Seal(s.t.Context(), id, &conn.Connection{Password: conn.NewSecret(password)}, "main", nil, nil)
+	must(s.t, err)
+	extra, _ = sealed.Extra.Reveal()
+	var form struct {
+		Extra map[string]string `json:"kms_extra"`
+	}
+	must(s.t, json.Unmarshal([]byte(extra), &form))
+	question, err := json.Marshal(map[string]any{
+		"CiphertextBlob":    form.Extra["ciphertext"],
+		"EncryptionContext": map[string]string{"version": "1", "conn_id": id, "kms_conn_id": "main", "mode": "envelope"},
+	})
+	must(s.t, err)
+	var opened struct{ Plaintext string }
+	must(s.t, json.Unmarshal([]byte(s.moto.Populate("TrentService.Decrypt", string(question))), &opened))
+	key, err := base64.StdEncoding.DecodeString(opened.Plaintext)
+	must(s.t, err)
+	if len(key) != 32 {
+		s.t.Fatalf("a data key of %d bytes", len(key))
+	}
+	return extra, hex.EncodeToString(key)
+}
+
+// sealedRows returns statements that replace the password of each row by a sealed extra.
+func sealedRows(extras []string) string {
+	var b strings.Builder
+	for i, extra := range extras {
+		fmt.Fprintf(&b, "UPDATE connection SET password = NULL, is_encrypted = 0, extra = '%s' WHERE conn_id = 'm%d';\n", extra, i)
+	}
+	return b.String()
+}
+
+func TestASealedConnectionReadsAsIfItWereNot(t *testing.T) {
+	t.Parallel()
+	s, key := newSite(t), newKey(t)
+	k := s.sealer()
+	p := []string{canary(), canary(), canary()}
+	var extras, dataKeys []string
+	for i, password := range p {
+		extra, dataKey := k.seal(fmt.Sprint("m", i), password)
+		extras, dataKeys = append(extras, extra), append(dataKeys, "hex:"+dataKey)
+	}
+	extras[2] = extras[1] // the value of another id
+	url := s.sqliteMetastore(rows(t, key, []string{"", "", ""}))
+	s.execSQLite(sealedRows(extras))
+	// A sealed form can stand wherever a backend keeps a connection.
+	value, _ := k.seal("elsewhere", p[0])
+	s.configure(fmt.Sprintf("ttl = %q\nepoch = %q\ntimeout = \"20s\"", memoryTTL, memoryEpoch),
+		metastoreTable(url, key)+s.environment("AIRFLOW_CONN_ELSEWHERE="+value)+k.tables+grant(alice, "*"))
+	d, a := s.serve(), as(t, alice)
+	a.reads(d.file("elsewhere"), strings.Replace(strings.Replace(fileText("http", "h.example", p[0], ""), `"http"`, "null", 1), `"h.example"`, "null", 1))
+	a.fails(d.file("m2"), "EKEYREJECTED")
+
+	// Neither the passwords nor the data keys outlive their time.
+	text := []string{fileText("http", "h.example", p[0], ""), fileText("http", "h.example", p[1], "")}
+	secrets := append(p[:2:2], dataKeys...)
+	d.holdsOnlySlots(func() {
+		a.reads(d.file("m0"), text[0])
+		a.reads(d.file("m1"), text[1])
+	}, 3, secrets...) // m0, m1, and elsewhere, which has the password of m0
+	d.holdsNothing("after reading sealed connections", secrets...)
+	d.saysNothing(append(p, dataKeys...)...)
+}
+
+func TestAThousandReadersOfASealedConnectionMakeOneCallOfItsKMS(t *testing.T) {
+	t.Parallel()
+	s, key, password := newSite(t), newKey(t), canary()
+	k := s.sealer()
+	extra, _ := k.seal("m0", password)
+	url := s.sqliteMetastore(rows(t, key, []string{""}))
+	s.execSQLite(sealedRows([]string{extra}))
+	s.configure("ttl = \"30s\"\ntimeout = \"20s\"", metastoreTable(url, key)+k.tables+grant(alice, "*"))
+	d, a := s.serve(), as(t, alice)
+	k.proxy.Calls()
+	k.proxy.Inject(servers.Fault{Delay: time.Second}) // so that all of them wait for it
+	got := a.do(request{Op: "storm", Path: d.file("m0"), N: 1000})
+	if want := map[string]int{digest([]byte(fileText("http", "h.example", password, ""))): 1000}; !maps.Equal(got.Counts, want) {
+		t.Errorf("the readers saw %v", got.Counts)
+	}
+	if all := k.proxy.Calls(); !maps.Equal(all, map[string]int{"TrentService.Decrypt": 1}) {
+		t.Errorf("calls: %v", all)
+	}
+}
+
+func TestErrnoOfAKMSThatFails(t *testing.T) {
+	t.Parallel()
+	s, key, password := newSite(t), newKey(t), canary()
+	k := s.sealer()
+	extra, _ := k.seal("m0", password)
+	url := s.sqliteMetastore(rows(t, key, []string{""}))
+	s.execSQLite(sealedRows([]string{extra}))
+	s.configure(fmt.Sprintf("timeout = %q\nttl = \"0s\"\nepoch = \"5s\"", readTimeout), metastoreTable(url, key)+k.tables+grant(alice, "*"))
+	d, a := s.serve(), as(t, alice)
+	text := fileText("http", "h.example", password, "")
+	a.reads(d.file("m0"), text)
+	denied := func(kind string) servers.Fault {
+		return servers.Fault{Status: 400, Body: `{"__type": "` + kind + `", "message": "no"}`}
+	}
+	for _, c := range []struct {
+		name, errno string
+		fault       servers.Fault
+	}{
+		{"denied", "EACCES", denied("AccessDeniedException")},
+		{"disabled", "EKEYREJECTED", denied("DisabledException")},
+		{"tampered", "EKEYREJECTED", denied("InvalidCiphertextException")},
+		{"throttled", "EIO", servers.Throttled()},
+		{"failing", "EIO", servers.Fault{Status: 500, Body: "{}"}},
+		{"resets", "EIO", servers.Fault{Reset: true}},
+		{"black hole", "ETIMEDOUT", servers.Fault{Hang: true}},
+		{"a body that is cut", "EIO", servers.Fault{Cut: 20}},
+	} {
+		k.proxy.Inject(c.fault)
+		a.failsInTime(d.file("m0"), c.errno)
+		k.proxy.Heal()
+		a.recovers(d.file("m0"), text)
+	}
+	d.saysNothing(password)
+}
