@@ -36,13 +36,22 @@ func (b *alternative) fill(passwords []string) string {
 // secretsTable is a [secrets] table.
 func secretsTable(t *testing.T, backend string, kwargs map[string]any) string {
 	t.Helper()
-	var pairs []string
-	for key, value := range kwargs {
-		text, err := json.Marshal(value)
-		must(t, err)
-		pairs = append(pairs, fmt.Sprintf("%s = %s", key, text))
+	return fmt.Sprintf("[secrets]\nbackend = %q\nbackend_kwargs = %s\n", backend, inline(t, kwargs))
+}
+
+// inline writes a value as TOML does on one line.
+func inline(t *testing.T, value any) string {
+	t.Helper()
+	if object, ok := value.(map[string]any); ok {
+		var pairs []string
+		for key, value := range object {
+			pairs = append(pairs, key+" = "+inline(t, value))
+		}
+		return "{ " + strings.Join(pairs, ", ") + " }"
 	}
-	return fmt.Sprintf("[secrets]\nbackend = %q\nbackend_kwargs = { %s }\n", backend, strings.Join(pairs, ", "))
+	text, err := json.Marshal(value)
+	must(t, err)
+	return string(text)
 }
 
 // parameterStore is SSM, which a role must be assumed for.
@@ -55,6 +64,7 @@ func parameterStore(t *testing.T) *alternative {
 		tables: secretsTable(t, "aws_ssm", map[string]any{
 			"connections_prefix": "/airflow/connections", "region_name": "eu-west-1", "endpoint_url": p.URL,
 			"aws_access_key_id": "test", "aws_secret_access_key": "test", "role_arn": "arn:aws:iam::123456789012:role/connfs",
+			"service_config": map[string]any{"sts": map[string]any{"endpoint_url": p.URL}},
 		}),
 		put: func(id, value string) {
 			body, err := json.Marshal(map[string]any{"Name": "/airflow/connections/" + id, "Value": value, "Type": "SecureString", "Overwrite": true})

@@ -316,6 +316,9 @@ func TestMemoryHoldsAValueForItsTimeOnly(t *testing.T) {
 		{"Vault", 15 * time.Second, 2, func(t *testing.T, s *site, passwords []string) (string, []string) {
 			return vault(t).fill(passwords), nil
 		}},
+		{"Parameter Store", 15 * time.Second, 2, func(t *testing.T, s *site, passwords []string) (string, []string) {
+			return parameterStore(t).fill(passwords), nil
+		}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()

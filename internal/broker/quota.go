@@ -62,7 +62,7 @@ func (b *Broker) depart(f *flight, q *quota) {
 func (b *Broker) arrive(f *flight, err error) {
 	q := f.quota
 	q.inFlight--
-	if f.unknown && exists(err) {
+	if f.unknown && !inVain(err) {
 		q.unknown = max(0, q.unknown-1)
 	}
 	for q.inFlight < MaxInFlight && q.queue.Len() > 0 {
@@ -98,15 +98,16 @@ func (b *Broker) known(id string) bool {
 	return b.listing.has(id)
 }
 
-// exists reports whether a fetch that ended with err shows that there is such a
-// connection.
-func exists(err error) bool {
+// inVain reports whether a fetch that ended with err may have been for an invented id.
+// One that found something was not, and one that found nobody to ask says nothing of
+// the id: in an outage a reader's retries must show the outage.
+func inVain(err error) bool {
 	if err == nil {
-		return true
+		return false
 	}
 	switch conn.KindOf(err) {
-	case conn.KeyRejected, conn.Invalid, conn.TooLarge, conn.NoSlot:
-		return true
+	case conn.KeyRejected, conn.Invalid, conn.TooLarge, conn.NoSlot, conn.Unreachable, conn.Timeout:
+		return false
 	}
-	return false
+	return true
 }
