@@ -12,6 +12,7 @@ import (
 
 	"github.com/connfs/connfs/internal/config"
 	"github.com/connfs/connfs/internal/settings"
+	"github.com/connfs/connfs/resolve"
 )
 
 const exampleFile = "../../config.toml.example"
@@ -83,6 +84,24 @@ func TestExamplesOfBackendsAndKMSLoad(t *testing.T) {
 	}
 	if samples < 9 {
 		t.Errorf("only %d samples were found", samples)
+	}
+}
+
+func TestDocumentedBackendsAreThere(t *testing.T) {
+	data, err := os.ReadFile("../../docs/secrets.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	rows := regexp.MustCompile("(?m)^\\| `(\\w+)` \\| (?:`(airflow[\\w.]+)`)? ?\\| \\[").FindAllStringSubmatch(string(data), -1)
+	if len(rows) != 6 {
+		t.Errorf("%d backends, want 6", len(rows))
+	}
+	for _, row := range rows {
+		for _, name := range row[1:] {
+			if got, err := resolve.AlternativeName(name); name != "" && (err != nil || got != row[1]) {
+				t.Errorf("%s stands for %q: %v", name, got, err)
+			}
+		}
 	}
 }
 
