@@ -27,7 +27,7 @@ const (
 // limit is how long one Python process may take.
 const limit = 3 * time.Minute
 
-//go:embed write.py read.py fields.py
+//go:embed write.py read.py provider.py fields.py
 var programs embed.FS
 
 // Connection is what Airflow is told to store. A nil field is null; Extra is
@@ -73,6 +73,8 @@ type Answer struct {
 	// Python3114 is what Airflow answers where its Python checks the brackets of a
 	// URI as Python 3.11.4 does, if that is another answer.
 	Python3114 *Answer `json:"python_3_11_4"`
+	// Value is the text that the backend holds, where [Provider] asked; nil: none.
+	Value []byte `json:"value"`
 }
 
 // Venv returns the virtual environment of an Airflow. The test fails where
