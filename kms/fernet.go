@@ -1,5 +1,14 @@
-// Package kms opens what is encrypted: today the Fernet tokens in which Airflow
-// keeps the password and extra of a metastore row.
+// Package kms opens what is encrypted: the Fernet tokens in which Airflow keeps the
+// password and extra of a metastore row, and sealed connections, each of which has a data
+// key of its own that only a KMS can unwrap. It writes both too.
+//
+// A sealed form opens under the conn_id for which it was made, and with the KMS that it
+// names; whoever can write where it is kept can neither read it nor move or change it
+// unnoticed. It does not protect from whoever may use the KMS key, and its plain columns
+// are only as good as the place where they are kept. docs/sealed.md specifies the form.
+//
+// Keys and payloads are wiped after use as far as this package can reach. The libraries
+// keep copies, which is why only short-lived processes use it.
 package kms
 
 import (
@@ -87,6 +96,20 @@ func (f *Fernet) Decrypt(token string) ([]byte, error) {
 		keys = fmt.Sprintf("any of the %d keys", len(f.keys))
 	}
 	return nil, conn.Errorf(conn.KeyRejected, Source, "the token does not open with %s", keys)
+}
+
+// Encrypt returns a token of plaintext, made now with the first of the keys: what Airflow
+// would write. Its error is a *conn.Error of kind KeyRejected, where no key is
+// configured or it is unusable, or Failed.
+func (f *Fernet) Encrypt(plaintext []byte) (string, error) {
+	if f.reject != nil {
+		return "", f.reject
+	}
+	token, err := fernet.EncryptAndSign(plaintext, f.keys[0])
+	if err != nil {
+		return "", &conn.Error{Kind: conn.Failed, Source: Source, Reason: "the field cannot be encrypted", Err: err}
+	}
+	return string(token), nil
 }
 
 func decodeKey(text string) (*fernet.Key, error) {

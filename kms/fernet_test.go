@@ -159,3 +159,32 @@ func FuzzFernet(f *testing.F) {
 		}
 	})
 }
+
+// Airflow writes with the first key, and reads with any.
+func TestFernetEncrypts(t *testing.T) {
+	other := "mDBiTcLnBPfqBk9ZHtjIqGVuGEZzYyMnRNCFxkHOGGk="
+	f, err := kms.NewFernet(specKey + "," + other)
+	if err != nil {
+		t.Fatal(err)
+	}
+	first, err := kms.NewFernet(specKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, plain := range []string{"", "x", strings.Repeat("é", 5000)} {
+		token, err := f.Encrypt([]byte(plain))
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := first.Decrypt(token)
+		if err != nil || string(got) != plain || !strings.HasPrefix(token, "gAAAAA") {
+			t.Errorf("%d bytes: %v", len(plain), err)
+		}
+	}
+	for _, key := range []string{"", "c2VjcmV0"} {
+		unusable, _ := kms.NewFernet(key)
+		if token, err := unusable.Encrypt([]byte("x")); token != "" || conn.KindOf(err) != conn.KeyRejected {
+			t.Errorf("key %q: %v, want it rejected", key, err)
+		}
+	}
+}
