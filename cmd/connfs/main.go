@@ -50,7 +50,8 @@ type command struct {
 	options  func(*flags)
 }
 
-var commands = []command{mountCommand, getCommand, listCommand, explainCommand, grantsCommand, configCommand, checkCommand, checkPluginCommand, versionCommand}
+var commands = []command{mountCommand, getCommand, listCommand, explainCommand, grantsCommand, configCommand, checkCommand, checkPluginCommand,
+	sealCommand, unsealCommand, resealCommand, rotateCommand, keygenCommand, versionCommand}
 
 func main() {
 	// First of all, in both roles: exec has reset it.
@@ -74,6 +75,9 @@ type flags struct {
 	suggest             bool
 	ids                 []string
 	env                 map[string]string
+
+	kms, to, pattern, fields string
+	dryRun, all              bool
 }
 
 func (p *program) run(ctx context.Context) int {

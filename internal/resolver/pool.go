@@ -232,7 +232,12 @@ func (p *Pool) died(c *child) {
 // epoch cut off is repeated on the next child, on a machine that is slow enough more
 // than once; one whose child ended by accident is repeated once.
 func (p *Pool) do(ctx context.Context, f Frame) (answer, error) {
-	ctx, cancel := context.WithTimeout(ctx, p.cfg.Timeout)
+	return p.doWithin(ctx, f, p.cfg.Timeout)
+}
+
+// doWithin is do with another deadline.
+func (p *Pool) doWithin(ctx context.Context, f Frame, timeout time.Duration) (answer, error) {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	select {
 	case p.limit <- struct{}{}:

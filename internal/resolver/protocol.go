@@ -56,6 +56,10 @@ const (
 	// OpCheck: try the credentials and permissions of every backend and KMS, and
 	// answer with what became of each call.
 	OpCheck
+	// OpSeal: seal, unseal or reseal a connection, or list those that could be. Meta is
+	// a [SealRequest]; the body is the value, where it is not in the metastore. The
+	// answer is a [SealAnswer], and the new value as its body, with a digest.
+	OpSeal
 )
 
 // ConfigureRequest is the question of OpConfigure: what the command line said.

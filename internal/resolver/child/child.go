@@ -65,6 +65,7 @@ type server struct {
 	key     []byte
 	path    *resolve.Path
 	keyring *kms.Keyring
+	sealer  sealer
 	failed  error // why there is no path
 }
 
@@ -101,6 +102,10 @@ func (s *server) init(key, blob []byte) {
 		return
 	}
 	s.path, s.keyring, s.failed = path, keyring, nil
+	s.sealer = sealer{path: path, keyring: keyring}
+	if fernet != "" {
+		s.sealer.fernet = keys
+	}
 }
 
 // handle answers one request. Whatever goes wrong, there is an answer.
@@ -131,6 +136,9 @@ func (s *server) handle(f *resolver.Frame) {
 		s.reply(f, nil, body, 0, err)
 	case resolver.OpCheck:
 		s.reply(f, resolver.EncodeChecks(s.check(ctx)), nil, 0, nil)
+	case resolver.OpSeal:
+		meta, body, digest, err := s.sealer.answer(ctx, f)
+		s.reply(f, meta, body, digest, err)
 	case resolver.OpIdentity:
 		s.identity(f)
 	case resolver.OpWarm:

@@ -1,0 +1,70 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/connfs/connfs/conn"
+	"github.com/connfs/connfs/kms"
+)
+
+var keygenCommand = command{
+	name: "keygen", args: "FILE", summary: "make a key file for a KMS of type \"local\"",
+	examples: `  sudo connfs keygen /etc/connfs/main.key
+
+and in the configuration:
+
+  [kms.main]
+  type = "local"
+  key  = "/etc/connfs/main.key"
+
+The file is made with mode 0400 and nothing is ever overwritten. Whoever has it can open
+all that it seals, and without it nobody can: keep a copy where the database is not.
+`,
+	run: (*program).keygen,
+}
+
+func (p *program) keygen(_ context.Context, fl *flags) error {
+	if fl.NArg() != 1 {
+		return &usageError{fmt.Sprintf("it takes one file, and there are %d", fl.NArg()), fl.Name()}
+	}
+	return makeKey(fl.Arg(0))
+}
+
+// makeKey leaves no file behind, or one that outlives a crash of the machine.
+func makeKey(path string) (err error) {
+	key, err := kms.GenerateLocalKey()
+	if err != nil {
+		return err
+	}
+	defer clear(key)
+	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o400)
+	if errors.Is(err, fs.ErrExist) {
+		e := conn.Errorf(conn.Failed, "", "%s is there already, and no key is ever overwritten", oneLine(path))
+		e.Hint = "what it sealed opens with it alone"
+		return e
+	}
+	if err != nil {
+		return fmt.Errorf("making the key file: %w", err)
+	}
+	defer func() {
+		if err != nil {
+			os.Remove(path)
+			err = fmt.Errorf("writing the key file: %w", err)
+		}
+	}()
+	_, err = file.Write(key)
+	if err = errors.Join(err, file.Sync(), file.Close()); err != nil {
+		return err
+	}
+	dir, err := os.Open(filepath.Dir(path))
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	return dir.Sync()
+}

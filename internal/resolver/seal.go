@@ -1,0 +1,93 @@
+package resolver
+
+import (
+	"context"
+	"encoding/json"
+	"time"
+
+	"github.com/connfs/connfs/conn"
+)
+
+// The actions of a [SealRequest].
+const (
+	ActionSeal   = "seal"
+	ActionUnseal = "unseal"
+	ActionReseal = "reseal" // with a new data key, or for another KMS
+	ActionRotate = "rotate" // reseal, if a KMS still seals it
+)
+
+// AllFields, as the only one of a request's fields, stands for all that can be sealed: in
+// a row of the metastore all but conn_type, which Airflow needs.
+const AllFields = "all"
+
+// SealRequest is the question of OpSeal.
+type SealRequest struct {
+	Action string `json:"action"`
+	// List asks for no more than the ids of the rows that the action is for: all of the
+	// metastore to seal, and otherwise those that are sealed, by KMS where it is named.
+	List bool   `json:"list,omitempty"`
+	ID   string `json:"id"`
+	// Row: of the metastore; otherwise the body is the value, as a string backend keeps
+	// it, and the answer's body is the new one.
+	Row bool `json:"row,omitempty"`
+	// KMS is which one seals (seal, reseal), or has sealed (rotate). Reseal: empty is
+	// the one that did.
+	KMS    string   `json:"kms,omitempty"`
+	To     string   `json:"to,omitempty"`     // rotate: the new KMS; empty: the same
+	All    bool     `json:"all,omitempty"`    // rotate: also what its present key sealed
+	Fields []string `json:"fields,omitempty"` // empty: the default, or what is sealed already
+	DryRun bool     `json:"dry_run,omitempty"`
+}
+
+// SealAnswer says what became of one connection.
+type SealAnswer struct {
+	// Done is "sealed", "unsealed", "resealed" or "unchanged".
+	Done string `json:"done"`
+	// Note is how, or why not.
+	Note string `json:"note,omitempty"`
+}
+
+// sealTimeout is the least time for one connection: to read it, call the KMS up to three
+// times, and write it.
+const sealTimeout = 20 * time.Second
+
+// Seal has a child seal, unseal or reseal one connection. Cut off in the middle it is
+// done again, which for what is done already is no harm. value, which may lie in locked
+// memory, is nil for a row; the new value, if there is one, is in a slot, which the
+// caller releases.
+func (p *Pool) Seal(ctx context.Context, req *SealRequest, value []byte) (*SealAnswer, Slot, error) {
+	question, err := json.Marshal(req)
+	if err != nil {
+		return nil, nil, err
+	}
+	f := Frame{Op: OpSeal, Meta: question, Body: value}
+	a, err := p.doWithin(ctx, f, max(sealTimeout, 4*p.cfg.Timeout))
+	if err != nil {
+		return nil, nil, err
+	}
+	done := new(SealAnswer)
+	if err := json.Unmarshal(a.meta, done); err != nil {
+		if a.slot != nil {
+			a.slot.Release()
+		}
+		return nil, nil, conn.Errorf(conn.Failed, "", "the resolver's answer is not readable")
+	}
+	return done, a.slot, nil
+}
+
+// SealRows returns the ids of the rows that an action is for.
+func (p *Pool) SealRows(ctx context.Context, action, kms string) ([]string, error) {
+	question, err := json.Marshal(SealRequest{Action: action, List: true, KMS: kms})
+	if err != nil {
+		return nil, err
+	}
+	a, err := p.alone(ctx, Frame{Op: OpSeal, Meta: question, Timeout: max(time.Minute, p.cfg.Timeout)}, "listing the rows")
+	if err != nil {
+		return nil, err
+	}
+	l, err := DecodeListing(a.meta, a.body)
+	if err != nil {
+		return nil, err
+	}
+	return l.IDs, nil
+}
