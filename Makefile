@@ -4,8 +4,9 @@
 #   make test        everything that CI runs (root, about 15 minutes on two cores)
 #   make test-short  unit tests only: no root, nothing to install
 #   make demo        two users, one mount, on a metastore made for the purpose
+#   make bench       connfs beside the smallest filesystem that go-fuse allows, and more
+#                    (root, about 8 minutes; BENCH="cached start" for some parts only)
 #   make bench-flood what another uid can do to a reader's times
-#   make bench       connfs beside the smallest filesystem that go-fuse allows
 
 export CONNFS_TEST_CACHE ?= /opt/connfs-test
 export CONNFS_START ?= $(shell date +%s)
@@ -73,8 +74,8 @@ e2e: build
 	@$(STEP) "Airflow 3.3.2 tasks with run_as_user" integration/airflow_e2e/e2e 3.3.2
 
 bench: build
-	@$(STEP) "bench" integration/fusefloor/bench
-	@$(STEP) "bench, floods" integration/fusefloor/bench-flood
+	@$(STEP) "bench" go run ./integration/bench $(BENCH)
+	@[ -n "$(BENCH)" ] || $(STEP) "bench, floods" integration/fusefloor/bench-flood
 
 .PHONY: bench-flood
 bench-flood: build

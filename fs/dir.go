@@ -49,14 +49,13 @@ func (t *tree) Lookup(_ <-chan struct{}, h *fuse.InHeader, file string, out *fus
 	if err != nil {
 		return status(err)
 	}
-	t.entry(id, -1, out)
+	t.entry(t.names.remember(id, t.Provider.Grantable(id)), -1, out)
 	return fuse.OK
 }
 
-// entry fills in the entry of id.
-func (t *tree) entry(id string, size int, out *fuse.EntryOut) {
-	out.NodeId = t.names.remember(id, t.Provider.Grantable(id))
-	out.Generation = 1
+// entry fills in the entry of a node.
+func (t *tree) entry(node uint64, size int, out *fuse.EntryOut) {
+	out.NodeId, out.Generation = node, 1
 	out.SetEntryTimeout(entryTimeout)
 	t.fileAttr(out.NodeId, size, &out.Attr)
 }
@@ -97,7 +96,8 @@ func (t *tree) ReadDirPlus(_ <-chan struct{}, in *fuse.ReadIn, out *fuse.DirEntr
 		if err != nil {
 			size = -1
 		}
-		t.entry(id, size, entry)
+		t.names.keep(e.Ino, id, t.Provider.Grantable(id))
+		t.entry(e.Ino, size, entry)
 		entry.SetAttrTimeout(t.attrTimeout())
 		return true
 	})

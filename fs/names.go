@@ -68,6 +68,12 @@ func (n *names) node(id string) uint64 {
 // remember returns the node id of id and keeps the way back.
 func (n *names) remember(id string, granted bool) uint64 {
 	node := n.node(id)
+	n.keep(node, id, granted)
+	return node
+}
+
+// keep is remember for a node that was computed before.
+func (n *names) keep(node uint64, id string, granted bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if granted {
@@ -75,7 +81,6 @@ func (n *names) remember(id string, granted bool) uint64 {
 	} else {
 		n.ungranted.put(node, id)
 	}
-	return node
 }
 
 // id returns the connection's id of a node, and false if it was forgotten.
