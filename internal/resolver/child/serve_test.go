@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"strings"
@@ -314,5 +316,27 @@ func TestConfigureIsAnsweredWithBothParts(t *testing.T) {
 	})
 	if h.OK || h.Kind != conn.Invalid || strings.Contains(meta, "front") || body != "" {
 		t.Errorf("%+v %q %q", h, meta, body)
+	}
+}
+
+func TestAChildLogsInWithTheVariablesOfItsSettings(t *testing.T) {
+	var authorization string
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		authorization = r.Header.Get("Authorization")
+		io.WriteString(w, `{"Parameter": {"Name": "/airflow/connections/a", "Value": "postgres://u:`+password+`@h/db"}}`)
+	}))
+	defer server.Close()
+	c := serve(t, "key", &resolve.Settings{
+		Secrets: &resolve.SecretsSettings{Backend: "aws_ssm"},
+		Login: resolve.Masked([]string{
+			"AWS_ENDPOINT_URL=" + server.URL, "AWS_REGION=eu-west-1", "AWS_ACCESS_KEY_ID=of-the-daemon", "AWS_SECRET_ACCESS_KEY=s",
+		}, func(string) bool { return true }),
+	})
+	h, _, body := c.ask(resolver.OpGet, string(conn.FormatJSON), "a")
+	if !h.OK || !strings.Contains(string(body), password) {
+		t.Errorf("%+v", h)
+	}
+	if !strings.Contains(authorization, "Credential=of-the-daemon/") || !strings.Contains(authorization, "/eu-west-1/ssm/") {
+		t.Errorf("signed as %q", authorization)
 	}
 }
