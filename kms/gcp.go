@@ -47,7 +47,7 @@ func checkGCP(t *target) error {
 		wrong = append(wrong, errors.New("key is not of the form projects/P/locations/L/keyRings/R/cryptoKeys/K, or that and /cryptoKeyVersions/N"))
 	}
 	if t.Endpoint != "" {
-		if host, port, err := net.SplitHostPort(t.Endpoint); err != nil || host == "" || port == "" {
+		if host, port, err := net.SplitHostPort(t.Endpoint); err != nil || host == "" || port == "" || strings.Trim(port, "0123456789") != "" {
 			wrong = append(wrong, errors.New("endpoint is not of the form host:port"))
 		}
 	}
