@@ -52,6 +52,9 @@ func readers(proc fs.FS, granted []policy.Grant) []process {
 			continue
 		}
 		status, _ := fs.ReadFile(proc, path.Join(dir, "status"))
+		if errors.Is(err, fs.ErrPermission) && field(string(status), "Name:", 0) == "connfs" {
+			continue // not even their own user may look into them
+		}
 		uid, err := strconv.ParseUint(field(string(status), "Uid:", 3), 10, 32)
 		if err != nil {
 			continue

@@ -40,6 +40,13 @@ func (p fakeProc) ReadFile(name string) ([]byte, error) {
 	return p.MapFS.ReadFile(name)
 }
 
+func (p fakeProc) ReadLink(name string) (string, error) {
+	if p.closed[name] {
+		return "", &fs.PathError{Op: "readlink", Path: name, Err: fs.ErrPermission}
+	}
+	return p.MapFS.ReadLink(name)
+}
+
 // add makes a process. Its arguments and variables are separated by blanks.
 func (p fakeProc) add(pid int, exe string, uid int, args, variables string) {
 	dir := fmt.Sprint(pid)
@@ -66,6 +73,9 @@ func TestReadersAreGrantedUsersAndWorkers(t *testing.T) {
 	p.add(100, "/usr/bin/python3", 5001, "python3 x.py", "")
 	p.add(20, "/usr/bin/python3", 5002, "sh", "")
 	p.add(21, connfsExe, 5001, "connfs resolver", "")
+	p.add(22, connfsExe, 5001, "connfs resolver", "")
+	p.closed["22/exe"] = true
+	p.MapFS["22/status"] = &fstest.MapFile{Data: []byte("Name:\tconnfs\nUid:\t5001\t5001\t5001\t5001\n")}
 	for i, line := range []string{
 		"/venv/bin/python /venv/bin/airflow celery worker", "airflow worker -- 0192-a", "python3 -m airflow scheduler", "airflow standalone",
 		"/venv/bin/python /venv/bin/airflow tasks run d t r --raw", "[celeryd: celery@host:MainProcess] -active- (worker)",
