@@ -27,7 +27,7 @@ type source struct {
 func cold(b *bench) {
 	n := coldIDs * (b.rounds + 1)
 	var out [][]string
-	for _, open := range []func(*bench, int) source{environmentFile, sqliteFile, postgres, mariadb} {
+	for _, open := range []func(*bench, int) source{environmentFile, sqliteFile, postgres, mariadb, parameterStore, vault} {
 		b.during(func() { out = append(out, b.coldReads(open(b, n))) })
 	}
 	fmt.Printf("Each id once, open + read + close; %d rounds of %d ids; ms.\n\n", b.rounds, coldIDs)
