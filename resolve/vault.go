@@ -92,6 +92,9 @@ func (v *Vault) locate(id string) (mount, name string, err error) {
 	if len(id) > vaultMaxID {
 		return "", "", conn.Errorf(conn.Absent, "", "the id is over %d bytes, and is not sent", vaultMaxID)
 	}
+	if strings.Contains(id, "..") {
+		return "", "", conn.Errorf(conn.Absent, "", "the id holds \"..\", and Vault fails on a path with that anywhere in it")
+	}
 	mount, name = v.mount, id
 	if mount == "" {
 		var ok bool

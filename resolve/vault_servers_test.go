@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"math/rand/v2"
 	"os"
 	"slices"
 	"strings"
@@ -125,33 +126,10 @@ func checkVaultCase(t *testing.T, c vaultCase) {
 	case err != nil:
 		t.Error(err)
 	default:
-		if diff := cmp.Diff(c.Expect, any(fields(t, got))); diff != "" {
+		if diff := cmp.Diff(c.Expect, any(fieldsOf(got))); diff != "" {
 			t.Errorf("-want +got:\n%s", diff)
 		}
 	}
-}
-
-// fields returns a connection in the form of the cases.
-func fields(t *testing.T, c *conn.Connection) map[string]any {
-	t.Helper()
-	m := make(map[string]any)
-	for name, v := range map[string]*string{"conn_type": c.Type, "description": c.Description, "host": c.Host, "login": c.Login, "schema": c.Schema} {
-		m[name] = nil
-		if v != nil {
-			m[name] = *v
-		}
-	}
-	for name, v := range map[string]conn.Secret{"password": c.Password, "extra": c.Extra} {
-		m[name] = nil
-		if text, ok := v.Reveal(); ok {
-			m[name] = text
-		}
-	}
-	m["port"] = nil
-	if c.Port != nil {
-		m["port"] = float64(*c.Port)
-	}
-	return m
 }
 
 // vaultSecret returns the key-value pairs that hold a connection.
@@ -202,5 +180,26 @@ func TestVaultConforms(t *testing.T) {
 				},
 			})
 		})
+	}
+}
+
+// No id that somebody makes up may look like an outage of the server.
+func TestVaultHasNoneOfManyIDs(t *testing.T) {
+	v := servers.StartVault(t)
+	v.Mount("kv/1", 1)
+	v.Mount("kv/2", 2)
+	alphabet := []rune("ab./\\%?#;:&+=*~^|<>{}[]()'\"` ü😀\t\x00\x01\n\r\x7f\u00a0\u00ad\u0301\u200b\u2028\ufeff\ufffd\U000e0001")
+	random := rand.New(rand.NewPCG(3, 4))
+	for version := 1; version <= 2; version++ {
+		b := mustOpen(t, "vault", map[string]any{"url": v.URL, "token": v.Token, "mount_point": fmt.Sprint("kv/", version), "kv_engine_version": version})
+		for range 1500 {
+			id := make([]rune, 1+random.IntN(8))
+			for i := range id {
+				id[i] = alphabet[random.IntN(len(alphabet))]
+			}
+			if _, err := b.Connection(t.Context(), string(id)); err == nil || conn.KindOf(err) != conn.Absent {
+				t.Errorf("version %d: %q: %v", version, string(id), err)
+			}
+		}
 	}
 }

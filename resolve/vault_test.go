@@ -75,7 +75,7 @@ func TestVaultTakesArgumentsOfOtherThings(t *testing.T) {
 func TestVaultSendsExactlyTheID(t *testing.T) {
 	f := newFakeVault("t")
 	v := f.open(t, map[string]any{"token": "t"})
-	ids := []string{"a", "a/b", "a b", "a%2Fb", "%2e%2e", "a?version=1", "a#b", "a;b", "a+b", "ü", "a\\b", "..a", "a..", "...", "a\x7f", "a\tb", "~", "a&list=true", "😀", "a:b@c"}
+	ids := []string{"a", "a/b", "a b", "a%2Fb", "%2e%2e", "a?version=1", "a#b", "a;b", "a+b", "ü", "a\\b", ".a", "a.", "a\x7f", "a\tb", "~", "a&list=true", "😀", "a:b@c"}
 	alphabet := []rune("ab./\\%?#;:&+= ~ü😀\t\x00\n\r\u2028")
 	random := rand.New(rand.NewPCG(1, 2))
 	for range 5000 {
@@ -89,7 +89,7 @@ func TestVaultSendsExactlyTheID(t *testing.T) {
 	for _, id := range ids {
 		f.asked = nil
 		_, err := v.Connection(t.Context(), id)
-		if checkPathID(id) != nil {
+		if checkPathID(id) != nil || strings.Contains(id, "..") {
 			if len(f.asked) != 0 || conn.KindOf(err) != conn.Absent {
 				t.Errorf("%q: sent as %d calls, %v", id, len(f.asked), err)
 			}
