@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net/url"
 	"strings"
+	"sync"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	awskms "github.com/aws/aws-sdk-go-v2/service/kms"
@@ -24,6 +25,34 @@ const awsDirectLimit = 4096
 type awsClient struct {
 	key   string // of new sealed forms; may be empty
 	login *awslogin.Login
+
+	mu  sync.Mutex
+	api map[string]*awskms.Client // by region; "" is the configured one
+}
+
+// region returns the SDK's client for a region, which shares everything with the others.
+func (c *awsClient) region(ctx context.Context, region string) (*awskms.Client, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if api := c.api[region]; api != nil {
+		return api, nil
+	}
+	cfg, err := c.login.Config(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if len(c.api) >= 32 { // whoever writes sealed forms chooses the names
+		clear(c.api)
+	}
+	api := awskms.NewFromConfig(cfg, func(o *awskms.Options) {
+		o.BaseEndpoint = c.login.Endpoint()
+		o.Logger = logging.Nop{} // it would write to standard error
+		if region != "" {
+			o.Region = region
+		}
+	})
+	c.api[region] = api
+	return api, nil
 }
 
 func checkAWS(t *target) error {
@@ -59,7 +88,7 @@ func openAWS(_ context.Context, t *target) (Client, error) {
 	if with.Region == "" {
 		with.Region = awsRegion(t.Key)
 	}
-	return &awsClient{key: t.Key, login: awslogin.New(with)}, nil
+	return &awsClient{key: t.Key, login: awslogin.New(with), api: make(map[string]*awskms.Client)}, nil
 }
 
 // awsRegion returns the region in an ARN, and "" for any other name of a key.
@@ -140,17 +169,11 @@ func (c *awsClient) call(ctx context.Context, key string, f func(context.Context
 	}
 	var last error
 	err := c.login.Call(ctx, nil, func(ctx context.Context) error {
-		cfg, err := c.login.Config(ctx)
+		api, err := c.region(ctx, awsRegion(key))
 		if err != nil {
 			return err
 		}
-		last = f(ctx, awskms.NewFromConfig(cfg, func(o *awskms.Options) {
-			o.BaseEndpoint = c.login.Endpoint()
-			o.Logger = logging.Nop{} // it would write to standard error
-			if region := awsRegion(key); region != "" {
-				o.Region = region
-			}
-		}))
+		last = f(ctx, api)
 		return last
 	})
 	if err == nil {
