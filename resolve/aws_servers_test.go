@@ -352,12 +352,9 @@ func TestAWSFaults(t *testing.T) {
 					if err == nil {
 						break
 					}
-					if time.Since(recovered) > 5*time.Second {
+					if time.Since(recovered) > 3*time.Second { // a second, on a machine with other work
 						t.Fatalf("not back after %v: %v", time.Since(recovered), err)
 					}
-				}
-				if took := time.Since(recovered); took > time.Second {
-					t.Logf("back after %v", took)
 				}
 			})
 		}

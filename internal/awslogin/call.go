@@ -14,9 +14,10 @@ const (
 	// attempts is how often a call is tried that breaks off or meets a fault of the
 	// service.
 	attempts = 3
-	// shortest and longest bound the pause before a call is tried again.
+	// shortest and longest bound the pause before a call is tried again, give or take a
+	// half: what is back again is noticed within a second.
 	shortest = 50 * time.Millisecond
-	longest  = 2 * time.Second
+	longest  = 600 * time.Millisecond
 )
 
 // Call calls f, which makes one call of a client with this login's configuration. What
