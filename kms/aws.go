@@ -91,9 +91,11 @@ func openAWS(_ context.Context, t *target) (Client, error) {
 	return &awsClient{key: t.Key, login: awslogin.New(with), api: make(map[string]*awskms.Client)}, nil
 }
 
-// awsRegion returns the region in an ARN, and "" for any other name of a key.
+// awsRegion returns the region in an ARN, and "" for any other name of a key. It becomes
+// a part of the host that is asked, so it must be a plain name.
 func awsRegion(key string) string {
-	if parts := strings.SplitN(key, ":", 6); len(parts) == 6 && parts[0] == "arn" && parts[2] == "kms" {
+	parts := strings.SplitN(key, ":", 6)
+	if len(parts) == 6 && parts[0] == "arn" && parts[2] == "kms" && strings.Trim(parts[3], "abcdefghijklmnopqrstuvwxyz0123456789-") == "" {
 		return parts[3]
 	}
 	return ""

@@ -69,6 +69,17 @@ func TestWhatIsNoSealedFormIsRefusedWithReason(t *testing.T) {
 	}
 }
 
+func TestRegionOfAnARNIsAPlainName(t *testing.T) {
+	for key, want := range map[string]string{
+		"arn:aws:kms:eu-west-1:1:key/k": "eu-west-1", "arn:aws-us-gov:kms:us-gov-west-1:1:alias/a": "us-gov-west-1",
+		"arn:aws:kms:evil.example/:1:key/k": "", "arn:aws:kms:a@b:1:key/k": "", "arn:aws:ssm:eu-west-1:1:key/k": "", "alias/a": "", "": "",
+	} {
+		if got := awsRegion(key); got != want {
+			t.Errorf("%s: %q, want %q", key, got, want)
+		}
+	}
+}
+
 // FuzzParseSealed reads whatever it is given: a form, or an error of one kind. What is a
 // form can be written, and reads back as the same.
 func FuzzParseSealed(f *testing.F) {
