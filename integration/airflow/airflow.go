@@ -27,7 +27,7 @@ const (
 // limit is how long one Python process may take.
 const limit = 3 * time.Minute
 
-//go:embed write.py read.py provider.py fields.py
+//go:embed write.py read.py provider.py sealed.py fields.py
 var programs embed.FS
 
 // Connection is what Airflow is told to store. A nil field is null; Extra is
@@ -114,6 +114,19 @@ func Write(t testing.TB, version, home, fernetKey string, conns []Connection) []
 func Read(t testing.TB, version string, values []Value) []Answer {
 	t.Helper()
 	return ask(t, version, t.TempDir(), "read.py", values)
+}
+
+// Sealed looks at connections that are sealed in the metastore under home, which Write
+// made, with Airflow's own commands: list, get, export and rotate-fernet-key. It also
+// changes their description, and stores their extra anew, as its UI does. Fields are
+// what it shows of each.
+func Sealed(t testing.TB, version, home string, ids []string) []Answer {
+	t.Helper()
+	questions := make([]map[string]string, len(ids))
+	for i, id := range ids {
+		questions[i] = map[string]string{"id": id}
+	}
+	return ask(t, version, home, "sealed.py", questions)
 }
 
 // ask runs one of the programs with the questions as JSON lines on its standard
