@@ -7,7 +7,7 @@ import (
 
 func TestALoginOutlivesItsChild(t *testing.T) {
 	cfg := config(t, "")
-	cfg.Epoch = 200 * time.Millisecond
+	cfg.Epoch = 500 * time.Millisecond
 	f := start(t, cfg)
 	login := f.get("log in")
 	seen := map[int]bool{}
@@ -29,10 +29,10 @@ func TestALoginOutlivesItsChild(t *testing.T) {
 
 func TestALoginSurvivesAPause(t *testing.T) {
 	cfg := config(t, "")
-	cfg.Epoch = 200 * time.Millisecond
+	cfg.Epoch = time.Second
 	f := start(t, cfg)
 	login := f.get("log in")
-	await(t, "the spare has the login of the child that is gone", func() bool { return f.noted("adopt") == 1 && len(f.Children()) == 1 })
+	await(t, "the spare has the login of the child that is gone", func() bool { return f.noted("adopt") > 0 && len(f.Children()) == 1 })
 	if got := f.get("log in"); got != login {
 		t.Error("the next child logged in anew")
 	}
@@ -40,11 +40,9 @@ func TestALoginSurvivesAPause(t *testing.T) {
 
 func TestWithoutALoginNothingIsHandedOver(t *testing.T) {
 	cfg := config(t, "")
-	cfg.Epoch = 100 * time.Millisecond
+	cfg.Epoch = time.Second
 	f := start(t, cfg)
-	f.pid()
-	await(t, "the child was asked for its logins", func() bool { return f.noted("identity") > 0 && len(f.Children()) == 1 })
-	f.pid()
+	await(t, "two children were asked for their logins", func() bool { f.pid(); return f.noted("identity") > 1 })
 	if n := f.noted("adopt"); n != 0 {
 		t.Errorf("%d children were given a login that nobody made", n)
 	}
