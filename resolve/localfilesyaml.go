@@ -28,7 +28,7 @@ func parseLocalYAML(text string, into *localEntries) error {
 	if err := d.Decode(new(yaml.Node)); !errors.Is(err, io.EOF) {
 		return conn.Errorf(conn.Invalid, "", "the file does not hold one YAML document")
 	}
-	b := yamlBuilder{lines: strings.Split(text, "\n"), anchors: make(map[string]bool), left: maxYAMLNodes + 2*len(text)}
+	b := yamlBuilder{anchors: make(map[string]bool), left: maxYAMLNodes + 2*len(text)}
 	if err := b.checkAnchors(&document); err != nil {
 		return err
 	}
@@ -58,7 +58,6 @@ const maxYAMLNodes = 1 << 20
 
 // yamlBuilder makes Python values of YAML nodes.
 type yamlBuilder struct {
-	lines   []string
 	anchors map[string]bool
 	left    int // how many bytes of scalars, and nodes, may still be built
 }
@@ -91,8 +90,6 @@ var (
 	yamlFloat     = regexp.MustCompile(`^(?:[-+]?[0-9][0-9_]*\.[0-9_]*(?:[eE][-+][0-9]+)?|\.[0-9][0-9_]*(?:[eE][-+][0-9]+)?|[-+]?[0-9][0-9_]*(?::[0-5]?[0-9])+\.[0-9_]*|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$`)
 	yamlTimestamp = regexp.MustCompile(`^([0-9]{4})-([0-9][0-9]?)-([0-9][0-9]?)(?:(?:[Tt]|[ \t]+)([0-9][0-9]?):([0-9][0-9]):([0-9][0-9])(?:\.[0-9]*)?(?:[ \t]*(?:Z|[-+]([0-9][0-9]?)(?::([0-9][0-9]))?))?)?$`)
 	yamlDay       = regexp.MustCompile(`^[0-9]{4}-[0-9]-|^[0-9]{4}-[0-9]{2}-[0-9]$`)
-	// A tag of "!" alone makes text of a plain scalar; the library does not tell it.
-	yamlNonSpecific = regexp.MustCompile(`^(?:&[^\s]+\s+)?!(?:\s|$)`)
 )
 
 // tag returns what a node is: "str", "int", "map", "merge" and the like, or a tag that
@@ -107,7 +104,7 @@ func (b *yamlBuilder) tag(n *yaml.Node) string {
 	case yaml.SequenceNode:
 		return "seq"
 	}
-	if n.Style != 0 || b.nonSpecific(n) {
+	if n.Style != 0 {
 		return "str"
 	}
 	switch text := n.Value; {
@@ -127,17 +124,6 @@ func (b *yamlBuilder) tag(n *yaml.Node) string {
 		return "value"
 	}
 	return "str"
-}
-
-func (b *yamlBuilder) nonSpecific(n *yaml.Node) bool {
-	if n.Line < 1 || n.Line > len(b.lines) {
-		return false
-	}
-	rest := []rune(b.lines[n.Line-1])
-	if n.Column < 1 || n.Column > len(rest) {
-		return false
-	}
-	return yamlNonSpecific.MatchString(string(rest[n.Column-1:]))
 }
 
 // value builds a node.

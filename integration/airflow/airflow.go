@@ -27,7 +27,7 @@ const (
 // limit is how long one Python process may take.
 const limit = 3 * time.Minute
 
-//go:embed write.py read.py provider.py sealed.py fields.py
+//go:embed write.py read.py provider.py sealed.py localfiles.py fields.py
 var programs embed.FS
 
 // Connection is what Airflow is told to store. A nil field is null; Extra is
@@ -127,6 +127,20 @@ func Sealed(t testing.TB, version, home string, ids []string) []Answer {
 		questions[i] = map[string]string{"id": id}
 	}
 	return ask(t, version, home, "sealed.py", questions)
+}
+
+// LocalFile is a question about a file of connections, whose name says how it is written.
+type LocalFile struct {
+	Name    string `json:"name"`
+	Content []byte `json:"content"`
+	ID      string `json:"id"`
+}
+
+// ReadLocalFiles returns what the LocalFilesystemBackend of that version says about each
+// question. Where it has no such connection, Error is "absent".
+func ReadLocalFiles(t testing.TB, version string, questions []LocalFile) []Answer {
+	t.Helper()
+	return ask(t, version, t.TempDir(), "localfiles.py", questions)
 }
 
 // ask runs one of the programs with the questions as JSON lines on its standard
