@@ -240,9 +240,14 @@ func TestRotateSurvivesBeingKilled(t *testing.T) {
 
 // killTree kills a process and its children, which have process groups of their own.
 func killTree(pid int) {
-	text, _ := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", pid, pid))
+	var children []string
+	threads, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid)) // each lists what it forked itself
+	for _, thread := range threads {
+		text, _ := os.ReadFile(thread)
+		children = append(children, strings.Fields(string(text))...)
+	}
 	syscall.Kill(-pid, syscall.SIGKILL)
-	for _, child := range strings.Fields(string(text)) {
+	for _, child := range children {
 		var n int
 		if _, err := fmt.Sscan(child, &n); err == nil {
 			syscall.Kill(n, syscall.SIGKILL)
