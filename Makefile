@@ -9,9 +9,10 @@
 #   make bench-flood what another uid can do to a reader's times
 
 export CONNFS_TEST_CACHE ?= /opt/connfs-test
-export CONNFS_START ?= $(shell date +%s)
+CONNFS_START := $(or $(CONNFS_START),$(shell date +%s))
+export CONNFS_START
 export CONNFS_COUNTS ?= $(CURDIR)/.cache/test-counts
-export FUZZTIME ?= 30s
+export FUZZTIME ?= 10s
 
 # One way of building for everything but the race detector, so that each
 # dependency is compiled once.

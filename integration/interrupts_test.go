@@ -52,9 +52,10 @@ func TestBlockedReaderCanBeEnded(t *testing.T) {
 	p.swallow()
 	for _, sig := range []syscall.Signal{syscall.SIGKILL, syscall.SIGINT, syscall.SIGTERM, syscall.SIGALRM, syscall.SIGHUP} {
 		for _, script := range []string{`cat "$1"`, `read -r line <"$1"`, `python3.11 -c 'import sys; open(sys.argv[1]).read()' "$1"`} {
-			cmd := exec.Command("bash", "-c", "exec 2>&-; "+script, "bash", d.file("m0"))
+			// Whoever started the tests may have had SIGHUP ignored.
+			cmd := exec.Command("env", "--default-signal=HUP", "bash", "-c", "exec 2>&-; "+script, "bash", d.file("m0"))
 			if !strings.HasPrefix(script, "read") {
-				cmd.Args[2] = "exec 2>&-; exec " + script
+				cmd.Args[4] = "exec 2>&-; exec " + script
 			}
 			cmd.SysProcAttr, cmd.Dir, cmd.Env = credential(alice), "/", []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin"}
 			must(t, cmd.Start())

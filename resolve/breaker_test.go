@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -15,11 +16,11 @@ import (
 type outage struct {
 	err   error
 	hang  bool
-	calls int
+	calls atomic.Int64
 }
 
 func (o *outage) Connection(ctx context.Context, id string) (*conn.Connection, error) {
-	o.calls++
+	o.calls.Add(1)
 	if o.hang {
 		<-ctx.Done()
 		return nil, ctx.Err()
@@ -43,15 +44,15 @@ func TestAnOutageIsAFastErrorAfterThreeFailures(t *testing.T) {
 	down := conn.Errorf(conn.Unreachable, "aws_ssm", "no server listens there")
 	for _, c := range []struct {
 		name string
-		o    outage
+		o    *outage
 		kind conn.Kind
 	}{
-		{"unreachable", outage{err: down}, conn.Unreachable},
-		{"black hole", outage{hang: true}, conn.Timeout},
+		{"unreachable", &outage{err: down}, conn.Unreachable},
+		{"black hole", &outage{hang: true}, conn.Timeout},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				p := guarded(&c.o)
+				p := guarded(c.o)
 				for range breakAfter {
 					if err := lookUp(t, p); conn.KindOf(err) != c.kind {
 						t.Fatal(err)
@@ -64,8 +65,8 @@ func TestAnOutageIsAFastErrorAfterThreeFailures(t *testing.T) {
 						t.Fatal(err)
 					}
 				}
-				if c.o.calls != breakAfter || time.Since(start) != 0 {
-					t.Errorf("%d calls, %s", c.o.calls, time.Since(start))
+				if c.o.calls.Load() != breakAfter || time.Since(start) != 0 {
+					t.Errorf("%d calls, %s", c.o.calls.Load(), time.Since(start))
 				}
 			})
 		})
@@ -84,7 +85,7 @@ func TestAServersReturnIsNoticedByAProbe(t *testing.T) {
 			time.Sleep(10 * time.Millisecond)
 			lookUp(t, p)
 		}
-		if probes := o.calls - breakAfter; probes < 19 || probes > 20 {
+		if probes := o.calls.Load() - breakAfter; probes < 19 || probes > 20 {
 			t.Errorf("%d probes in ten seconds", probes)
 		}
 		o.err = nil
@@ -166,8 +167,8 @@ func TestAnOpenBreakerIsHandedOver(t *testing.T) {
 		next := &outage{}
 		heir := guarded(next)
 		heir.Adopt(p.Identities())
-		if err := lookUp(t, heir); conn.KindOf(err) != conn.Unreachable || next.calls != 0 {
-			t.Errorf("%v, %d calls", err, next.calls)
+		if err := lookUp(t, heir); conn.KindOf(err) != conn.Unreachable || next.calls.Load() != 0 {
+			t.Errorf("%v, %d calls", err, next.calls.Load())
 		}
 		time.Sleep(probeEvery)
 		if err := lookUp(t, heir); err != nil {

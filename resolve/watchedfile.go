@@ -112,7 +112,12 @@ func (f *watchedFile[T]) loadOnce() (text []byte, before, after fileStamp, err e
 	if err != nil {
 		return nil, before, after, f.failure(err)
 	}
-	return text, stampOf(info), stampOf(again), nil
+	before, after = stampOf(info), stampOf(again)
+	if st, ok := again.Sys().(*syscall.Stat_t); ok && st.Nlink == 0 {
+		// Another file took its place, which is a change of this one, and not of its text.
+		after.ctime = before.ctime
+	}
+	return text, before, after, nil
 }
 
 func (f *watchedFile[T]) failure(err error) error {
