@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strings"
 	"unicode/utf8"
@@ -127,6 +128,9 @@ func readValue(d *json.Decoder, nested bool) (any, error) {
 
 // newForm takes the members of the object; every one must be known, and none be missing.
 func newForm(members map[string]any) (*form, error) {
+	if err := refuseMasked("", members); err != nil {
+		return nil, err
+	}
 	f := &form{Extra: Extra{}}
 	var fields string
 	texts := map[string]*string{
@@ -156,17 +160,61 @@ func newForm(members map[string]any) (*form, error) {
 	if err := f.readPayload(members); err != nil {
 		return nil, err
 	}
-	known := []string{conn.SealedKey, formExtra, formPayload, formKMSConnID, formKMSType, formMode, formFields}
-	for key := range members {
-		if !slices.Contains(known, key) {
-			err := invalid("the key %s is not one of a sealed form", printable(key))
-			err.Hint = "take it out of the extra again; to change a sealed connection, unseal it first"
-			return nil, err
-		}
+	if err := refuseOthers(members); err != nil {
+		return nil, err
 	}
 	var err error
 	f.Fields, err = parseFields(fields)
 	return f, err
+}
+
+// refuseOthers names every key that no form has. The edit form of Airflow 2.x adds the
+// fields that the connection's type has in it, and would add them again at each save.
+func refuseOthers(members map[string]any) error {
+	known := []string{conn.SealedKey, formExtra, formPayload, formKMSConnID, formKMSType, formMode, formFields}
+	var others []string
+	for _, key := range slices.Sorted(maps.Keys(members)) {
+		if !slices.Contains(known, key) {
+			others = append(others, printable(key))
+		}
+	}
+	const most = 20
+	var err *conn.Error
+	switch n := len(others); {
+	case n == 0:
+		return nil
+	case n == 1:
+		err = invalid("the key %s is not one of a sealed form", others[0])
+	case n > most:
+		err = invalid("the keys %s and %d more are not of a sealed form", strings.Join(others[:most], ", "), n-most)
+	default:
+		err = invalid("the keys %s are not of a sealed form", strings.Join(others, ", "))
+	}
+	err.Hint = "take out of the extra what a form of Airflow's UI may have added, through Airflow's REST API: that form would add it again"
+	return err
+}
+
+// mask is what Airflow's REST API shows in place of a text that it knows as a password of
+// any connection, and what it stores when that is sent back. No text of a form holds it.
+const mask = "***"
+
+// refuseMasked names the text that was masked, so that its error is not a riddle.
+func refuseMasked(within string, members map[string]any) error {
+	for _, key := range slices.Sorted(maps.Keys(members)) {
+		switch value := members[key].(type) {
+		case string:
+			if strings.Contains(value, mask) {
+				err := invalid("%s%s holds %s", within, printable(key), mask)
+				err.Hint = "Airflow masked a text that is also the password of some connection, and an edit stored the mask: put the text back, and change that password"
+				return err
+			}
+		case map[string]any:
+			if err := refuseMasked("in "+formExtra+", ", value); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // readPayload reads mode and payload, which depend on each other.

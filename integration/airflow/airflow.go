@@ -27,7 +27,7 @@ const (
 // limit is how long one Python process may take.
 const limit = 3 * time.Minute
 
-//go:embed write.py read.py provider.py sealed.py localfiles.py fields.py
+//go:embed write.py read.py provider.py sealed.py sealedweb.py localfiles.py fields.py
 var programs embed.FS
 
 // Connection is what Airflow is told to store. A nil field is null; Extra is
@@ -122,11 +122,27 @@ func Read(t testing.TB, version string, values []Value) []Answer {
 // what it shows of each.
 func Sealed(t testing.TB, version, home string, ids []string) []Answer {
 	t.Helper()
+	return askIDs(t, version, home, "sealed.py", ids)
+}
+
+// SealedWeb looks at the same with Airflow's web server, in one process and without a
+// socket: the list, its REST API and, in 2.x, its edit form. Each saves what it showed: the
+// API with the description "by-api", the form with the host "by-form"; then the API takes
+// out of the extra what the form added. Fields are, under api_ and form_, the extra that
+// was shown, and host, description, password and extra of the row after the save.
+func SealedWeb(t testing.TB, version, home string, ids []string) []Answer {
+	t.Helper()
+	return askIDs(t, version, home, "sealedweb.py", ids)
+}
+
+// askIDs asks a question for each id.
+func askIDs(t testing.TB, version, home, program string, ids []string) []Answer {
+	t.Helper()
 	questions := make([]map[string]string, len(ids))
 	for i, id := range ids {
 		questions[i] = map[string]string{"id": id}
 	}
-	return ask(t, version, home, "sealed.py", questions)
+	return ask(t, version, home, program, questions)
 }
 
 // LocalFile is a question about a file of connections, whose name says how it is written.
