@@ -74,7 +74,7 @@ race:
 # and ./resolve only here).
 integration: build
 	@$(STEP) "integration tests" env CONNFS_BIN=$(CURDIR)/bin/connfs \
-		scripts/gotest -tags integration -p 1 -timeout 20m \
+		scripts/gotest -tags integration -p 2 -timeout 20m \
 		$$(grep -rl --include='*_test.go' '^//go:build integration' . | xargs -n 1 dirname | sort -u)
 
 fuzz:
