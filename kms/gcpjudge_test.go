@@ -43,7 +43,7 @@ func TestGoogleServerIsHeldToTink(t *testing.T) {
 		return base64.StdEncoding.DecodeString(strings.TrimSpace(string(out)))
 	}
 	aad := []byte("bound to this")
-	for _, data := range [][]byte{[]byte("x"), bytes.Repeat([]byte("long"), 10_000)} {
+	for _, data := range [][]byte{[]byte("sixteen bytes..."), bytes.Repeat([]byte("long"), 10_000)} {
 		ciphertext, err := judge("encrypt", data, aad)
 		if err != nil || bytes.Contains(ciphertext, data) {
 			t.Fatalf("encrypting: %v", err)
