@@ -1,0 +1,85 @@
+//go:build integration
+
+package resolve_test
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/connfs/connfs/conn"
+	"github.com/connfs/connfs/integration/servers"
+)
+
+// Whatever the network does: an answer within the deadline, of the right kind, and the
+// connection again within a second of the network's return.
+func TestGoogleOverABadNetwork(t *testing.T) {
+	const deadline = 700 * time.Millisecond
+	for name, tc := range map[string]struct {
+		fault servers.TCPFault
+		want  string // a kind, or the host
+	}{
+		"latency":                    {servers.TCPFault{Latency: 20 * time.Millisecond}, "h"},
+		"latency over the deadline":  {servers.TCPFault{Latency: 5 * time.Second}, conn.Timeout.String()},
+		"black hole":                 {servers.TCPFault{Hole: true}, conn.Timeout.String()},
+		"reset":                      {servers.TCPFault{Reset: true}, conn.Unreachable.String()},
+		"cut at the first byte":      {servers.TCPFault{Cut: 1}, conn.Unreachable.String()},
+		"cut within an answer":       {servers.TCPFault{Cut: 60}, conn.Unreachable.String()},
+		"drip":                       {servers.TCPFault{Drip: time.Millisecond}, "h"},
+		"drip slower than deadlines": {servers.TCPFault{Drip: 300 * time.Millisecond}, conn.Timeout.String()},
+	} {
+		for _, warm := range []bool{true, false} {
+			state := ", cold"
+			if warm {
+				state = ", warm"
+			}
+			t.Run(name+state, func(t *testing.T) {
+				f := servers.StartFakeSecretManager(t)
+				putConnections(t, f, mysql("h"))
+				proxy := servers.StartTCPFaultProxy(t, f.URL)
+				leaks := goleak.IgnoreCurrent()
+				kwargs := googleKwargs(t, f, nil)
+				kwargs["endpoint"] = proxy.URL
+				b, err := openAlternative(t, gcpClass, kwargs)
+				if err != nil {
+					t.Fatal(err)
+				}
+				get := func() (string, error) {
+					ctx, cancel := context.WithTimeout(t.Context(), deadline)
+					defer cancel()
+					c, err := b.Connection(ctx, "x")
+					return hostOf(c), err
+				}
+				if warm {
+					if _, err := get(); err != nil {
+						t.Fatal(err)
+					}
+				}
+				proxy.Inject(tc.fault)
+				for range 3 {
+					start := time.Now()
+					got, err := get()
+					if err != nil {
+						got = conn.KindOf(err).String()
+					}
+					if got != tc.want {
+						t.Errorf("%s, want %s (%v)", got, tc.want, err)
+					}
+					if took := time.Since(start); took > deadline+2*time.Second {
+						t.Errorf("%v for a deadline of %v", took, deadline)
+					}
+				}
+				proxy.Inject(servers.TCPFault{})
+				if err := within(time.Second, func() error { _, err := get(); return err }); err != nil {
+					t.Errorf("a second after its return: %v", err)
+				}
+				b.(interface{ Close() error }).Close()
+				proxy.Close()
+				f.Down()
+				goleak.VerifyNone(t, leaks)
+			})
+		}
+	}
+}
