@@ -13,14 +13,14 @@ import (
 type TCPFaultProxy struct {
 	URL string // http://127.0.0.1:PORT
 
-	t      testing.TB
-	target string
-
-	mu       sync.Mutex
+	target   string
 	listener net.Listener
-	fault    TCPFault
-	pairs    map[*tcpPair]bool
 	work     sync.WaitGroup
+
+	mu     sync.Mutex
+	fault  TCPFault
+	pairs  map[*tcpPair]bool
+	closed bool
 }
 
 // TCPFault is something that goes wrong with connections, those that are open too. The
@@ -76,7 +76,7 @@ func StartTCPFaultProxy(t testing.TB, target string) *TCPFaultProxy {
 		t.Fatal(err)
 	}
 	p := &TCPFaultProxy{
-		URL: "http://" + l.Addr().String(), t: t, target: strings.TrimPrefix(target, "http://"),
+		URL: "http://" + l.Addr().String(), target: strings.TrimPrefix(target, "http://"),
 		listener: l, pairs: make(map[*tcpPair]bool),
 	}
 	p.work.Go(p.accept)
@@ -87,6 +87,9 @@ func StartTCPFaultProxy(t testing.TB, target string) *TCPFaultProxy {
 // Close breaks all connections off and waits for the proxy's goroutines.
 func (p *TCPFaultProxy) Close() {
 	p.listener.Close()
+	p.mu.Lock()
+	p.closed = true
+	p.mu.Unlock()
 	p.breakOff()
 	p.work.Wait()
 }
@@ -128,13 +131,16 @@ func (p *TCPFaultProxy) accept() {
 			continue
 		}
 		pair := &tcpPair{client: client, server: server, closed: make(chan struct{})}
-		if p.now().Reset {
+		p.mu.Lock()
+		refused := p.fault.Reset || p.closed
+		if !refused {
+			p.pairs[pair] = true
+		}
+		p.mu.Unlock()
+		if refused {
 			pair.close()
 			continue
 		}
-		p.mu.Lock()
-		p.pairs[pair] = true
-		p.mu.Unlock()
 		p.work.Go(func() { p.requests(pair) })
 		p.work.Go(func() { p.answers(pair) })
 	}
@@ -180,7 +186,7 @@ func (p *TCPFaultProxy) answers(pair *tcpPair) {
 		}
 		answer, cut := piece[:n], false
 		if f.Cut > 0 && sent+n >= f.Cut {
-			answer, cut = answer[:f.Cut-sent], true
+			answer, cut = answer[:max(0, f.Cut-sent)], true
 		}
 		if f.Cut > 0 {
 			sent += len(answer)
