@@ -61,7 +61,9 @@ backend_kwargs = { mount_point = "airflow", auth_type = "approle", role_id = "th
 	logins = 0
 	v.Do("PUT", "/v1/sys/leases/revoke-prefix/auth/approle/login", nil)
 	read(5 * time.Second)
-	if logins != 1 {
+	// The child that serves and the one that waits for its turn may both notice it, each
+	// before it hears of the other's login.
+	if logins < 1 || logins > 2 {
 		t.Errorf("after the token was revoked: %d logins", logins)
 	}
 	t.Logf("%d fetches", fetches)
