@@ -56,6 +56,9 @@ func TestCheckFindsListenersThatAreAskedBeforeAnOpen(t *testing.T) {
 
 func TestCheckFailsWhereTheConfigurationCanBeReplaced(t *testing.T) {
 	if os.Geteuid() != 0 {
+		if os.Getenv("CI") != "" {
+			t.Fatal("only root makes directories of others: run this as root")
+		}
 		t.Skip("only root makes directories of others")
 	}
 	dir := filepath.Join(t.TempDir(), "etc")
