@@ -129,6 +129,35 @@ func TestAThousandReadersOfASealedConnectionMakeOneCallOfItsKMS(t *testing.T) {
 	}
 }
 
+// Children die every second, and the role is assumed once: each of them goes on with the
+// credentials of the one before.
+func TestOneLoginToAKMSServesManyGenerations(t *testing.T) {
+	t.Parallel()
+	s, key, password := newSite(t), newKey(t), canary()
+	k := s.sealer()
+	extra, _ := k.seal("m0", password)
+	url := s.sqliteMetastore(rows(t, key, []string{""}))
+	s.execSQLite(sealedRows([]string{extra}))
+	s.configure("ttl = \"0s\"\nepoch = \"1s\"\ntimeout = \"20s\"",
+		metastoreTable(url, key)+k.tables+"role_arn = \"arn:aws:iam::123456789012:role/connfs\"\n"+grant(alice, "*"))
+	// Only the environment names another endpoint of STS.
+	d, a := s.serve("AWS_ENDPOINT_URL_STS="+k.proxy.URL), as(t, alice)
+	text := fileText("http", "h.example", password, "")
+	k.proxy.Calls()
+	a.reads(d.file("m0"), text)
+	counts := a.do(request{Op: "churn", Paths: []string{d.file("m0")}, N: 4, For: time.Minute}).Counts
+	want := digest([]byte(text))
+	if counts[want] < 60 || len(counts) != 1 {
+		t.Errorf("in a minute: %v", counts)
+	}
+	got := k.proxy.Calls()
+	if got["AssumeRole"] != 1 || got["TrentService.Decrypt"] < 60 {
+		t.Errorf("in 60 generations of children: %v, want one AssumeRole", got)
+	}
+	t.Logf("%d reads, calls: %v", counts[want], got)
+	d.saysNothing(password)
+}
+
 func TestErrnoOfAKMSThatFails(t *testing.T) {
 	t.Parallel()
 	s, key, password := newSite(t), newKey(t), canary()

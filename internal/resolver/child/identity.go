@@ -7,10 +7,16 @@ import (
 	"github.com/connfs/connfs/internal/resolver"
 )
 
-// identity answers with the logins of this child's backends.
+// logins are what one child hands to the next, so that it need not log in anew.
+type logins struct {
+	Path map[string][]byte // of the backends, and what the breakers know; see resolve.Path
+	KMS  map[string][]byte // of the [kms.NAME], by NAME
+}
+
+// identity answers with the logins of this child's backends and KMS.
 func (s *server) identity(f *resolver.Frame) {
-	all := s.path.Identities()
-	if len(all) == 0 {
+	all := logins{Path: s.path.Identities(), KMS: s.keyring.Identities()}
+	if len(all.Path) == 0 && len(all.KMS) == 0 {
 		s.reply(f, nil, nil, 0, nil)
 		return
 	}
@@ -26,8 +32,9 @@ func (s *server) identity(f *resolver.Frame) {
 // adopt takes the logins of a predecessor. What cannot be read is no reason to fail:
 // this child logs in itself.
 func (s *server) adopt(blob []byte) {
-	var all map[string][]byte
-	if s.path != nil && gob.NewDecoder(bytes.NewReader(blob)).Decode(&all) == nil {
-		s.path.Adopt(all)
+	var all logins
+	if s.failed == nil && gob.NewDecoder(bytes.NewReader(blob)).Decode(&all) == nil {
+		s.path.Adopt(all.Path)
+		s.keyring.Adopt(all.KMS)
 	}
 }
