@@ -3,7 +3,8 @@
 // serves. Values mean exactly what they mean to Airflow 2.10; where its versions
 // differ, what a task of 2.10 reads counts.
 //
-// It is the one package that every other may import, and imports none of ours.
+// It is the one package that every other may import, and imports none of ours but
+// internal/python.
 package conn
 
 // Connection is one Airflow connection. A nil field is Airflow's None, which

@@ -1,5 +1,7 @@
 package conn
 
+import "github.com/connfs/connfs/internal/python"
+
 // fileKeys are the keys of an object that stands for a connection in a local file: the
 // arguments of Airflow 2.10's constructor, and extra_dejson.
 var fileKeys = map[string]bool{
@@ -28,13 +30,13 @@ type FileEntry struct {
 func ParseFileEntry(id string, value any) (FileEntry, error) {
 	switch v := value.(type) {
 	case string:
-		if text := pyStrip(v); IsSealed(text) {
+		if text := python.Strip(v); IsSealed(text) {
 			return FileEntry{Connection: &Connection{Extra: NewSecret(text)}}, nil
 		}
 		return fileURI(v)
-	case *object:
-		if v.values[SealedKey] != nil && dumpable(v) {
-			return FileEntry{Connection: &Connection{Extra: NewSecret(dumps(v))}}, nil
+	case *python.Object:
+		if v.Get(SealedKey) != nil && python.Dumpable(v) {
+			return FileEntry{Connection: &Connection{Extra: NewSecret(python.DumpJSON(v))}}, nil
 		}
 		return fileObject(id, v)
 	}
@@ -54,30 +56,30 @@ func fileURI(uri string) (FileEntry, error) {
 	return constructed(c, nil)
 }
 
-func fileObject(id string, o *object) (FileEntry, error) {
-	for _, key := range o.keys {
+func fileObject(id string, o *python.Object) (FileEntry, error) {
+	for _, key := range o.Keys() {
 		if !fileKeys[key] {
 			return FileEntry{}, invalid("a connection has a key that Airflow does not take")
 		}
 	}
-	extra := o.values["extra"]
-	if o.has("extra_dejson") {
-		if o.has("extra") {
+	extra := o.Get("extra")
+	if o.Has("extra_dejson") {
+		if o.Has("extra") {
 			return FileEntry{}, invalid("a connection has both extra and extra_dejson")
 		}
-		decoded := o.values["extra_dejson"]
-		if !dumpable(decoded) {
+		decoded := o.Get("extra_dejson")
+		if !python.Dumpable(decoded) {
 			return FileEntry{}, invalid("an extra holds what JSON has no form of")
 		}
-		extra = dumps(decoded)
+		extra = python.DumpJSON(decoded)
 	}
-	if o.has("conn_id") && o.values["conn_id"] != any(id) {
+	if o.Has("conn_id") && o.Get("conn_id") != any(id) {
 		return FileEntry{}, invalid("a connection has a conn_id that is not its key")
 	}
-	if truthy(extra) && !dumpable(extra) {
+	if python.Truthy(extra) && !python.Dumpable(extra) {
 		return FileEntry{}, invalid("an extra holds what JSON has no form of")
 	}
-	if uri := o.values["uri"]; truthy(uri) {
+	if uri := o.Get("uri"); python.Truthy(uri) {
 		return fileURIKey(uri, o, extra)
 	}
 	return fileFields(o, extra)
@@ -85,10 +87,10 @@ func fileObject(id string, o *object) (FileEntry, error) {
 
 // fileURIKey reads the connection from the key "uri", beside which only a description
 // may stand, and what is empty or otherwise false.
-func fileURIKey(uri any, o *object, extra any) (FileEntry, error) {
-	mixed := truthy(extra)
+func fileURIKey(uri any, o *python.Object, extra any) (FileEntry, error) {
+	mixed := python.Truthy(extra)
 	for _, key := range []string{"conn_type", "host", "login", "password", "schema", "port"} {
-		mixed = mixed || truthy(o.values[key])
+		mixed = mixed || python.Truthy(o.Get(key))
 	}
 	if mixed {
 		return FileEntry{}, invalid("a connection mixes uri with single values")
@@ -102,15 +104,15 @@ func fileURIKey(uri any, o *object, extra any) (FileEntry, error) {
 		return FileEntry{}, err
 	}
 	var wrong error
-	c.Description, wrong = textOf("description", o.values["description"])
+	c.Description, wrong = textOf("description", o.Get("description"))
 	return constructed(c, wrong)
 }
 
 // fileFields reads the connection from single values. What is no text where Airflow
 // stores any value spoils this connection alone, what its constructor refuses the file.
-func fileFields(o *object, extra any) (FileEntry, error) {
+func fileFields(o *python.Object, extra any) (FileEntry, error) {
 	c := &Connection{}
-	if password := o.values["password"]; truthy(password) {
+	if password := o.Get("password"); python.Truthy(password) {
 		text, ok := password.(string)
 		if !ok {
 			return FileEntry{}, invalid("a password is not a string")
@@ -128,14 +130,14 @@ func fileFields(o *object, extra any) (FileEntry, error) {
 		name string
 		to   **string
 	}{{"conn_type", &c.Type}, {"description", &c.Description}, {"host", &c.Host}, {"login", &c.Login}, {"schema", &c.Schema}} {
-		text, err := textOf(f.name, o.values[f.name])
+		text, err := textOf(f.name, o.Get(f.name))
 		if err != nil && wrong == nil {
 			wrong = err
 		}
 		*f.to = text
 	}
 	var err error
-	if c.Port, err = filePort(o.values["port"]); err != nil && wrong == nil {
+	if c.Port, err = filePort(o.Get("port")); err != nil && wrong == nil {
 		wrong = err
 	}
 	return constructed(c, wrong)
@@ -162,15 +164,15 @@ func filePort(value any) (*int64, error) {
 	switch v := value.(type) {
 	case nil:
 		return nil, nil
-	case integer, string:
+	case python.Integer, string:
 		if v == any("") {
 			return nil, nil // to Airflow no port, as 0 is none
 		}
-		if v == any(integer("0")) {
+		if v == any(python.Integer("0")) {
 			var zero int64
 			return &zero, nil
 		}
 		return port(v)
 	}
-	return nil, invalid("%v", errNotInteger)
+	return nil, invalid("the port is %v", python.ErrNotInteger)
 }

@@ -3,6 +3,8 @@ package conn
 import (
 	"strconv"
 	"strings"
+
+	"github.com/connfs/connfs/internal/python"
 )
 
 // jsonKeys are the keys of a connection in JSON: the arguments of Airflow's
@@ -21,23 +23,23 @@ var jsonKeys = map[string]bool{
 // has no form, because they hold what a Connection cannot: a description, host
 // or schema that is no text, a port beyond 64 bits, a lone surrogate. They are
 // Invalid too.
-func ParseJSON(text string) (*Connection, error) { return parseJSON(surrogateEscape(text)) }
+func ParseJSON(text string) (*Connection, error) { return parseJSON(python.SurrogateEscape(text)) }
 
 func parseJSON(text string) (*Connection, error) {
-	value, err := loads(text, maxDepth+1)
+	value, err := python.LoadJSON(text, python.MaxDepth+1)
 	if err != nil {
 		return nil, invalid("%v", err)
 	}
-	o, ok := value.(*object)
+	o, ok := value.(*python.Object)
 	if !ok {
 		return nil, invalid("the JSON is not an object")
 	}
-	for _, key := range o.keys {
+	for _, key := range o.Keys() {
 		if !jsonKeys[key] {
 			return nil, invalid("the JSON holds a key that Airflow does not take")
 		}
 	}
-	c, err := fromObject(o.values)
+	c, err := fromObject(o)
 	if err != nil {
 		return nil, err
 	}
@@ -48,23 +50,23 @@ func parseJSON(text string) (*Connection, error) {
 }
 
 // fromObject is Airflow's constructor after from_json.
-func fromObject(values map[string]any) (c *Connection, err error) {
+func fromObject(o *python.Object) (c *Connection, err error) {
 	c = &Connection{}
-	if c.Type, err = connType(values["conn_type"]); err != nil {
+	if c.Type, err = connType(o.Get("conn_type")); err != nil {
 		return nil, err
 	}
-	if c.Port, err = port(values["port"]); err != nil {
+	if c.Port, err = port(o.Get("port")); err != nil {
 		return nil, err
 	}
-	if c.Description, err = textOf("description", values["description"]); err != nil {
+	if c.Description, err = textOf("description", o.Get("description")); err != nil {
 		return nil, err
 	}
-	if uri := values["uri"]; truthy(uri) {
-		return c.fromURIKey(uri, values)
+	if uri := o.Get("uri"); python.Truthy(uri) {
+		return c.fromURIKey(uri, o)
 	}
-	c.Extra = extraOf(values["extra"])
+	c.Extra = extraOf(o.Get("extra"))
 	// Airflow ignores a password that is empty or otherwise false, of any type.
-	if password := values["password"]; truthy(password) {
+	if password := o.Get("password"); python.Truthy(password) {
 		text, ok := password.(string)
 		if !ok {
 			return nil, invalid("the password is not a string")
@@ -75,7 +77,7 @@ func fromObject(values map[string]any) (c *Connection, err error) {
 		name string
 		to   **string
 	}{{"host", &c.Host}, {"login", &c.Login}, {"schema", &c.Schema}} {
-		if *f.to, err = textOf(f.name, values[f.name]); err != nil {
+		if *f.to, err = textOf(f.name, o.Get(f.name)); err != nil {
 			return nil, err
 		}
 	}
@@ -84,10 +86,10 @@ func fromObject(values map[string]any) (c *Connection, err error) {
 
 // fromURIKey reads the connection from the key "uri". Next to it only a
 // description may stand, and what is empty or otherwise false, of any type.
-func (c *Connection) fromURIKey(uri any, values map[string]any) (*Connection, error) {
+func (c *Connection) fromURIKey(uri any, o *python.Object) (*Connection, error) {
 	mixed := c.Type != nil || c.Port != nil && *c.Port != 0
 	for _, key := range []string{"host", "login", "password", "schema", "extra"} {
-		mixed = mixed || truthy(values[key])
+		mixed = mixed || python.Truthy(o.Get(key))
 	}
 	if mixed {
 		return nil, invalid("the JSON mixes uri with single values")
@@ -107,7 +109,7 @@ func (c *Connection) fromURIKey(uri any, values map[string]any) (*Connection, er
 // connType returns a conn_type as Airflow normalises it, and nil for one that
 // is empty or otherwise false.
 func connType(value any) (*string, error) {
-	if !truthy(value) {
+	if !python.Truthy(value) {
 		return nil, nil
 	}
 	text, ok := value.(string)
@@ -129,7 +131,7 @@ func normalizeType(connType string) string {
 // port returns a port by Python's int(), and nil for one that is 0, empty or
 // otherwise false. (The text "0" is not, and gives 0.)
 func port(value any) (*int64, error) {
-	if !truthy(value) {
+	if !python.Truthy(value) {
 		return nil, nil
 	}
 	var n int64
@@ -137,19 +139,19 @@ func port(value any) (*int64, error) {
 	switch v := value.(type) {
 	case bool:
 		n = 1
-	case integer:
+	case python.Integer:
 		if n, err = strconv.ParseInt(string(v), 10, 64); err != nil {
-			err = errBeyond64
+			err = python.ErrBeyond64
 		}
 	case float64:
-		n, err = intOfFloat(v)
+		n, err = python.IntOfFloat(v)
 	case string:
-		n, err = intOfText(v)
+		n, err = python.Int(v)
 	default:
-		err = errNotInteger
+		err = python.ErrNotInteger
 	}
 	if err != nil {
-		return nil, invalid("%v", err)
+		return nil, invalid("the port is %v", err)
 	}
 	return &n, nil
 }
@@ -168,11 +170,11 @@ func textOf(name string, value any) (*string, error) {
 // extraOf returns the text that Airflow stores for an extra, and null for one
 // that is empty or otherwise false.
 func extraOf(value any) Secret {
-	if !truthy(value) {
+	if !python.Truthy(value) {
 		return Secret{}
 	}
 	if text, ok := value.(string); ok {
 		return NewSecret(text)
 	}
-	return NewSecret(dumps(value))
+	return NewSecret(python.DumpJSON(value))
 }

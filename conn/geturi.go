@@ -4,6 +4,8 @@ import (
 	"strconv"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/connfs/connfs/internal/python"
 )
 
 // Validate reports whether Airflow's look-up finds this connection: it evaluates
@@ -28,7 +30,7 @@ func (c *Connection) URI() (string, error) {
 	}
 	var b strings.Builder
 	if connType := deref(c.Type); connType != "" {
-		b.WriteString(strings.ReplaceAll(pyLower(connType), "_", "-") + ":")
+		b.WriteString(strings.ReplaceAll(python.Lower(connType), "_", "-") + ":")
 	}
 	b.WriteString("//")
 
@@ -40,7 +42,7 @@ func (c *Connection) URI() (string, error) {
 		b.WriteString(protocol + "://")
 	}
 	user := c.quotedUser()
-	b.WriteString(user + quote(host))
+	b.WriteString(user + python.Quote(host))
 	if c.Port != nil && *c.Port != 0 {
 		if user == "" && host == "" {
 			b.WriteByte('@')
@@ -49,7 +51,7 @@ func (c *Connection) URI() (string, error) {
 	}
 	schema := deref(c.Schema)
 	if schema != "" {
-		b.WriteString("/" + quote(schema))
+		b.WriteString("/" + python.Quote(schema))
 	}
 	if query != "" {
 		if schema == "" {
@@ -63,9 +65,9 @@ func (c *Connection) URI() (string, error) {
 // quotedUser returns login and password with the "@" after them, and nothing
 // where there is neither.
 func (c *Connection) quotedUser() string {
-	user := quote(deref(c.Login))
+	user := python.Quote(deref(c.Login))
 	if password, ok := c.Password.Reveal(); ok {
-		user += ":" + quote(password)
+		user += ":" + python.Quote(password)
 	}
 	if user != "" {
 		user += "@"
@@ -88,20 +90,20 @@ func (c *Connection) extraQuery() (string, error) {
 		return "", invalid("the extra holds a lone surrogate")
 	}
 	params, flat := []string(nil), true
-	if o, ok := extra.(*object); ok {
-		for _, key := range o.keys {
+	if o, ok := extra.(*python.Object); ok {
+		for _, key := range o.Keys() {
 			if !utf8.ValidString(key) {
 				return "", invalid("the extra holds a lone surrogate")
 			}
-			value, isText := o.values[key].(string)
+			value, isText := o.Get(key).(string)
 			flat = flat && isText
-			params = append(params, quotePlus(key)+"="+quotePlus(value))
+			params = append(params, python.QuotePlus(key)+"="+python.QuotePlus(value))
 		}
 	}
 	if flat && len(params) > 0 {
 		return strings.Join(params, "&"), nil
 	}
-	return extraKey + "=" + quotePlus(text), nil
+	return extraKey + "=" + python.QuotePlus(text), nil
 }
 
 // encodable says whether every text in a decoded extra, at any depth, can be
@@ -117,9 +119,9 @@ func encodable(value any) bool {
 				return false
 			}
 		}
-	case *object:
-		for _, item := range v.values {
-			if !encodable(item) {
+	case *python.Object:
+		for _, key := range v.Keys() {
+			if !encodable(v.Get(key)) {
 				return false
 			}
 		}

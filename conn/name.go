@@ -2,19 +2,24 @@ package conn
 
 import (
 	"strings"
+
+	"github.com/connfs/connfs/internal/python"
 )
 
 // MaxFileName is the longest file name in bytes, which is the kernel's limit for
 // FUSE.
 const MaxFileName = 1024
 
-const fileSuffix = ".json"
+const (
+	fileSuffix = ".json"
+	upperHex   = "0123456789ABCDEF"
+)
 
 // EnvName returns the environment variable of a connection: AIRFLOW_CONN_ and
 // the id in upper case, by Python's rules ("ß" becomes "SS"). Ids that differ
 // only in case share a variable. "." and "-" stay, so not every name is one that
 // a shell can set.
-func EnvName(id string) string { return "AIRFLOW_CONN_" + pyUpper(id) }
+func EnvName(id string) string { return "AIRFLOW_CONN_" + python.Upper(id) }
 
 // FileName returns the name of the file of a connection: the id, in which "%",
 // "/", control bytes and a leading "." are written as %XX, and ".json". It is
@@ -24,11 +29,10 @@ func FileName(id string) (string, bool) {
 	if id == "" {
 		return "", false
 	}
-	const hex = "0123456789ABCDEF"
 	b := make([]byte, 0, len(id)+len(fileSuffix))
 	for i, c := range []byte(id) {
 		if escaped(c, i == 0) {
-			b = append(b, '%', hex[c>>4], hex[c&15])
+			b = append(b, '%', upperHex[c>>4], upperHex[c&15])
 		} else {
 			b = append(b, c)
 		}
@@ -62,12 +66,15 @@ func IDFromFileName(name string) (string, error) {
 			b = append(b, c)
 			continue
 		}
-		if i+2 >= len(escapedID) || !isUpperHex(escapedID[i+1]) || !isUpperHex(escapedID[i+2]) {
+		if i+2 >= len(escapedID) {
 			return "", errNoSuchName()
 		}
-		high, _ := fromHex(escapedID[i+1])
-		low, _ := fromHex(escapedID[i+2])
-		if c = high<<4 | low; !escaped(c, first) {
+		high := strings.IndexByte(upperHex, escapedID[i+1])
+		low := strings.IndexByte(upperHex, escapedID[i+2])
+		if high < 0 || low < 0 {
+			return "", errNoSuchName()
+		}
+		if c = byte(high<<4 | low); !escaped(c, first) {
 			return "", errNoSuchName()
 		}
 		b = append(b, c)
@@ -82,5 +89,3 @@ func errNoSuchName() error { return Errorf(NoSuchName, "", "no id is written so"
 func escaped(c byte, first bool) bool {
 	return c == '%' || c == '/' || c < ' ' || c == 0x7F || c == '.' && first
 }
-
-func isUpperHex(c byte) bool { return '0' <= c && c <= '9' || 'A' <= c && c <= 'F' }

@@ -1,13 +1,8 @@
 package conn
 
 import (
-	"bufio"
-	"os"
-	"strconv"
 	"strings"
 	"testing"
-	"unicode"
-	"unicode/utf8"
 )
 
 func TestFileNamesOfMetastoreIDs(t *testing.T) {
@@ -126,84 +121,5 @@ func TestEnvName(t *testing.T) {
 		if got := EnvName(id); got != want {
 			t.Errorf("EnvName(%q) = %q, want %q", id, got, want)
 		}
-	}
-}
-
-// pythonChar is a line of case.txt.
-type pythonChar struct {
-	upper, lower string
-	digit        rune // -1: none
-}
-
-// pythonChars reads case.txt, which leaves out every character that is its own
-// upper and lower case and no digit.
-func pythonChars(t *testing.T) map[rune]pythonChar {
-	t.Helper()
-	f, err := os.Open("testdata/case.txt")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	hex := func(s string) rune {
-		n, err := strconv.ParseInt(s, 16, 32)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return rune(n)
-	}
-	text := func(column string, same rune) string {
-		if column == "=" {
-			return string(same)
-		}
-		var b strings.Builder
-		for part := range strings.SplitSeq(column, "+") {
-			b.WriteRune(hex(part))
-		}
-		return b.String()
-	}
-	chars := make(map[rune]pythonChar)
-	lines := bufio.NewScanner(f)
-	lines.Scan() // the version of Unicode
-	for lines.Scan() {
-		col := strings.Fields(lines.Text())
-		r := hex(col[0])
-		digit := rune(-1)
-		if col[3] != "-" {
-			digit = hex(col[3])
-		}
-		chars[r] = pythonChar{text(col[1], r), text(col[2], r), digit}
-	}
-	if lines.Err() != nil || len(chars) != 3597 {
-		t.Fatalf("case.txt holds %d characters, want 3597: %v", len(chars), lines.Err())
-	}
-	return chars
-}
-
-func TestCaseAndDigitsOfEveryCharacterArePythons(t *testing.T) {
-	chars := pythonChars(t)
-	var others strings.Builder // what case does not change, apart from each other
-	for r := rune(0x80); r <= utf8.MaxRune; r++ {
-		want, ok := chars[r]
-		if !ok {
-			want = pythonChar{digit: -1}
-			others.WriteRune(r)
-			others.WriteByte(' ')
-		} else {
-			if got := pyUpper(string(r)); got != want.upper {
-				t.Errorf("upper of %U = %q, want %q", r, got, want.upper)
-			}
-			if got := pyLower(string(r)); got != want.lower {
-				t.Errorf("lower of %U = %q, want %q", r, got, want.lower)
-			}
-		}
-		if want.digit < 0 && !unicode.Is(unicode.Nd, r) {
-			continue
-		}
-		if d, ok := digitValue(r); !ok || d != want.digit {
-			t.Errorf("digit of %U = %d, %v, want %d", r, d, ok, want.digit)
-		}
-	}
-	if pyUpper(others.String()) != others.String() || pyLower(others.String()) != others.String() {
-		t.Error("upper or lower changes a character that Python leaves alone")
 	}
 }

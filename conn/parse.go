@@ -1,7 +1,10 @@
 package conn
 
 import (
+	"errors"
 	"unicode/utf8"
+
+	"github.com/connfs/connfs/internal/python"
 )
 
 // Parse reads a connection from the text that a string backend holds for it: an
@@ -18,7 +21,7 @@ import (
 // must decide before. A value of white space only is Invalid, as every failure
 // is. No error says anything of the value, which may hold a password anywhere.
 func Parse(value string) (*Connection, error) {
-	text := pyStrip(surrogateEscape(value))
+	text := python.Strip(python.SurrogateEscape(value))
 	switch {
 	case text == "":
 		return nil, invalid("the value is blank")
@@ -92,12 +95,12 @@ func (c *Connection) checkConstructed() error {
 func (c *Connection) loadExtra() (any, error) {
 	text, _ := c.Extra.Reveal()
 	if text == "" {
-		return &object{}, nil
+		return &python.Object{}, nil
 	}
-	value, err := loads(text, maxDepth)
+	value, err := python.LoadJSON(text, python.MaxDepth)
 	switch {
-	case err == errSyntax:
-		return &object{}, nil
+	case errors.Is(err, python.ErrSyntax):
+		return &python.Object{}, nil
 	case err != nil:
 		return nil, invalid("the extra: %v", err)
 	}

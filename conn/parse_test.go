@@ -5,32 +5,34 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/connfs/connfs/internal/python"
 )
 
 func TestLimitsOfPythonsParser(t *testing.T) {
 	nest := func(open, end string, n int) string {
 		return strings.Repeat(open, n) + "1" + strings.Repeat(end, n)
 	}
-	digits := strings.Repeat("9", maxDigits)
+	digits := strings.Repeat("9", python.MaxDigits)
 	for name, tc := range map[string]struct {
 		value string
 		ok    bool
 	}{
-		"deepest list":               {`{"extra":` + nest("[", "]", maxDepth) + `}`, true},
-		"deepest object":             {`{"extra":` + nest(`{"a":`, "}", maxDepth) + `}`, true},
-		"list too deep":              {`{"extra":` + nest("[", "]", maxDepth+1) + `}`, false},
-		"text of deepest list":       {`{"extra":"` + nest("[", "]", maxDepth) + `"}`, true},
-		"text of list too deep":      {`{"extra":"` + nest("[", "]", maxDepth+1) + `"}`, false},
-		"parameter too deep":         {`a://?__extra__=` + nest("[", "]", maxDepth+1), false},
+		"deepest list":               {`{"extra":` + nest("[", "]", python.MaxDepth) + `}`, true},
+		"deepest object":             {`{"extra":` + nest(`{"a":`, "}", python.MaxDepth) + `}`, true},
+		"list too deep":              {`{"extra":` + nest("[", "]", python.MaxDepth+1) + `}`, false},
+		"text of deepest list":       {`{"extra":"` + nest("[", "]", python.MaxDepth) + `"}`, true},
+		"text of list too deep":      {`{"extra":"` + nest("[", "]", python.MaxDepth+1) + `"}`, false},
+		"parameter too deep":         {`a://?__extra__=` + nest("[", "]", python.MaxDepth+1), false},
 		"hostile depth":              {`{"extra":` + strings.Repeat("[", 1<<20), false},
 		"longest integer":            {`{"extra":` + digits + `}`, true},
 		"longest negative integer":   {`{"extra":-` + digits + `}`, true},
 		"integer too long":           {`{"extra":` + digits + `9}`, false},
 		"text of integer too long":   {`{"extra":"` + digits + `9"}`, false},
 		"long text that is no JSON":  {`{"extra":"x` + digits + `9"}`, true},
-		"longest port with zeros":    {`{"port":"` + strings.Repeat("0", maxDigits-1) + `7"}`, true},
-		"port with too many zeros":   {`{"port":"` + strings.Repeat("0", maxDigits) + `7"}`, false},
-		"URI port with many zeros":   {`a://h:` + strings.Repeat("0", maxDigits) + `7`, false},
+		"longest port with zeros":    {`{"port":"` + strings.Repeat("0", python.MaxDigits-1) + `7"}`, true},
+		"port with too many zeros":   {`{"port":"` + strings.Repeat("0", python.MaxDigits) + `7"}`, false},
+		"URI port with many zeros":   {`a://h:` + strings.Repeat("0", python.MaxDigits) + `7`, false},
 		"exponent of any size":       {`{"extra":{"a":1e` + digits + `}}`, true},
 		"largest port that fits":     {`{"port":9223372036854775807}`, true},
 		"smallest port that fits":    {`{"port":"-9223372036854775808"}`, true},
@@ -145,13 +147,13 @@ func reread(t *testing.T, c *Connection) map[string]any {
 		want["extra"] = nil
 	}
 	if isJSONObject(extra) {
-		value, err := loads(extra, maxDepth)
+		value, err := python.LoadJSON(extra, python.MaxDepth)
 		if err != nil {
 			t.Fatalf("an extra was accepted and does not load: %v", err)
 		}
 		want["extra"] = nil
-		if truthy(value) {
-			want["extra"] = dumps(value)
+		if python.Truthy(value) {
+			want["extra"] = python.DumpJSON(value)
 		}
 	}
 	return want

@@ -1,6 +1,10 @@
 package conn
 
-import "slices"
+import (
+	"slices"
+
+	"github.com/connfs/connfs/internal/python"
+)
 
 // RekeyedFields are the fields that [ParseRekeyed] fills.
 var RekeyedFields = []string{"login", "password", "host", "port", "schema", "conn_type", "extra"}
@@ -11,22 +15,22 @@ var RekeyedFields = []string{"login", "password", "host", "port", "schema", "con
 // first one counts. All other keys are dropped. Otherwise it is [ParseJSON]. The
 // object must not be a sealed form, of which nothing would be left.
 func ParseRekeyed(text string, words map[string][]string) (*Connection, error) {
-	value, err := loads(surrogateEscape(text), maxDepth)
+	value, err := python.LoadJSON(python.SurrogateEscape(text), python.MaxDepth)
 	if err != nil {
 		return nil, invalid("%v", err)
 	}
-	o, ok := value.(*object)
+	o, ok := value.(*python.Object)
 	if !ok {
 		return nil, invalid("the JSON is not an object")
 	}
-	values := make(map[string]any, len(RekeyedFields))
+	fields := &python.Object{}
 	for _, field := range RekeyedFields {
-		i := slices.IndexFunc(o.keys, func(key string) bool { return slices.Contains(words[field], key) })
+		i := slices.IndexFunc(o.Keys(), func(key string) bool { return slices.Contains(words[field], key) })
 		if i >= 0 {
-			values[field] = o.values[o.keys[i]]
+			fields.Set(field, o.Get(o.Keys()[i]))
 		}
 	}
-	c, err := fromObject(values)
+	c, err := fromObject(fields)
 	if err != nil {
 		return nil, err
 	}
@@ -38,6 +42,6 @@ func ParseRekeyed(text string, words map[string][]string) (*Connection, error) {
 
 // IsJSONObject reports whether Airflow takes a value for JSON and not for a URI.
 func IsJSONObject(value string) bool {
-	text := pyStrip(surrogateEscape(value))
+	text := python.Strip(python.SurrogateEscape(value))
 	return text != "" && text[0] == '{'
 }

@@ -2,6 +2,7 @@ package conn
 
 import (
 	"encoding/json"
+	"fmt"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -61,7 +62,8 @@ func (c *Connection) shellLine(id string) ([]byte, error) {
 // is not empty and does not begin with a digit.
 func isShellName(name string) bool {
 	for _, c := range []byte(name) {
-		if !isLetter(c) && (c < '0' || c > '9') && c != '_' {
+		letter := 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z'
+		if !letter && (c < '0' || c > '9') && c != '_' {
 			return false
 		}
 	}
@@ -125,7 +127,7 @@ func appendString(b []byte, s string) []byte {
 		case i >= 0:
 			b = append(b, '\\', `"\bfnrt`[i])
 		case r < ' ' || r == '\u2028' || r == '\u2029':
-			b = appendEscape(b, r)
+			b = fmt.Appendf(b, `\u%04x`, r)
 		default:
 			b = utf8.AppendRune(b, r)
 		}

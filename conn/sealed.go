@@ -1,6 +1,10 @@
 package conn
 
-import "strings"
+import (
+	"strings"
+
+	"github.com/connfs/connfs/internal/python"
+)
 
 // SealedKey is the key of the JSON object that makes it a sealed form: the secret
 // fields of a connection, encrypted with a key that only a KMS can unwrap. Package
@@ -20,10 +24,10 @@ func IsSealed(text string) bool {
 	if !strings.Contains(text, SealedKey) {
 		return false
 	}
-	value, err := loads(text, maxDepth)
+	value, err := python.LoadJSON(text, python.MaxDepth)
 	if err != nil {
 		return false
 	}
-	o, ok := value.(*object)
-	return ok && o.values[SealedKey] != nil
+	o, ok := value.(*python.Object)
+	return ok && o.Get(SealedKey) != nil
 }

@@ -2,6 +2,8 @@ package conn
 
 import (
 	"strings"
+
+	"github.com/connfs/connfs/internal/python"
 )
 
 // extraKey is the parameter that carries an extra whole, of whatever form.
@@ -13,7 +15,7 @@ const extraKey = "__extra__"
 // the path is dropped whatever it is. Host and schema are never null.
 //
 // Every failure is Invalid, a lone surrogate among them; see [ParseJSON].
-func ParseURI(uri string) (*Connection, error) { return parseURI(surrogateEscape(uri)) }
+func ParseURI(uri string) (*Connection, error) { return parseURI(python.SurrogateEscape(uri)) }
 
 func parseURI(uri string) (*Connection, error) {
 	c, err := splitConnection(uri)
@@ -40,27 +42,27 @@ func splitConnection(uri string) (*Connection, error) {
 	}
 	c.Host = &host
 
-	schema := parts.path
+	schema := parts.Path
 	if schema != "" {
-		_, width := decodeRune(schema)
-		schema = unquote(schema[width:])
+		_, width := python.DecodeRune(schema)
+		schema = python.Unquote(schema[width:])
 	}
 	c.Schema = &schema
 
-	login, password := parts.userinfo()
+	login, password := parts.Userinfo()
 	if login != nil {
-		text := unquote(*login)
+		text := python.Unquote(*login)
 		c.Login = &text
 	}
 	// Airflow's setter ignores an empty password.
 	if password != nil && *password != "" {
-		c.Password = NewSecret(unquote(*password))
+		c.Password = NewSecret(python.Unquote(*password))
 	}
-	if c.Port, err = parts.port(); err != nil {
-		return nil, err
+	if c.Port, err = parts.Port(); err != nil {
+		return nil, invalid("%v", err)
 	}
-	if parts.query != "" {
-		c.Extra = extraOfQuery(parts.query)
+	if parts.Query != "" {
+		c.Extra = extraOfQuery(parts.Query)
 	}
 	return c, nil
 }
@@ -69,51 +71,51 @@ func splitConnection(uri string) (*Connection, error) {
 // protocol of its own, http://https://host, and protocol is the second scheme.
 // Airflow counts, and removes the first scheme, in the whole text, query
 // included.
-func splitURI(uri string) (parts urlParts, connType, protocol string, err error) {
+func splitURI(uri string) (parts python.SplitResult, connType, protocol string, err error) {
 	count := strings.Count(uri, "://")
 	if count > 2 {
-		return urlParts{}, "", "", invalid("the URI holds :// more than twice")
+		return python.SplitResult{}, "", "", invalid("the URI holds :// more than twice")
 	}
-	first, err := urlsplit(uri)
+	first, err := python.URLSplit(uri)
 	if err != nil {
-		return urlParts{}, "", "", err
+		return python.SplitResult{}, "", "", invalid("%v", err)
 	}
 	instead := "//"
 	if count == 2 {
 		instead = ""
 	}
-	rest := strings.ReplaceAll(uri, first.scheme+"://", instead)
+	rest := strings.ReplaceAll(uri, first.Scheme+"://", instead)
 	if count == 2 {
 		if before, _, _ := strings.Cut(rest, "://"); strings.ContainsAny(before, "@:") {
-			return urlParts{}, "", "", invalid("the URI holds @ or : before its second ://")
+			return python.SplitResult{}, "", "", invalid("the URI holds @ or : before its second ://")
 		}
 	}
-	if parts, err = urlsplit(rest); err != nil {
-		return urlParts{}, "", "", err
+	if parts, err = python.URLSplit(rest); err != nil {
+		return python.SplitResult{}, "", "", invalid("%v", err)
 	}
 	if count == 2 {
-		protocol = parts.scheme
+		protocol = parts.Scheme
 	}
-	return parts, normalizeType(first.scheme), protocol, nil
+	return parts, normalizeType(first.Scheme), protocol, nil
 }
 
 // hostOf returns the host. One that holds "/" once it is decoded is a path,
 // whose case must not change, so it is read again.
-func hostOf(parts urlParts) string {
-	host := unquote(parts.hostname())
+func hostOf(parts python.SplitResult) string {
+	host := python.Unquote(parts.Hostname())
 	if !strings.Contains(host, "/") {
 		return host
 	}
-	host = parts.netloc[strings.LastIndexByte(parts.netloc, '@')+1:]
+	host = parts.Netloc[strings.LastIndexByte(parts.Netloc, '@')+1:]
 	host, _, _ = strings.Cut(host, ":")
-	return unquote(host)
+	return python.Unquote(host)
 }
 
 // extraOfQuery returns the extra that a query stands for.
 func extraOfQuery(query string) Secret {
-	params := parseQuery(query)
-	if extra, ok := params.values[extraKey]; ok {
-		return NewSecret(extra.(string))
+	params := python.ParseQuery(query)
+	if extra, ok := params.Get(extraKey).(string); ok {
+		return NewSecret(extra)
 	}
-	return NewSecret(dumps(params))
+	return NewSecret(python.DumpJSON(params))
 }

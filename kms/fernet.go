@@ -21,6 +21,7 @@ import (
 	"github.com/fernet/fernet-go"
 
 	"github.com/connfs/connfs/conn"
+	"github.com/connfs/connfs/internal/python"
 )
 
 // Source is the name under which this package's errors say who rejected a token.
@@ -73,7 +74,7 @@ func (f *Fernet) Decrypt(token string) ([]byte, error) {
 	if f.reject != nil {
 		return nil, f.reject
 	}
-	raw, err := decodeBase64(token)
+	raw, err := python.DecodeBase64(token)
 	if err != nil {
 		return nil, conn.Errorf(conn.KeyRejected, Source, "the token is %v", err)
 	}
@@ -116,7 +117,7 @@ func decodeKey(text string) (*fernet.Key, error) {
 	if text == "" {
 		return nil, fmt.Errorf("it is blank")
 	}
-	raw, err := decodeBase64(text)
+	raw, err := python.DecodeBase64(text)
 	if err != nil {
 		return nil, err
 	}

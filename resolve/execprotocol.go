@@ -10,6 +10,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/connfs/connfs/conn"
+	"github.com/connfs/connfs/internal/python"
 )
 
 // The protocol between connfs and an exec plugin is described in docs/exec-plugin.md.
@@ -38,7 +39,7 @@ func (r *execRequest) line() []byte {
 // execAnswer is a line from the program: a JSON object.
 type execAnswer struct {
 	n       uint64
-	members *conn.Object
+	members *python.Object
 }
 
 // parseExecAnswer reads a line. Its error says what is wrong with its form, and shows
@@ -47,12 +48,12 @@ func parseExecAnswer(line []byte) (*execAnswer, error) {
 	if !utf8.Valid(line) {
 		return nil, execBreach("a line is not UTF-8")
 	}
-	value, err := conn.LoadJSON(string(line))
-	members, ok := value.(*conn.Object)
+	value, err := python.LoadJSON(string(line), python.MaxDepth+2)
+	members, ok := value.(*python.Object)
 	if err != nil || !ok {
 		return nil, execBreach("a line is not a JSON object")
 	}
-	text, _ := members.Get("n").(conn.Integer)
+	text, _ := members.Get("n").(python.Integer)
 	n, err := strconv.ParseUint(string(text), 10, 64)
 	if err != nil {
 		return nil, execBreach("an answer has no number n")
@@ -75,7 +76,7 @@ var execKinds = map[string]conn.Kind{
 
 // failure returns the error that the answer, or an object in it, is; nil for the wanted
 // result.
-func execFailure(members *conn.Object, wanted string) error {
+func execFailure(members *python.Object, wanted string) error {
 	result, _ := members.Get("result").(string)
 	if result == wanted {
 		return nil
@@ -108,7 +109,7 @@ func execReason(text string) string {
 // hello checks the answer to the handshake, and returns what the program can do beside
 // get.
 func (a *execAnswer) hello() ([]string, error) {
-	if version, _ := a.members.Get("version").(conn.Integer); version != conn.Integer(fmt.Sprint(execVersion)) {
+	if version, _ := a.members.Get("version").(python.Integer); version != python.Integer(fmt.Sprint(execVersion)) {
 		return nil, execBreach(fmt.Sprintf("it does not speak version %d", execVersion))
 	}
 	return a.texts("can")
@@ -141,12 +142,12 @@ func (a *execAnswer) connection(id string) (*conn.Connection, error) {
 		return nil, err
 	}
 	value, isText := a.members.Get("value").(string)
-	fields, isObject := a.members.Get("fields").(*conn.Object)
+	fields, isObject := a.members.Get("fields").(*python.Object)
 	switch {
 	case isText == isObject:
 		return nil, execBreach("what is found is neither a value nor fields, or both")
 	case isObject:
-		value = conn.DumpJSON(fields)
+		value = python.DumpJSON(fields)
 	case value == "":
 		return nil, conn.Errorf(conn.Absent, execSource, "the value is empty")
 	}
@@ -178,7 +179,7 @@ func (a *execAnswer) checks() ([]Check, error) {
 	list, _ := a.members.Get("checks").([]any)
 	var checks []Check
 	for _, item := range list {
-		one, ok := item.(*conn.Object)
+		one, ok := item.(*python.Object)
 		if !ok {
 			return nil, execBreach("checks is not a list of objects")
 		}

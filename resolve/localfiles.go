@@ -8,6 +8,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/connfs/connfs/conn"
+	"github.com/connfs/connfs/internal/python"
 )
 
 // localFiles is the source that errors of [LocalFiles] name.
@@ -143,11 +144,12 @@ func parseLocalJSON(text string, into *localEntries) error {
 	if text == "" {
 		return conn.Errorf(conn.Invalid, "", "the file is empty")
 	}
-	value, err := conn.LoadJSON(text)
+	// An entry's extra lies two levels below the text of the file.
+	value, err := python.LoadJSON(text, python.MaxDepth+2)
 	if err != nil {
-		return err
+		return conn.Errorf(conn.Invalid, "", "%v", err)
 	}
-	o, ok := value.(*conn.Object)
+	o, ok := value.(*python.Object)
 	if !ok {
 		return conn.Errorf(conn.Invalid, "", "the file does not hold an object")
 	}

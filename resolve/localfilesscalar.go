@@ -9,11 +9,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/connfs/connfs/conn"
+	"github.com/connfs/connfs/internal/python"
 )
-
-// maxPythonDigits is how many digits Python reads as an integer.
-const maxPythonDigits = 4300
 
 // yamlScalar returns the Python value of a scalar, by its tag; false where PyYAML has
 // none, or where only a tag says that the text is of that type.
@@ -39,10 +36,10 @@ func yamlScalar(tag, text string) (any, bool) {
 			return yamlFloating(text)
 		}
 	case "timestamp":
-		return conn.Opaque{Truthy: true}, yamlTime(text)
+		return python.Opaque{Truthy: true}, yamlTime(text)
 	case "binary":
 		data, err := base64.StdEncoding.DecodeString(strings.Join(strings.Fields(text), ""))
-		return conn.Opaque{Truthy: len(data) > 0}, err == nil
+		return python.Opaque{Truthy: len(data) > 0}, err == nil
 	}
 	return nil, false
 }
@@ -62,7 +59,7 @@ func yamlInteger(text string) (any, bool) {
 	default:
 		for part := range strings.SplitSeq(digits, ":") {
 			group, valid := new(big.Int).SetString(part, 10)
-			if !valid || len(part) > maxPythonDigits {
+			if !valid || len(part) > python.MaxDigits {
 				return nil, false
 			}
 			n.Add(n.Mul(n, big.NewInt(60)), group)
@@ -73,7 +70,7 @@ func yamlInteger(text string) (any, bool) {
 	}
 	decimal := n.String()
 	// Python reads longer ones in other bases, and cannot write them.
-	return conn.Integer(decimal), ok && len(strings.TrimPrefix(decimal, "-")) <= maxPythonDigits
+	return python.Integer(decimal), ok && len(strings.TrimPrefix(decimal, "-")) <= python.MaxDigits
 }
 
 func yamlFloating(text string) (any, bool) {
@@ -130,7 +127,7 @@ func jsonKey(key any) string {
 	if text, ok := key.(string); ok {
 		return text
 	}
-	return conn.DumpJSON(key)
+	return python.DumpJSON(key)
 }
 
 // pythonKey returns one text for all keys that are equal in Python: 1, 1.0 and True.
@@ -143,14 +140,14 @@ func pythonKey(key any) string {
 			return "number 1"
 		}
 		return "number 0"
-	case conn.Integer:
+	case python.Integer:
 		return "number " + string(k)
 	case float64:
 		if k == math.Trunc(k) && !math.IsInf(k, 0) {
 			n, _ := big.NewFloat(k).Int(nil)
 			return "number " + n.String()
 		}
-		return "number " + conn.DumpJSON(k)
+		return "number " + python.DumpJSON(k)
 	}
 	return fmt.Sprint(key)
 }

@@ -9,6 +9,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/connfs/connfs/conn"
+	"github.com/connfs/connfs/internal/python"
 )
 
 // parseLocalYAML reads one mapping of connections by id, as PyYAML's safe_load does:
@@ -149,7 +150,7 @@ func (b *yamlBuilder) value(n *yaml.Node, depth int) (any, error) {
 		return list, nil
 	case tag == "set" && n.Kind == yaml.MappingNode:
 		members, err := b.members(n, depth)
-		return conn.Opaque{Truthy: len(members) > 0}, err
+		return python.Opaque{Truthy: len(members) > 0}, err
 	case n.Kind == yaml.ScalarNode:
 		value, ok := yamlScalar(tag, n.Value)
 		if !ok {
@@ -167,7 +168,7 @@ func (b *yamlBuilder) mapping(n *yaml.Node, depth int) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	o := &conn.Object{}
+	o := &python.Object{}
 	for _, m := range members {
 		o.Set(jsonKey(m.key), m.value)
 	}
@@ -216,7 +217,7 @@ func (b *yamlBuilder) key(n *yaml.Node, depth int) (any, error) {
 		return nil, err
 	}
 	switch key.(type) {
-	case []any, *conn.Object, conn.Opaque:
+	case []any, *python.Object, python.Opaque:
 		return nil, conn.Errorf(conn.Invalid, "", "line %d: connfs does not read a key of this type", n.Line)
 	}
 	return key, nil

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/connfs/connfs/internal/config/airflowcfg"
+	"github.com/connfs/connfs/internal/python/configparser"
 	"github.com/connfs/connfs/resolve"
 )
 
@@ -171,7 +172,7 @@ func (l *loader) failAirflow(key string, err error) {
 	if section, option, ok := strings.Cut(key, "."); ok {
 		e.Key = fmt.Sprintf("[%s] %s", section, option)
 	}
-	var parse *airflowcfg.ParseError
+	var parse *configparser.ParseError
 	var option *airflowcfg.OptionError
 	switch {
 	case errors.As(err, &option):

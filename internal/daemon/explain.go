@@ -10,6 +10,7 @@ import (
 	"github.com/connfs/connfs/conn"
 	"github.com/connfs/connfs/internal/broker"
 	"github.com/connfs/connfs/internal/policy"
+	"github.com/connfs/connfs/internal/python"
 	"github.com/connfs/connfs/internal/users"
 )
 
@@ -74,9 +75,9 @@ func missing(cfg *policy.Config, uid uint32, id string, silent bool) []string {
 	var near string
 	for i := range cfg.Rules {
 		rule := &cfg.Rules[i]
-		if !slices.ContainsFunc(rule.Connections, func(p string) bool { return policy.Match(p, id) }) {
+		if !slices.ContainsFunc(rule.Connections, func(p string) bool { return python.Fnmatch(p, id) }) {
 			for _, p := range rule.Connections {
-				if near == "" && policy.Match(strings.ToLower(p), strings.ToLower(id)) {
+				if near == "" && python.Fnmatch(strings.ToLower(p), strings.ToLower(id)) {
 					near = fmt.Sprintf("%s:%d grants %q, and ids are compared byte for byte", rule.File, rule.Line, p)
 				}
 			}

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/connfs/connfs/internal/policy"
+	"github.com/connfs/connfs/internal/python"
 	"github.com/connfs/connfs/internal/resolver"
 )
 
@@ -21,7 +22,7 @@ func (s *Session) Grants(uid *uint32, id string) (granted, never []policy.Grant)
 	granted, never = cfg.Grants()
 	other := func(g policy.Grant) bool {
 		return uid != nil && (g.UID == nil || *g.UID != *uid) ||
-			id != "" && !slices.ContainsFunc(g.Connections, func(p string) bool { return policy.Match(p, id) })
+			id != "" && !slices.ContainsFunc(g.Connections, func(p string) bool { return python.Fnmatch(p, id) })
 	}
 	return slices.DeleteFunc(granted, other), slices.DeleteFunc(never, other)
 }

@@ -9,7 +9,7 @@ import (
 
 	"github.com/connfs/connfs/conn"
 	"github.com/connfs/connfs/internal/cache"
-	"github.com/connfs/connfs/internal/policy"
+	"github.com/connfs/connfs/internal/python"
 	"github.com/connfs/connfs/internal/resolver"
 )
 
@@ -118,7 +118,7 @@ func chosen(all, patterns []string, action string) ([]string, error) {
 			continue
 		}
 		for _, id := range all {
-			if policy.Match(p, id) {
+			if python.Fnmatch(p, id) {
 				ids = append(ids, id)
 			}
 		}

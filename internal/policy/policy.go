@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/connfs/connfs/internal/python"
 )
 
 // UserTable says which uid a user name stands for on this machine. A name that is
@@ -229,7 +231,7 @@ func (p *Policy) Decide(uid uint32, id string) Decision {
 		return *d
 	}
 	for _, pt := range g.patterns {
-		if Match(pt.text, id) {
+		if python.Fnmatch(pt.text, id) {
 			return *pt.decision
 		}
 	}
@@ -243,7 +245,7 @@ func (p *Policy) Grantable(id string) bool {
 		return true
 	}
 	for _, text := range p.patterns {
-		if Match(text, id) {
+		if python.Fnmatch(text, id) {
 			return true
 		}
 	}

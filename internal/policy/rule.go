@@ -3,7 +3,11 @@
 // state between decisions.
 package policy
 
-import "strconv"
+import (
+	"strconv"
+
+	"github.com/connfs/connfs/internal/python"
+)
 
 // Rule is one [[grant]] of the configuration. Where it names a user, that decides,
 // and DAG is a label for the audit. Where it names none, the users are those whom the
@@ -39,7 +43,7 @@ func (r *Rule) place() string { return r.File + ":" + strconv.Itoa(r.Line) }
 // covers reports whether a derived rule speaks of the DAG.
 func (r *Rule) covers(f *Fact) bool {
 	for _, c := range [][2]string{{r.DAG, f.DAG}, {r.DAGFile, f.File}, {r.Bundle, f.Bundle}, {r.Team, f.Team}} {
-		if c[0] != "" && !Match(c[0], c[1]) {
+		if c[0] != "" && !python.Fnmatch(c[0], c[1]) {
 			return false
 		}
 	}

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/connfs/connfs/internal/python"
 )
 
 // commandTimeout is how long a _cmd may take. Airflow waits for ever.
@@ -23,7 +25,7 @@ const commandTimeout = 10 * time.Second
 // is no business of whoever writes an airflow.cfg. Errors name the program, and
 // never what it was given or what it printed.
 func run(ctx context.Context, line string, env []string) (string, error) {
-	words, err := split(line)
+	words, err := python.ShlexSplit(line)
 	if err != nil {
 		return "", err
 	}

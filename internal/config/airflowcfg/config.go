@@ -18,6 +18,8 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+
+	"github.com/connfs/connfs/internal/python/configparser"
 )
 
 // maxFile is the size beyond which a file cannot be an airflow.cfg.
@@ -40,7 +42,7 @@ type Config struct {
 	home string
 	env  []string
 	get  func(string) (string, bool)
-	doc  *document
+	doc  *configparser.Document
 	info fs.FileInfo
 }
 
@@ -113,7 +115,7 @@ func Open(home, configFile string, env []string) (*Config, error) {
 			configFile = expanded
 		}
 	}
-	c.doc = &document{}
+	c.doc = &configparser.Document{}
 	if configFile == "" {
 		return c, nil
 	}
@@ -125,7 +127,7 @@ func Open(home, configFile string, env []string) (*Config, error) {
 		return nil, fmt.Errorf("reading Airflow's configuration: %w", err)
 	}
 	c.info = info
-	c.doc, err = parse(configFile, text)
+	c.doc, err = configparser.Parse(configFile, text)
 	return c, err
 }
 
@@ -155,7 +157,7 @@ func readFile(path string) (string, fs.FileInfo, error) {
 
 // File returns the path of the file that was read and what fstat said about it;
 // empty and nil if there is none.
-func (c *Config) File() (string, fs.FileInfo) { return c.doc.file, c.info }
+func (c *Config) File() (string, fs.FileInfo) { return c.doc.File, c.info }
 
 // Get returns an option's value. Its sources, the first one that is set counts:
 // the variable, its _CMD, its _SECRET, the same three under a deprecated name,
@@ -254,8 +256,8 @@ func (c *Config) fromVariables(ctx context.Context, n name, secret bool) (Value,
 
 // fromFile asks the file for the value itself. An empty one counts as set.
 func (c *Config) fromFile(_ context.Context, n name, _ bool) (Value, error) {
-	text, line, ok, err := c.doc.get(n.section, n.option)
-	origin := Origin{Kind: File, File: c.doc.file, Line: line}
+	text, line, ok, err := c.doc.Get(n.section, n.option)
+	origin := Origin{Kind: File, File: c.doc.File, Line: line}
 	if err != nil || !ok {
 		return Value{Origin: origin}, reason(err)
 	}
@@ -269,8 +271,8 @@ func (c *Config) fromFileCommand(ctx context.Context, n name, secret bool) (Valu
 	if !secret {
 		return Value{}, nil
 	}
-	line, number, ok, err := c.doc.get(n.section, n.option+"_cmd")
-	v := Value{Origin: Origin{Kind: Command, File: c.doc.file, Line: number}}
+	line, number, ok, err := c.doc.Get(n.section, n.option+"_cmd")
+	v := Value{Origin: Origin{Kind: Command, File: c.doc.File, Line: number}}
 	if err != nil || !ok {
 		return v, reason(err)
 	}
@@ -289,8 +291,8 @@ func (c *Config) fromFileSecret(_ context.Context, n name, secret bool) (Value, 
 	if !secret {
 		return Value{}, nil
 	}
-	key, number, ok, err := c.doc.get(n.section, n.option+"_secret")
-	v := Value{Origin: Origin{Kind: Secret, File: c.doc.file, Line: number}}
+	key, number, ok, err := c.doc.Get(n.section, n.option+"_secret")
+	v := Value{Origin: Origin{Kind: Secret, File: c.doc.File, Line: number}}
 	if err != nil || !ok {
 		return v, reason(err)
 	}
@@ -315,10 +317,10 @@ func (c *Config) secret(key string) (string, bool, error) {
 	return c.Secret(key)
 }
 
-// reason returns what a ParseError says without the place, which the caller's
+// reason returns what a configparser.ParseError says without the place, which the caller's
 // Origin holds.
 func reason(err error) error {
-	var parse *ParseError
+	var parse *configparser.ParseError
 	if errors.As(err, &parse) {
 		return errors.New(parse.Message)
 	}

@@ -1,4 +1,4 @@
-package airflowcfg
+package configparser
 
 import (
 	"errors"
@@ -23,14 +23,14 @@ func FuzzParse(f *testing.F) {
 				t.Errorf("%v of a file with %d lines", err, lines)
 			}
 		}
-		d, err := parse("airflow.cfg", text)
+		d, err := Parse("airflow.cfg", text)
 		check(err)
 		if err != nil {
 			return
 		}
 		for section, options := range d.sections {
 			for name := range options {
-				value, line, ok, err := d.get(section, name)
+				value, line, ok, err := d.Get(section, name)
 				check(err)
 				if err == nil && (!ok || line < 1 || line > lines) {
 					t.Errorf("[%s] %s is on line %d of %d", section, name, line, lines)
@@ -39,25 +39,6 @@ func FuzzParse(f *testing.F) {
 					t.Errorf("[%s] %s holds a carriage return", section, name)
 				}
 			}
-		}
-	})
-}
-
-func FuzzSplit(f *testing.F) {
-	f.Add(`a 'b c' "d\"e" f\ g ''`)
-	f.Fuzz(func(t *testing.T, line string) {
-		words, err := split(line)
-		if err != nil {
-			return
-		}
-		// Quoted again, the words are the same.
-		var quoted []string
-		for _, word := range words {
-			quoted = append(quoted, "'"+strings.ReplaceAll(word, "'", `'"'"'`)+"'")
-		}
-		again, err := split(strings.Join(quoted, " "))
-		if err != nil || strings.Join(again, "\x00") != strings.Join(words, "\x00") {
-			t.Errorf("%q, and quoted again %q: %v", words, again, err)
 		}
 	})
 }

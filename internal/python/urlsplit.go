@@ -1,6 +1,7 @@
-package conn
+package python
 
 import (
+	"errors"
 	"net/netip"
 	"strconv"
 	"strings"
@@ -8,31 +9,32 @@ import (
 	"golang.org/x/text/unicode/norm"
 )
 
-// urlParts is what Python's urlsplit makes of a URL, without the fragment.
-type urlParts struct {
-	scheme, netloc, path, query string
+// SplitResult is what [URLSplit] makes of a URL, without the fragment.
+type SplitResult struct {
+	Scheme, Netloc, Path, Query string
 }
 
-// urlsplit is Python's urllib.parse.urlsplit, as of 3.11.4.
-func urlsplit(url string) (p urlParts, err error) {
+// URLSplit is Python's urllib.parse.urlsplit, as of 3.11.4. No error says
+// anything of the URL.
+func URLSplit(url string) (p SplitResult, err error) {
 	url = strings.TrimLeftFunc(url, func(r rune) bool { return r <= ' ' })
 	url = strings.NewReplacer("\t", "", "\r", "", "\n", "").Replace(url)
 	if before, after, ok := strings.Cut(url, ":"); ok && isScheme(before) {
-		p.scheme, url = strings.ToLower(before), after
+		p.Scheme, url = strings.ToLower(before), after
 	}
 	if rest, ok := strings.CutPrefix(url, "//"); ok {
 		end := strings.IndexAny(rest, "/?#")
 		if end < 0 {
 			end = len(rest)
 		}
-		p.netloc, url = rest[:end], rest[end:]
-		if err := checkBrackets(p.netloc); err != nil {
-			return urlParts{}, err
+		p.Netloc, url = rest[:end], rest[end:]
+		if err := checkBrackets(p.Netloc); err != nil {
+			return SplitResult{}, err
 		}
 	}
 	url, _, _ = strings.Cut(url, "#")
-	p.path, p.query, _ = strings.Cut(url, "?")
-	return p, checkNormalized(p.netloc)
+	p.Path, p.Query, _ = strings.Cut(url, "?")
+	return p, checkNormalized(p.Netloc)
 }
 
 // isScheme says whether s is a letter, then letters, digits, "+", "-" and ".".
@@ -55,7 +57,7 @@ func isLetter(c byte) bool { return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z'
 // stand: the password of a connection can hold them too.
 func checkBrackets(netloc string) error {
 	if strings.Contains(netloc, "[") != strings.Contains(netloc, "]") {
-		return invalid("one of [ and ] is missing")
+		return errors.New("one of [ and ] is missing")
 	}
 	_, rest, ok := strings.Cut(netloc, "[")
 	if !ok {
@@ -64,14 +66,14 @@ func checkBrackets(netloc string) error {
 	address, _, _ := strings.Cut(rest, "]")
 	if strings.HasPrefix(address, "v") {
 		if !isFutureAddress(address) {
-			return invalid("the text in brackets is not an IPvFuture address")
+			return errors.New("the text in brackets is not an IPvFuture address")
 		}
 		return nil
 	}
 	// Python takes any zone but one that holds another "%".
 	ip, err := netip.ParseAddr(address)
 	if err != nil || ip.Is4() || strings.Count(address, "%") > 1 {
-		return invalid("the text in brackets is not an IPv6 address")
+		return errors.New("the text in brackets is not an IPv6 address")
 	}
 	return nil
 }
@@ -90,19 +92,19 @@ func checkNormalized(netloc string) error {
 	}
 	rest := strings.NewReplacer("@", "", ":", "", "#", "", "?", "").Replace(netloc)
 	if strings.ContainsAny(norm.NFKC.String(rest), "/?#@:") {
-		return invalid("the host, login or password holds a character that normalises to a delimiter")
+		return errors.New("the host, login or password holds a character that normalises to a delimiter")
 	}
 	return nil
 }
 
-// userinfo returns login and password: what stands before the last "@", split at
+// Userinfo returns login and password: what stands before the last "@", split at
 // its first ":". Both are nil where there is no "@".
-func (p urlParts) userinfo() (login, password *string) {
-	at := strings.LastIndexByte(p.netloc, '@')
+func (p SplitResult) Userinfo() (login, password *string) {
+	at := strings.LastIndexByte(p.Netloc, '@')
 	if at < 0 {
 		return nil, nil
 	}
-	name, secret, ok := strings.Cut(p.netloc[:at], ":")
+	name, secret, ok := strings.Cut(p.Netloc[:at], ":")
 	if !ok {
 		return &name, nil
 	}
@@ -111,8 +113,8 @@ func (p urlParts) userinfo() (login, password *string) {
 
 // hostinfo returns what stands after the last "@": the host (without its
 // brackets) and the text of the port.
-func (p urlParts) hostinfo() (host, port string) {
-	info := p.netloc[strings.LastIndexByte(p.netloc, '@')+1:]
+func (p SplitResult) hostinfo() (host, port string) {
+	info := p.Netloc[strings.LastIndexByte(p.Netloc, '@')+1:]
 	if _, bracketed, ok := strings.Cut(info, "["); ok {
 		host, rest, _ := strings.Cut(bracketed, "]")
 		_, port, _ := strings.Cut(rest, ":")
@@ -122,28 +124,28 @@ func (p urlParts) hostinfo() (host, port string) {
 	return host, port
 }
 
-// hostname returns the host in lower case, but for what follows its first "%".
-func (p urlParts) hostname() string {
+// Hostname returns the host in lower case, but for what follows its first "%".
+func (p SplitResult) Hostname() string {
 	host, _ := p.hostinfo()
 	percent := strings.IndexByte(host, '%')
 	if percent < 0 {
 		percent = len(host)
 	}
-	return pyLower(host[:percent]) + host[percent:]
+	return Lower(host[:percent]) + host[percent:]
 }
 
-// port returns the port, or nil where there is none.
-func (p urlParts) port() (*int64, error) {
+// Port returns the port, or nil where there is none. Its error says nothing of it.
+func (p SplitResult) Port() (*int64, error) {
 	_, text := p.hostinfo()
 	switch {
 	case text == "":
 		return nil, nil
-	case strings.Trim(text, "0123456789") != "" || len(text) > maxDigits:
-		return nil, invalid("the port is not an integer")
+	case strings.Trim(text, "0123456789") != "" || len(text) > MaxDigits:
+		return nil, errors.New("the port is not an integer")
 	}
 	n, err := strconv.ParseInt(text, 10, 64)
 	if err != nil || n > 65535 {
-		return nil, invalid("the port is beyond 65535")
+		return nil, errors.New("the port is beyond 65535")
 	}
 	return &n, nil
 }

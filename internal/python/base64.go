@@ -1,15 +1,13 @@
-package kms
+package python
 
 import "errors"
 
 var errBase64 = errors.New("not base64: a character or padding is missing")
 
-// decodeBase64 decodes as Python's base64.urlsafe_b64decode does, which is what
-// Airflow's Fernet library applies to keys and tokens: both alphabets count,
+// DecodeBase64 decodes as Python's base64.urlsafe_b64decode does: both alphabets count,
 // every foreign byte is skipped, the end must be padded, and what follows a
-// complete padding is ignored. Go's decoders are stricter and would refuse values
-// that Airflow opens.
-func decodeBase64(text string) ([]byte, error) {
+// complete padding is ignored. Go's decoders are stricter.
+func DecodeBase64(text string) ([]byte, error) {
 	out := make([]byte, 0, len(text)/4*3+3)
 	var group uint32
 	var digits, pads int

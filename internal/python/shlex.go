@@ -1,14 +1,14 @@
-package airflowcfg
+package python
 
 import (
 	"errors"
 	"strings"
 )
 
-// split cuts a command line into words as Python's shlex.split does: white
+// ShlexSplit cuts a command line into words as Python's shlex.split does: white
 // space, both kinds of quotes, backslashes; no comments and nothing else that a
-// shell would give a meaning to.
-func split(line string) ([]string, error) {
+// shell would give a meaning to. Its error says nothing of the line.
+func ShlexSplit(line string) ([]string, error) {
 	var (
 		words []string
 		word  strings.Builder

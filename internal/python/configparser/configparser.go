@@ -1,11 +1,15 @@
-package airflowcfg
+// Package configparser reads files as Python's ConfigParser does, with its basic
+// interpolation, in the strict mode that Airflow uses. Its errors never show the text,
+// which may be secret.
+package configparser
 
 import (
 	"errors"
 	"fmt"
 	"strings"
-	"unicode"
 	"unicode/utf8"
+
+	"github.com/connfs/connfs/internal/python"
 )
 
 // defaultSection is the section whose options every other section inherits.
@@ -16,6 +20,7 @@ const defaultSection = "DEFAULT"
 const (
 	maxDepth      = 10
 	maxReferences = 10_000
+	maxText       = 1 << 20 // bytes of a value
 )
 
 // ParseError is a line that Python's ConfigParser, in the strict mode that
@@ -36,17 +41,19 @@ type option struct {
 	line int
 }
 
-// document is a parsed airflow.cfg: options by section and name, both of them
-// case-sensitive.
-type document struct {
-	file     string
+// Document is a parsed file: options by section and name, both of them case-sensitive.
+// The zero Document is an empty file.
+type Document struct {
+	// File is the path that [Parse] was given.
+	File     string
 	sections map[string]map[string]option
 }
 
-// parse reads text as Python's ConfigParser does: `=` or `:`, whole-line
-// comments only, indented lines and blank ones between them continue a value.
-func parse(file, text string) (*document, error) {
-	d := &document{file: file, sections: map[string]map[string]option{}}
+// Parse reads text as Python's ConfigParser does: `=` or `:`, whole-line
+// comments only, indented lines and blank ones between them continue a value. file is for
+// the errors, which are of type *[ParseError].
+func Parse(file, text string) (*Document, error) {
+	d := &Document{File: file, sections: map[string]map[string]option{}}
 	fail := func(line int, format string, args ...any) error {
 		return &ParseError{File: file, Line: line, Message: fmt.Sprintf(format, args...)}
 	}
@@ -66,7 +73,7 @@ func parse(file, text string) (*document, error) {
 	finish := func() {
 		if open {
 			o := section[name]
-			o.text = strings.TrimRightFunc(strings.Join(lines, "\n"), isSpace)
+			o.text = strings.TrimRightFunc(strings.Join(lines, "\n"), python.IsSpace)
 			section[name] = o
 		}
 		open = false
@@ -76,7 +83,7 @@ func parse(file, text string) (*document, error) {
 		if !utf8.ValidString(line) {
 			return nil, fail(number, "the line is not UTF-8")
 		}
-		value := strings.TrimFunc(line, isSpace)
+		value := strings.TrimFunc(line, python.IsSpace)
 		if value == "" {
 			if open {
 				lines = append(lines, "")
@@ -86,7 +93,7 @@ func parse(file, text string) (*document, error) {
 		if value[0] == '#' || value[0] == ';' {
 			continue
 		}
-		level := utf8.RuneCountInString(line[:len(line)-len(strings.TrimLeftFunc(line, isSpace))])
+		level := utf8.RuneCountInString(line[:len(line)-len(strings.TrimLeftFunc(line, python.IsSpace))])
 		if open && level > indent {
 			lines = append(lines, value)
 			continue
@@ -113,12 +120,12 @@ func parse(file, text string) (*document, error) {
 			}
 			continue
 		}
-		name = strings.TrimRightFunc(value[:at], isSpace)
+		name = strings.TrimRightFunc(value[:at], python.IsSpace)
 		if _, twice := section[name]; twice {
 			return nil, fail(number, "option %q stands here for the second time", name)
 		}
 		section[name] = option{line: number}
-		lines, open = []string{strings.TrimFunc(value[at+1:], isSpace)}, true
+		lines, open = []string{strings.TrimFunc(value[at+1:], python.IsSpace)}, true
 	}
 	finish()
 	if first != nil {
@@ -137,12 +144,9 @@ func sectionHeader(line string) (string, bool) {
 	return line[1:end], true
 }
 
-// isSpace is Python's str.isspace of one character.
-func isSpace(r rune) bool { return unicode.IsSpace(r) || r >= 0x1c && r <= 0x1f }
-
 // find returns an option as it is written. An existing section inherits the
 // options of [DEFAULT].
-func (d *document) find(section, name string) (option, bool) {
+func (d *Document) find(section, name string) (option, bool) {
 	options, ok := d.sections[section]
 	if !ok {
 		return option{}, false
@@ -154,23 +158,25 @@ func (d *document) find(section, name string) (option, bool) {
 	return o, ok
 }
 
-// get returns an option's value with %(name)s and %% resolved. Only the option
+// Get returns an option's value with %(name)s and %% resolved. Only the option
 // that holds a bad reference fails; others in the file stay usable.
-func (d *document) get(section, name string) (text string, line int, ok bool, err error) {
+// ok is false where there is no such option. line is where it stands, also with an
+// error, which is a *[ParseError].
+func (d *Document) Get(section, name string) (text string, line int, ok bool, err error) {
 	o, ok := d.find(section, name)
 	if !ok {
 		return "", 0, false, nil
 	}
-	i := interpolation{document: d, section: section}
+	i := interpolation{Document: d, section: section}
 	if err := i.add(o.text, 1); err != nil {
-		return "", o.line, false, &ParseError{File: d.file, Line: o.line, Message: err.Error()}
+		return "", o.line, false, &ParseError{File: d.File, Line: o.line, Message: err.Error()}
 	}
 	return i.String(), o.line, true, nil
 }
 
 // interpolation is one value under way.
 type interpolation struct {
-	*document
+	*Document
 	strings.Builder
 	section    string
 	references int

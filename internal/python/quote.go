@@ -1,16 +1,16 @@
-package conn
+package python
 
 import (
 	"strings"
 	"unicode/utf8"
 )
 
-// quote is Python's urllib.parse.quote(s, safe=""): all but ASCII letters,
+// Quote is Python's urllib.parse.Quote(s, safe=""): all but ASCII letters,
 // digits and "_.-~" is percent-encoded.
-func quote(s string) string { return percentEncode(s, false) }
+func Quote(s string) string { return percentEncode(s, false) }
 
-// quotePlus is quote with a space written as "+".
-func quotePlus(s string) string { return percentEncode(s, true) }
+// QuotePlus is Quote with a space written as "+".
+func QuotePlus(s string) string { return percentEncode(s, true) }
 
 func percentEncode(s string, plus bool) string {
 	const hex = "0123456789ABCDEF"
@@ -28,10 +28,10 @@ func percentEncode(s string, plus bool) string {
 	return string(b)
 }
 
-// unquote is Python's urllib.parse.unquote: one pass, malformed escapes stay.
+// Unquote is Python's urllib.parse.Unquote: one pass, malformed escapes stay.
 // The bytes that a run of ASCII gives are decoded by themselves, and each
 // sequence among them that is cut short or wrong becomes one U+FFFD.
-func unquote(s string) string {
+func Unquote(s string) string {
 	if !strings.Contains(s, "%") {
 		return s
 	}
@@ -112,17 +112,17 @@ func brokenLen(data []byte) int {
 	return 1
 }
 
-// parseQuery is dict(parse_qsl(query, keep_blank_values=True)): parameters part
+// ParseQuery is dict(parse_qsl(query, keep_blank_values=True)): parameters part
 // at "&" only, "+" is a space, and of several equal keys the last value stands
 // at the place of the first.
-func parseQuery(query string) *object {
-	o := &object{}
+func ParseQuery(query string) *Object {
+	o := &Object{}
 	for part := range strings.SplitSeq(query, "&") {
 		if part == "" {
 			continue
 		}
 		key, value, _ := strings.Cut(strings.ReplaceAll(part, "+", " "), "=")
-		o.set(unquote(key), unquote(value))
+		o.Set(Unquote(key), Unquote(value))
 	}
 	return o
 }

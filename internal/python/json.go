@@ -1,4 +1,4 @@
-package conn
+package python
 
 import (
 	"errors"
@@ -8,68 +8,24 @@ import (
 	"unicode/utf8"
 )
 
-// maxDepth is how deep lists and objects may nest in an extra. Python's own
+// MaxDepth is how deep lists and objects may nest in the extra of a connection. Python's own
 // limit is on its whole stack, 1,000 frames: this is what Python 3.11 leaves a
 // short script that calls get_connection. A task has some frames less.
-const maxDepth = 979
+const MaxDepth = 979
 
 // What can be wrong with a JSON text. Airflow catches the first where a text
 // need not be JSON, and none of the others.
 var (
-	errSyntax = errors.New("the JSON does not parse")
-	errDigits = errors.New("an integer has over 4,300 digits")
-	errDepth  = errors.New("the JSON nests too deeply")
+	ErrSyntax = errors.New("the JSON does not parse")
+	ErrDigits = errors.New("an integer has over 4,300 digits")
+	ErrDepth  = errors.New("the JSON nests too deeply")
 )
 
-// A decoded JSON value is nil, bool, integer, float64, string, []any or *object.
-
-// integer is an integer of any size, in decimal as Python writes it.
-type integer string
-
-// object is a JSON object with its keys in the order in which they first stood.
-type object struct {
-	keys   []string
-	values map[string]any
-}
-
-// set adds a key, or gives one that is there already another value.
-func (o *object) set(key string, value any) {
-	if o.values == nil {
-		o.values = make(map[string]any)
-	}
-	if _, ok := o.values[key]; !ok {
-		o.keys = append(o.keys, key)
-	}
-	o.values[key] = value
-}
-
-// truthy is Python's bool(value).
-func truthy(value any) bool {
-	switch v := value.(type) {
-	case nil:
-		return false
-	case bool:
-		return v
-	case integer:
-		return v != "0"
-	case float64:
-		return v != 0
-	case string:
-		return v != ""
-	case []any:
-		return len(v) > 0
-	case *object:
-		return len(v.keys) > 0
-	case Opaque:
-		return v.Truthy
-	}
-	panic("conn: not a JSON value")
-}
-
-// loads is Python's json.loads. Beyond RFC 8259 it takes NaN, Infinity,
+// LoadJSON is Python's json.loads of text in which lists and objects nest at most depth
+// deep. It returns nil, bool, [Integer], float64, string, []any or *[Object]. Beyond RFC 8259 it takes NaN, Infinity,
 // -Infinity and lone surrogates, raw or escaped; the last of several equal keys
-// counts. Its error is errSyntax, errDigits or errDepth.
-func loads(text string, depth int) (value any, err error) {
+// counts. Its error is ErrSyntax, ErrDigits or ErrDepth, and says nothing of the text.
+func LoadJSON(text string, depth int) (value any, err error) {
 	d := decoder{text: text, depth: depth}
 	d.space()
 	if value, err = d.value(); err != nil {
@@ -77,7 +33,7 @@ func loads(text string, depth int) (value any, err error) {
 	}
 	d.space()
 	if d.pos < len(text) {
-		return nil, errSyntax
+		return nil, ErrSyntax
 	}
 	return value, nil
 }
@@ -138,7 +94,7 @@ func (d *decoder) value() (any, error) {
 
 func (d *decoder) nested(read func() (any, error)) (any, error) {
 	if d.depth == 0 {
-		return nil, errDepth
+		return nil, ErrDepth
 	}
 	d.depth--
 	value, err := read()
@@ -148,14 +104,14 @@ func (d *decoder) nested(read func() (any, error)) (any, error) {
 
 // object reads on after the "{".
 func (d *decoder) object() (any, error) {
-	o := &object{}
+	o := &Object{}
 	d.space()
 	if d.accept("}") {
 		return o, nil
 	}
 	for {
 		if !d.accept(`"`) {
-			return nil, errSyntax
+			return nil, ErrSyntax
 		}
 		key, err := d.string()
 		if err != nil {
@@ -163,20 +119,20 @@ func (d *decoder) object() (any, error) {
 		}
 		d.space()
 		if !d.accept(":") {
-			return nil, errSyntax
+			return nil, ErrSyntax
 		}
 		d.space()
 		value, err := d.value()
 		if err != nil {
 			return nil, err
 		}
-		o.set(key, value)
+		o.Set(key, value)
 		d.space()
 		if d.accept("}") {
 			return o, nil
 		}
 		if !d.accept(",") {
-			return nil, errSyntax
+			return nil, ErrSyntax
 		}
 		d.space()
 	}
@@ -200,7 +156,7 @@ func (d *decoder) list() (any, error) {
 			return list, nil
 		}
 		if !d.accept(",") {
-			return nil, errSyntax
+			return nil, ErrSyntax
 		}
 		d.space()
 	}
@@ -216,7 +172,7 @@ func (d *decoder) string() (string, error) {
 		case c == '"':
 			return string(b), nil
 		case c < 0x20:
-			return "", errSyntax
+			return "", ErrSyntax
 		case c != '\\':
 			b = append(b, c)
 			continue
@@ -228,11 +184,11 @@ func (d *decoder) string() (string, error) {
 			continue
 		}
 		if c != 'u' {
-			return "", errSyntax
+			return "", ErrSyntax
 		}
 		r, ok := d.hex4()
 		if !ok {
-			return "", errSyntax
+			return "", ErrSyntax
 		}
 		if 0xD800 <= r && r < 0xDC00 {
 			r = d.lowHalf(r)
@@ -243,7 +199,7 @@ func (d *decoder) string() (string, error) {
 			b = utf8.AppendRune(b, r)
 		}
 	}
-	return "", errSyntax
+	return "", ErrSyntax
 }
 
 // hex4 reads the four digits of a \u escape.
@@ -279,7 +235,7 @@ func (d *decoder) number() (any, error) {
 	start := d.pos
 	d.accept("-")
 	if !d.accept("0") && !d.digits() {
-		return nil, errSyntax
+		return nil, ErrSyntax
 	}
 	end, float := d.pos, false
 	if d.accept(".") {
@@ -300,13 +256,13 @@ func (d *decoder) number() (any, error) {
 		f, _ := strconv.ParseFloat(text, 64) // out of range is infinity, to Python too
 		return f, nil
 	}
-	if len(strings.TrimPrefix(text, "-")) > maxDigits {
-		return nil, errDigits
+	if len(strings.TrimPrefix(text, "-")) > MaxDigits {
+		return nil, ErrDigits
 	}
 	if text == "-0" {
 		text = "0"
 	}
-	return integer(text), nil
+	return Integer(text), nil
 }
 
 // digits steps over ASCII digits and says whether there were any.
@@ -318,9 +274,9 @@ func (d *decoder) digits() bool {
 	return d.pos > start
 }
 
-// dumps is Python's json.dumps with its defaults: ASCII only, ", " and ": "
-// between tokens.
-func dumps(value any) string { return string(appendDump(nil, value)) }
+// DumpJSON is Python's json.dumps with its defaults: ASCII only, ", " and ": "
+// between tokens. The value must hold no [Opaque].
+func DumpJSON(value any) string { return string(appendDump(nil, value)) }
 
 func appendDump(b []byte, value any) []byte {
 	switch v := value.(type) {
@@ -328,7 +284,7 @@ func appendDump(b []byte, value any) []byte {
 		return append(b, "null"...)
 	case bool:
 		return strconv.AppendBool(b, v)
-	case integer:
+	case Integer:
 		return append(b, v...)
 	case float64:
 		return appendFloat(b, v)
@@ -343,7 +299,7 @@ func appendDump(b []byte, value any) []byte {
 			b = appendDump(b, item)
 		}
 		return append(b, ']')
-	case *object:
+	case *Object:
 		b = append(b, '{')
 		for i, key := range v.keys {
 			if i > 0 {
@@ -355,7 +311,7 @@ func appendDump(b []byte, value any) []byte {
 		}
 		return append(b, '}')
 	}
-	panic("conn: not a JSON value")
+	panic("python: not a JSON value")
 }
 
 // appendFloat appends repr(f): the shortest digits that read back, with an
@@ -385,7 +341,7 @@ func appendFloat(b []byte, f float64) []byte {
 func appendASCII(b []byte, s string) []byte {
 	b = append(b, '"')
 	for len(s) > 0 {
-		r, n := decodeRune(s)
+		r, n := DecodeRune(s)
 		s = s[n:]
 		switch i := strings.IndexRune("\"\\\b\f\n\r\t", r); {
 		case i >= 0:

@@ -1,4 +1,4 @@
-package conn
+package python
 
 import (
 	"errors"
@@ -8,18 +8,20 @@ import (
 	"unicode"
 )
 
-// maxDigits is the number of digits beyond which Python refuses to convert
+// MaxDigits is the number of digits beyond which Python refuses to convert
 // between text and integer, leading zeros included.
-const maxDigits = 4300
+const MaxDigits = 4300
 
+// Why a value has no integer here. The second is connfs's own limit.
 var (
-	errNotInteger = errors.New("the port is not an integer")
-	errBeyond64   = errors.New("the port is beyond 64 bits")
+	ErrNotInteger = errors.New("not an integer")
+	ErrBeyond64   = errors.New("beyond 64 bits")
 )
 
-// intOfText is Python's int(text): white space around, one sign, underscores
-// between digits, and the decimal digits of every script.
-func intOfText(text string) (int64, error) {
+// Int is Python's int(text): white space around, one sign, underscores
+// between digits, and the decimal digits of every script. Its error is
+// ErrNotInteger or ErrBeyond64.
+func Int(text string) (int64, error) {
 	s := strings.Trim(asciiDigits(text), " \t\n\v\f\r")
 	sign := ""
 	if s != "" && (s[0] == '+' || s[0] == '-') {
@@ -28,15 +30,15 @@ func intOfText(text string) (int64, error) {
 	digits := strings.ReplaceAll(s, "_", "")
 	switch {
 	case digits == "" || strings.Trim(digits, "0123456789") != "":
-		return 0, errNotInteger
+		return 0, ErrNotInteger
 	case s[0] == '_' || s[len(s)-1] == '_' || strings.Contains(s, "__"):
-		return 0, errNotInteger
-	case len(digits) > maxDigits:
-		return 0, errNotInteger
+		return 0, ErrNotInteger
+	case len(digits) > MaxDigits:
+		return 0, ErrNotInteger
 	}
 	n, err := strconv.ParseInt(sign+digits, 10, 64)
 	if err != nil {
-		return 0, errBeyond64
+		return 0, ErrBeyond64
 	}
 	return n, nil
 }
@@ -74,13 +76,14 @@ func digitValue(r rune) (rune, bool) {
 	return 0, false
 }
 
-// intOfFloat is Python's int(f), which cuts the fraction off.
-func intOfFloat(f float64) (int64, error) {
+// IntOfFloat is Python's int(f), which cuts the fraction off. Its error is
+// ErrNotInteger or ErrBeyond64.
+func IntOfFloat(f float64) (int64, error) {
 	switch f = math.Trunc(f); {
 	case math.IsNaN(f) || math.IsInf(f, 0):
-		return 0, errNotInteger
+		return 0, ErrNotInteger
 	case f < math.MinInt64 || f >= -math.MinInt64:
-		return 0, errBeyond64
+		return 0, ErrBeyond64
 	}
 	return int64(f), nil
 }

@@ -1,4 +1,7 @@
-package conn
+// Package python is what Python means, where connfs must mean the same: JSON text,
+// integers, texts and their quoting, URLs, patterns, base64 and command lines. It
+// knows nothing of connections or of Airflow.
+package python
 
 import (
 	"strings"
@@ -11,12 +14,12 @@ import (
 
 // Python's text can hold lone surrogates: its JSON parser makes them of \ud800,
 // and the bytes of an environment variable that are not UTF-8 become U+DC80 to
-// U+DCFF. Inside this package such text is a Go string in which a surrogate
+// U+DCFF. In this package such text is a Go string in which a surrogate
 // stands as the three bytes that UTF-8 would give it if it allowed surrogates.
 // So text without them is UTF-8, and text with them fails utf8.ValidString.
 
-// surrogateEscape decodes bytes as Python does in an environment variable.
-func surrogateEscape(s string) string {
+// SurrogateEscape decodes bytes as Python does in an environment variable.
+func SurrogateEscape(s string) string {
 	if utf8.ValidString(s) {
 		return s
 	}
@@ -38,9 +41,9 @@ func appendSurrogate(b []byte, r rune) []byte {
 	return append(b, 0xE0|byte(r>>12), 0x80|byte(r>>6)&0xBF, 0x80|byte(r)&0xBF)
 }
 
-// decodeRune returns the first character of s, which is not empty, and its
+// DecodeRune returns the first character of s, which is not empty, and its
 // width. It may be a surrogate.
-func decodeRune(s string) (r rune, width int) {
+func DecodeRune(s string) (r rune, width int) {
 	r, width = utf8.DecodeRuneInString(s)
 	if r == utf8.RuneError && width == 1 && len(s) >= 3 {
 		return rune(s[0]&0x0F)<<12 | rune(s[1]&0x3F)<<6 | rune(s[2]&0x3F), 3
@@ -48,18 +51,18 @@ func decodeRune(s string) (r rune, width int) {
 	return r, width
 }
 
-// isPySpace says whether str.isspace holds for r: Unicode's white space and the
+// IsSpace says whether str.isspace holds for r: Unicode's white space and the
 // four separators of ASCII.
-func isPySpace(r rune) bool {
+func IsSpace(r rune) bool {
 	return unicode.IsSpace(r) || 0x1C <= r && r <= 0x1F
 }
 
-// pyStrip is str.strip().
-func pyStrip(s string) string { return strings.TrimFunc(s, isPySpace) }
+// Strip is str.strip().
+func Strip(s string) string { return strings.TrimFunc(s, IsSpace) }
 
-// pyLower is str.lower(), which knows the final sigma and the dotted capital I.
+// Lower is str.lower(), which knows the final sigma and the dotted capital I.
 // Text with surrogates comes back as it is; nothing that holds one is served.
-func pyLower(s string) string {
+func Lower(s string) string {
 	if isASCII(s) {
 		return strings.ToLower(s)
 	}
@@ -69,8 +72,8 @@ func pyLower(s string) string {
 	return cases.Lower(language.Und).String(s)
 }
 
-// pyUpper is str.upper(): "ß" becomes "SS". Bytes that are not UTF-8 stay.
-func pyUpper(s string) string {
+// Upper is str.upper(): "ß" becomes "SS". Bytes that are not UTF-8 stay.
+func Upper(s string) string {
 	if isASCII(s) {
 		return strings.ToUpper(s)
 	}
