@@ -8,6 +8,8 @@
 #   make bench       connfs beside the smallest filesystem that go-fuse allows, and more
 #                    (root, about 8 minutes; BENCH="cached start" for some parts only)
 #   make bench-flood what another uid can do to a reader's times
+#   make shake       the unit and integration tests five times (N=5) on a busy machine,
+#                    and which of them failed how often
 
 export CONNFS_TEST_CACHE ?= /opt/connfs-test
 CONNFS_START := $(or $(CONNFS_START),$(shell date +%s))
@@ -76,6 +78,11 @@ integration: build
 	@$(STEP) "integration tests" env CONNFS_BIN=$(CURDIR)/bin/connfs \
 		scripts/gotest -tags integration -p 2 -timeout 20m \
 		$$(grep -rl --include='*_test.go' '^//go:build integration' . | xargs -n 1 dirname | sort -u)
+
+N ?= 5
+.PHONY: shake
+shake:
+	@scripts/shake $(N)
 
 fuzz:
 	@$(STEP) "fuzz, $(FUZZTIME) each" scripts/fuzz
