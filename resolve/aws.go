@@ -44,7 +44,7 @@ func openAWSStore(s *SecretsSettings, kw *kwargs, class, apiVersion string) awsS
 	}
 	tls := kw.boolean("use_ssl", true)
 	settings, wrong := awslogin.FromExtra(kw.rest())
-	kw.wrong = append(kw.wrong, wrong...)
+	kw.add(wrong...)
 	if !tls && settings.Endpoint == "" && os.Getenv("AWS_ENDPOINT_URL") == "" {
 		// With an endpoint its URL decides, as in Airflow.
 		kw.fail("use_ssl", "connfs sends no secret over plain HTTP but to an endpoint_url that says so")
@@ -54,16 +54,6 @@ func openAWSStore(s *SecretsSettings, kw *kwargs, class, apiVersion string) awsS
 	}
 	a.login = awslogin.New(settings)
 	return a
-}
-
-// rest takes every argument that nobody has taken yet.
-func (k *kwargs) rest() map[string]any {
-	all := maps.Clone(k.values)
-	maps.DeleteFunc(all, func(name string, _ any) bool { return k.used[name] })
-	for name := range all {
-		k.used[name] = true
-	}
-	return all
 }
 
 // names returns the names under which an id is kept, in the order in which they are

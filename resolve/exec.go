@@ -41,8 +41,7 @@ type Exec struct {
 
 func openExec(_ *SecretsSettings, kw *kwargs) (Backend, error) {
 	e := &Exec{}
-	list, _ := kw.values["command"].([]any)
-	kw.ignore("command")
+	list, _ := kw.value("command").([]any)
 	for _, item := range list {
 		text, ok := item.(string)
 		if !ok || strings.Contains(text, "\x00") {

@@ -178,7 +178,7 @@ func parseGCPCredentials(kw *kwargs) gcpCredentials {
 		c.content = string(text)
 	}
 	const config = "gcp_credential_config_file"
-	if _, ok := kw.values[config].(map[string]any); ok {
+	if _, ok := kw.value(config).(map[string]any); ok {
 		given++
 		text, _ := json.Marshal(kw.object(config))
 		c.content = string(text)
@@ -206,7 +206,7 @@ func parseGCPCredentials(kw *kwargs) gcpCredentials {
 func parseGCPChain(kw *kwargs) []string {
 	const name = "impersonation_chain"
 	var chain []string
-	switch v := kw.values[name].(type) {
+	switch v := kw.value(name).(type) {
 	case nil:
 	case string:
 		if v != "" {
@@ -223,7 +223,6 @@ func parseGCPChain(kw *kwargs) []string {
 	default:
 		kw.fail(name, "expected a service account, or a list of them")
 	}
-	kw.ignore(name)
 	for _, account := range chain {
 		if !strings.Contains(account, "@") {
 			kw.fail(name, "a service account is named by its e-mail address")

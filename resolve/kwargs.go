@@ -53,6 +53,12 @@ func get[T any](k *kwargs, name, expected string, otherwise T) T {
 	return t
 }
 
+// value takes an argument of whatever type; nil where it is absent or null.
+func (k *kwargs) value(name string) any {
+	k.used[name] = true
+	return k.values[name]
+}
+
 // text returns a string; otherwise where it is absent or null.
 func (k *kwargs) text(name, otherwise string) string { return get(k, name, "a string", otherwise) }
 
@@ -75,6 +81,82 @@ func (k *kwargs) object(name string) map[string]any {
 	return get[map[string]any](k, name, "an object", nil)
 }
 
+// path returns a path without slashes at its ends or twice in a row, which Airflow's
+// client takes out of a URL; empty where the argument is null.
+func (k *kwargs) path(name, otherwise string) string {
+	text, _ := k.optional(name, otherwise)
+	return k.cleanPath(name, text)
+}
+
+func (k *kwargs) cleanPath(name, text string) string {
+	parts := slices.DeleteFunc(strings.Split(text, "/"), func(part string) bool { return part == "" })
+	path := strings.Join(parts, "/")
+	if path != "" && checkPathID(path) != nil {
+		k.fail(name, "a path must not hold \".\", \"..\", a NUL or a line break as a part")
+	}
+	return path
+}
+
+// paths returns the paths of an argument that is a string, a list of strings, or null for
+// none.
+func (k *kwargs) paths(name, otherwise string) []string {
+	k.used[name] = true
+	v, ok := k.values[name]
+	switch list := v.(type) {
+	case nil:
+		if ok {
+			return nil
+		}
+		return []string{otherwise}
+	case string:
+		return []string{k.cleanPath(name, list)}
+	case []any:
+		var all []string
+		for _, item := range list {
+			text, ok := item.(string)
+			if !ok {
+				break
+			}
+			all = append(all, k.cleanPath(name, text))
+		}
+		if len(all) == len(list) {
+			return all
+		}
+	}
+	k.fail(name, "expected a string, a list of strings, or null")
+	return nil
+}
+
+// choice returns an integer that is one of the allowed ones; null and 0 give the default.
+func (k *kwargs) choice(name string, otherwise int, allowed ...int) int {
+	k.used[name] = true
+	v := k.values[name]
+	if v == nil {
+		return otherwise
+	}
+	if number, ok := v.(json.Number); ok {
+		f, err := number.Float64()
+		if err == nil && f == 0 {
+			return otherwise
+		}
+		if err == nil && slices.Contains(allowed, int(f)) && float64(int(f)) == f {
+			return int(f)
+		}
+	}
+	k.fail(name, "expected one of %s", strings.Trim(fmt.Sprint(allowed), "[]"))
+	return otherwise
+}
+
+// rest takes every argument that nobody has taken yet.
+func (k *kwargs) rest() map[string]any {
+	all := maps.Clone(k.values)
+	maps.DeleteFunc(all, func(name string, _ any) bool { return k.used[name] })
+	for name := range all {
+		k.used[name] = true
+	}
+	return all
+}
+
 // ignore accepts arguments that concern something other than connections.
 func (k *kwargs) ignore(names ...string) {
 	for _, name := range names {
@@ -87,6 +169,9 @@ func (k *kwargs) fail(name, format string, args ...any) {
 	k.used[name] = true
 	k.wrong = append(k.wrong, &ArgumentError{name, fmt.Sprintf(format, args...)})
 }
+
+// add reports something else that is wrong; the text must not show a value.
+func (k *kwargs) add(wrong ...error) { k.wrong = append(k.wrong, wrong...) }
 
 // err returns everything that is wrong, unknown arguments included.
 func (k *kwargs) err() error {

@@ -52,7 +52,7 @@ func (v *Vault) folders(s *SecretsSettings, kw *kwargs) {
 	v.mount = kw.path("mount_point", "secret")
 	v.version = kw.choice("kv_engine_version", 2, 1, 2)
 	v.bases = kw.paths("connections_path", "connections")
-	if global := kw.path("global_secrets_path", ""); kw.values["global_secrets_path"] != nil {
+	if global := kw.path("global_secrets_path", ""); kw.value("global_secrets_path") != nil {
 		v.bases = append(v.bases, global)
 	}
 	if teams := kw.boolean("use_team_secrets_path", true); teams && s.MultiTeam {

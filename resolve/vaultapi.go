@@ -220,7 +220,7 @@ func newVaultAPI(kw *kwargs) *vaultAPI {
 		DisableRedirects: true,
 	})
 	if err != nil {
-		kw.wrong = append(kw.wrong, errors.New("a VAULT_* variable of the environment cannot be used"))
+		kw.add(errors.New("a VAULT_* variable of the environment cannot be used"))
 		return a
 	}
 	// The client takes these from the environment, and Airflow's does not.
@@ -240,7 +240,7 @@ func newVaultAPI(kw *kwargs) *vaultAPI {
 func vaultTimeout(kw *kwargs) time.Duration {
 	const airflows = 30 * time.Second
 	seconds, err := get(kw, "timeout", "a number of seconds", json.Number("")).Float64()
-	if !kw.has("timeout") || kw.values["timeout"] == nil {
+	if kw.value("timeout") == nil {
 		return airflows
 	}
 	if err != nil || seconds <= 0 || seconds > 86400 {

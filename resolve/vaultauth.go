@@ -110,11 +110,11 @@ func newVaultAuth(kw *kwargs) vaultAuth {
 	return a
 }
 
-// need returns an argument without which a login is none.
-func (k *kwargs) need(name string) string {
-	text := k.text(name, "")
+// need returns an argument that an auth_type cannot do without.
+func need(kw *kwargs, name string) string {
+	text := kw.text(name, "")
 	if text == "" {
-		k.fail(name, "this auth_type needs it")
+		kw.fail(name, "this auth_type needs it")
 	}
 	return text
 }
@@ -128,7 +128,7 @@ func authToken(a *vaultAuth, kw *kwargs) {
 }
 
 func authAppRole(a *vaultAuth, kw *kwargs) {
-	body := map[string]any{"role_id": kw.need("role_id"), "secret_id": nil}
+	body := map[string]any{"role_id": need(kw, "role_id"), "secret_id": nil}
 	// A role need not have secret ids.
 	if secret := kw.text("secret_id", ""); secret != "" {
 		body["secret_id"] = secret
@@ -138,12 +138,12 @@ func authAppRole(a *vaultAuth, kw *kwargs) {
 
 // authPassword is the login of userpass and of ldap.
 func authPassword(a *vaultAuth, kw *kwargs) {
-	name := kw.need("username")
+	name := need(kw, "username")
 	if name != "" && (checkPathID(name) != nil || strings.Contains(name, "/")) {
 		kw.fail("username", "it cannot be part of a path")
 	}
 	a.path = "login/" + name
-	a.body = constant(map[string]any{"password": kw.need("password")})
+	a.body = constant(map[string]any{"password": need(kw, "password")})
 }
 
 func authGitHub(a *vaultAuth, kw *kwargs) {
@@ -164,9 +164,9 @@ func authKubernetes(a *vaultAuth, kw *kwargs) {
 	const usual = "/var/run/secrets/kubernetes.io/serviceaccount/token"
 	path := usual
 	if kw.has("kubernetes_jwt_path") {
-		path = kw.need("kubernetes_jwt_path")
+		path = need(kw, "kubernetes_jwt_path")
 	}
-	a.body = roleAndToken(kw.need("kubernetes_role"), "", "kubernetes_jwt_path", path)
+	a.body = roleAndToken(need(kw, "kubernetes_role"), "", "kubernetes_jwt_path", path)
 }
 
 func authJWT(a *vaultAuth, kw *kwargs) {
@@ -174,7 +174,7 @@ func authJWT(a *vaultAuth, kw *kwargs) {
 	if token == "" && path == "" {
 		kw.fail("jwt_token", "this auth_type needs jwt_token or jwt_token_path")
 	}
-	a.body = roleAndToken(kw.need("jwt_role"), token, "jwt_token_path", path)
+	a.body = roleAndToken(need(kw, "jwt_role"), token, "jwt_token_path", path)
 }
 
 // roleAndToken is the body of a login with a signed token, which is read from its file

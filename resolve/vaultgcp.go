@@ -27,10 +27,10 @@ type serviceAccount struct {
 // the service account signs. Airflow lets Google's IAM API sign it, for which it needs
 // the same key; Vault takes either signature.
 func authGoogle(a *vaultAuth, kw *kwargs) {
-	kw.used["gcp_scopes"] = true
-	role, path := kw.need("role_id"), kw.text("gcp_key_path", "")
+	kw.ignore("gcp_scopes")
+	role, path := need(kw, "role_id"), kw.text("gcp_key_path", "")
 	var given []byte
-	switch v := kw.values["gcp_keyfile_dict"].(type) {
+	switch v := kw.value("gcp_keyfile_dict").(type) {
 	case nil:
 	case string:
 		given = []byte(v)

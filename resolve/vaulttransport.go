@@ -92,8 +92,7 @@ func vaultProxy(kw *kwargs) func(*http.Request) (*url.URL, error) {
 func vaultTLS(kw *kwargs) *tls.Config {
 	c := &tls.Config{MinVersion: tls.VersionTLS12}
 	authorities := cmp.Or(os.Getenv("REQUESTS_CA_BUNDLE"), os.Getenv("CURL_CA_BUNDLE"), os.Getenv("VAULT_CACERT"), os.Getenv("VAULT_CAPATH"))
-	kw.used["verify"] = true
-	switch v := kw.values["verify"].(type) {
+	switch v := kw.value("verify").(type) {
 	case nil:
 	case bool:
 		c.InsecureSkipVerify = !v
@@ -122,8 +121,7 @@ func vaultTLS(kw *kwargs) *tls.Config {
 // vaultCertificate returns the files of the client's certificate and of its key, empty
 // where one file holds both.
 func vaultCertificate(kw *kwargs) (cert, key string) {
-	kw.used["cert"] = true
-	switch v := kw.values["cert"].(type) {
+	switch v := kw.value("cert").(type) {
 	case nil:
 		return os.Getenv("VAULT_CLIENT_CERT"), os.Getenv("VAULT_CLIENT_KEY")
 	case string:
