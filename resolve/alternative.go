@@ -6,23 +6,37 @@ import (
 	"strings"
 )
 
+// Settings is what the resolver needs to know: the secret part of the
+// configuration. It exists in resolver children and, encoded, as an opaque blob
+// in a locked slot of the front, and is never printed.
+type Settings struct {
+	Order   string // "aip-33" (the default) or "airflow"
+	OnError string // "stop" (the default) or "next"
+
+	Secrets     *SecretsSettings   // nil: no alternative backend in the path
+	Metastore   *MetastoreSettings // nil: no metastore in the path
+	Environment EnvironmentSettings
+
+	// Login are the environment variables with which the clients of backends and KMS
+	// log in. They are set in each child before it makes any client.
+	Login []Variable
+}
+
 // alternative is one kind of alternative backend.
 type alternative struct {
 	name  string // the short name, under which logs and audit lines show it
 	class string // Airflow's class path; empty: a kind of connfs's own
-	// open returns the backend. It connects to nothing; its error names every
-	// argument that is unknown or cannot be honoured, and shows no value.
-	open func(*SecretsSettings, *kwargs) (Backend, error)
+	open  Opener
 }
 
 // alternatives are all the alternative backends there are.
 var alternatives = []alternative{
-	{"aws_secrets_manager", "airflow.providers.amazon.aws.secrets.secrets_manager.SecretsManagerBackend", openSecretsManager},
-	{"aws_ssm", "airflow.providers.amazon.aws.secrets.systems_manager.SystemsManagerParameterStoreBackend", openSSM},
-	{"exec", "", openExec},
-	{"gcp_secret_manager", "airflow.providers.google.cloud.secrets.secret_manager.CloudSecretManagerBackend", openGoogleSecretManager},
-	{"local_filesystem", "airflow.secrets.local_filesystem.LocalFilesystemBackend", openLocalFilesystem},
-	{"vault", "airflow.providers.hashicorp.secrets.vault.VaultBackend", openVault},
+	{"aws_secrets_manager", "airflow.providers.amazon.aws.secrets.secrets_manager.SecretsManagerBackend", OpenSecretsManager},
+	{"aws_ssm", "airflow.providers.amazon.aws.secrets.systems_manager.SystemsManagerParameterStoreBackend", OpenSSM},
+	{"exec", "", OpenExec},
+	{"gcp_secret_manager", "airflow.providers.google.cloud.secrets.secret_manager.CloudSecretManagerBackend", OpenGoogleSecretManager},
+	{"local_filesystem", "airflow.secrets.local_filesystem.LocalFilesystemBackend", OpenLocalFilesystem},
+	{"vault", "airflow.providers.hashicorp.secrets.vault.VaultBackend", OpenVault},
 }
 
 // AlternativeName returns the short name of the backend that a short name or one of
@@ -41,31 +55,6 @@ func AlternativeName(backend string) (string, error) {
 	return alternatives[i].name, nil
 }
 
-// openAlternative returns the alternative backend of the settings, and its name; nil
-// if there is none.
-func openAlternative(s *SecretsSettings) (Backend, string, error) {
-	if s == nil || s.Backend == "" {
-		return nil, "", nil
-	}
-	name, err := AlternativeName(s.Backend)
-	if err != nil {
-		return nil, "", err
-	}
-	kw, err := parseKwargs(s.Kwargs)
-	if err != nil {
-		return nil, name, err
-	}
-	i := slices.IndexFunc(alternatives, func(a alternative) bool { return a.name == name })
-	b, err := alternatives[i].open(s, kw)
-	if err != nil {
-		return nil, name, err
-	}
-	if err := kw.err(); err != nil {
-		return nil, name, err
-	}
-	return b, name, nil
-}
-
 // OpenAlternative returns the alternative backend of the settings by itself, without the
 // search path around it. It connects to nothing.
 func OpenAlternative(s *SecretsSettings) (Backend, error) {
@@ -73,12 +62,47 @@ func OpenAlternative(s *SecretsSettings) (Backend, error) {
 	return b, err
 }
 
+// openAlternative returns the alternative backend of the settings, and its name.
+func openAlternative(s *SecretsSettings) (Backend, string, error) {
+	name, err := AlternativeName(s.Backend)
+	if err != nil {
+		return nil, "", err
+	}
+	i := slices.IndexFunc(alternatives, func(a alternative) bool { return a.name == name })
+	b, err := OpenBackend(s, alternatives[i].open)
+	return b, name, err
+}
+
 // CheckSecrets reports what is wrong with the settings of an alternative backend,
 // without connecting to it. Its error names arguments, and shows no value.
 func CheckSecrets(s *SecretsSettings) error {
-	b, _, err := openAlternative(s)
+	if s == nil || s.Backend == "" {
+		return nil
+	}
+	b, err := OpenAlternative(s)
 	if c, ok := b.(interface{ Close() error }); ok {
 		c.Close()
 	}
 	return err
+}
+
+// Open returns the search path that settings describe. It connects to nothing;
+// its error never holds a password. With a nil fernet whatever is flagged as
+// encrypted is KeyRejected, and with a nil unsealer whatever is sealed.
+func Open(settings *Settings, fernet Decrypter, unsealer Unsealer) (*Path, error) {
+	places := Places{
+		Environment: func() (Backend, string, error) {
+			return NewEnvironment(settings.Environment), "environment", nil
+		},
+	}
+	if s := settings.Secrets; s != nil && s.Backend != "" {
+		places.Alternative = func() (Backend, string, error) { return openAlternative(s) }
+	}
+	if m := settings.Metastore; m != nil {
+		places.Metastore = func() (Backend, string, error) {
+			b, err := OpenMetastore(*m, fernet)
+			return b, "metastore", err
+		}
+	}
+	return OpenPath(Options{Order: settings.Order, OnError: settings.OnError, Unsealer: unsealer}, places)
 }

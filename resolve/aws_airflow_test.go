@@ -17,6 +17,7 @@ import (
 	"github.com/connfs/connfs/integration/airflow"
 	"github.com/connfs/connfs/integration/servers"
 	"github.com/connfs/connfs/resolve"
+	"github.com/connfs/connfs/resolve/resolvetest"
 )
 
 // secretKeys are keys with which the objects of conntest are made into such as people
@@ -56,7 +57,7 @@ func TestAWSBesideAirflowOnGeneratedValues(t *testing.T) {
 						kwargs["sep"] = "-"
 					}
 				}
-				b := mustOpen(t, service.class, kwargs)
+				b := resolvetest.Open(t, service.open, kwargs)
 				for j, value := range conntest.Values(seed+int64(i), n) {
 					id := fmt.Sprint("c", j)
 					if service.name == "aws_secrets_manager" && j%2 == 0 {

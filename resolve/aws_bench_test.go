@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/connfs/connfs/integration/servers"
+	"github.com/connfs/connfs/resolve"
+	"github.com/connfs/connfs/resolve/resolvetest"
 )
 
 // BenchmarkSSMCold has 1,000 readers ask for 100 ids of Parameter Store at once, 20 ms
@@ -26,7 +28,7 @@ func BenchmarkSSMCold(b *testing.B) {
 	p.Inject(servers.Fault{Delay: 20 * time.Millisecond})
 	for _, readers := range []int{1, ids, 1000} {
 		b.Run(fmt.Sprintf("readers=%d", readers), func(b *testing.B) {
-			backend := mustOpen(b, "aws_ssm", nil)
+			backend := resolvetest.Open(b, resolve.OpenSSM, nil)
 			calls := 0
 			for b.Loop() {
 				p.Calls()

@@ -26,6 +26,7 @@ import (
 // awsService is one of the two backends on AWS, as the tests see it.
 type awsService struct {
 	name, class string
+	open        resolve.Opener
 	prefix      string                         // Airflow's default, with the separator
 	put         func(name, text string) string // the request that keeps a text under a name
 	target      string                         // its target
@@ -34,14 +35,14 @@ type awsService struct {
 
 var awsServices = []awsService{
 	{
-		name: "aws_ssm", class: "airflow.providers.amazon.aws.secrets.systems_manager.SystemsManagerParameterStoreBackend",
+		name: "aws_ssm", class: "airflow.providers.amazon.aws.secrets.systems_manager.SystemsManagerParameterStoreBackend", open: resolve.OpenSSM,
 		prefix: "/airflow/connections/", target: "AmazonSSM.PutParameter", read: "AmazonSSM.GetParameter",
 		put: func(name, text string) string {
 			return jsonOf(map[string]any{"Name": name, "Value": text, "Type": "SecureString", "Overwrite": true, "Tier": "Advanced"})
 		},
 	},
 	{
-		name: "aws_secrets_manager", class: "airflow.providers.amazon.aws.secrets.secrets_manager.SecretsManagerBackend",
+		name: "aws_secrets_manager", class: "airflow.providers.amazon.aws.secrets.secrets_manager.SecretsManagerBackend", open: resolve.OpenSecretsManager,
 		prefix: "airflow/connections/", target: "secretsmanager.CreateSecret", read: "secretsmanager.GetSecretValue",
 		put: func(name, text string) string { return jsonOf(map[string]any{"Name": name, "SecretString": text}) },
 	},
@@ -72,10 +73,10 @@ func awsEnvironment(t testing.TB, url string) {
 }
 
 // awsOpen opens a backend, which t closes.
-func awsOpen(t testing.TB, s resolve.SecretsSettings, kwargs map[string]any) (resolve.Backend, error) {
+func awsOpen(t testing.TB, service awsService, s resolve.SecretsSettings, kwargs map[string]any) (resolve.Backend, error) {
 	t.Helper()
 	s.Kwargs = jsonOf(kwargs)
-	b, err := resolve.OpenAlternative(&s)
+	b, err := resolve.OpenBackend(&s, service.open)
 	if err == nil {
 		t.Cleanup(func() { b.(interface{ Close() error }).Close() })
 	}
@@ -103,10 +104,10 @@ func TestAWSConformance(t *testing.T) {
 					for id, c := range connections {
 						m.Populate(service.target, service.put(service.prefix+id, valueOfConnection(t, id, c)))
 					}
-					return mustOpen(t, service.name, nil)
+					return resolvetest.Open(t, service.open, nil)
 				},
 				Unreachable: func(t *testing.T) resolve.Backend {
-					return mustOpen(t, service.name, map[string]any{"endpoint_url": "http://127.0.0.1:1"})
+					return resolvetest.Open(t, service.open, map[string]any{"endpoint_url": "http://127.0.0.1:1"})
 				},
 				NoDescription: service.name == "aws_secrets_manager",
 				Holds:         func(id string) bool { return service.name != "aws_ssm" || !strings.Contains(id, ":") },
@@ -182,7 +183,7 @@ func TestAWSAnswersAsAirflow(t *testing.T) {
 					want = other
 				}
 				got := ""
-				b, err := awsOpen(t, resolve.SecretsSettings{Backend: service.class, MultiTeam: tc.MultiTeam, Team: tc.Team}, tc.BackendKwargs)
+				b, err := awsOpen(t, service, resolve.SecretsSettings{MultiTeam: tc.MultiTeam, Team: tc.Team}, tc.BackendKwargs)
 				var c *conn.Connection
 				if err != nil {
 					got = "construction"
@@ -256,8 +257,7 @@ func TestAWSTeamsInListings(t *testing.T) {
 			{resolve.SecretsSettings{MultiTeam: true}, "", []string{"a/b", "plain"}},
 			{resolve.SecretsSettings{MultiTeam: true, Team: "team_a"}, "", []string{"a/b", "own", "plain"}},
 		} {
-			tc.settings.Backend = service.name
-			b, err := awsOpen(t, tc.settings, map[string]any{"connections_lookup_pattern": tc.pattern})
+			b, err := awsOpen(t, service, tc.settings, map[string]any{"connections_lookup_pattern": tc.pattern})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -280,7 +280,7 @@ func TestAWSListsManyPages(t *testing.T) {
 			want = append(want, id)
 			m.Populate(service.target, service.put(service.prefix+id, "http://h"))
 		}
-		got, err := mustOpen(t, service.name, nil).(resolve.Lister).List(t.Context())
+		got, err := resolvetest.Open(t, service.open, nil).(resolve.Lister).List(t.Context())
 		if diff := cmp.Diff(want, got); diff != "" || err != nil {
 			t.Errorf("%s: %v (-want +got):\n%s", service.name, err, diff)
 		}
@@ -315,7 +315,7 @@ func TestAWSFaults(t *testing.T) {
 		} {
 			t.Run(service.name+" "+tc.name, func(t *testing.T) {
 				defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
-				b, err := awsOpen(t, resolve.SecretsSettings{Backend: service.name}, nil)
+				b, err := awsOpen(t, service, resolve.SecretsSettings{}, nil)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -367,7 +367,7 @@ func TestAWSOutage(t *testing.T) {
 	awsEnvironment(t, p.URL)
 	for _, service := range awsServices {
 		m.Populate(service.target, service.put(service.prefix+"a", "http://h"))
-		b := mustOpen(t, service.name, nil)
+		b := resolvetest.Open(t, service.open, nil)
 		if _, err := b.Connection(t.Context(), "a"); err != nil {
 			t.Fatal(err)
 		}
@@ -391,7 +391,7 @@ func TestAWSPermissions(t *testing.T) {
 		check := func() map[string]conn.Kind {
 			t.Helper()
 			kinds := make(map[string]conn.Kind)
-			for _, c := range mustOpen(t, service.name, nil).(resolve.Checker).Check(t.Context()) {
+			for _, c := range resolvetest.Open(t, service.open, nil).(resolve.Checker).Check(t.Context()) {
 				kinds[c.Call] = conn.Absent // stands for none here
 				if c.Err != nil {
 					kinds[c.Call] = conn.KindOf(c.Err)
@@ -403,7 +403,7 @@ func TestAWSPermissions(t *testing.T) {
 			t.Errorf("%s: %v", service.name, check())
 		}
 		m.CheckAuth(true)
-		b := mustOpen(t, service.name, nil)
+		b := resolvetest.Open(t, service.open, nil)
 		if _, err := b.Connection(t.Context(), "a"); conn.KindOf(err) != conn.Denied {
 			t.Errorf("%s: a key that is not known: %v, want denied", service.name, err)
 		}
@@ -430,7 +430,7 @@ func TestAWSOneLoginForAllGenerations(t *testing.T) {
 		var identity []byte
 		const generations = 10
 		for range generations {
-			b := mustOpen(t, service.name, map[string]any{
+			b := resolvetest.Open(t, service.open, map[string]any{
 				"role_arn": "arn:aws:iam::123456789012:role/connfs", "assume_role_kwargs": map[string]any{"ExternalId": "x"},
 			})
 			b.(resolve.Successor).Adopt(identity)
@@ -485,7 +485,7 @@ func TestSSMReadsTogether(t *testing.T) {
 		wg.Wait()
 		return p.Calls()
 	}
-	b := mustOpen(t, "aws_ssm", nil)
+	b := resolvetest.Open(t, resolve.OpenSSM, nil)
 	p.Inject(servers.Fault{Delay: 50 * time.Millisecond})
 	if calls := crowd(t, b); calls["AmazonSSM.GetParameters"] > 15 || calls["AmazonSSM.GetParameter"] > 5 {
 		t.Errorf("%v", calls)
@@ -507,7 +507,7 @@ func TestSSMReadsTogether(t *testing.T) {
 	}
 	p.Heal()
 	// Callers who give up end the call that nobody waits for.
-	b = mustOpen(t, "aws_ssm", nil)
+	b = resolvetest.Open(t, resolve.OpenSSM, nil)
 	p.Inject(servers.Fault{Hang: true})
 	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
 	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)

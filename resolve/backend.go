@@ -1,6 +1,3 @@
-// Package resolve finds a connection: it asks the secrets backends of the search
-// path in order, with the rules of AIP-33, and tells absent from denied,
-// unreachable and invalid. It runs in the resolver child only.
 package resolve
 
 import (
@@ -21,6 +18,18 @@ type Backend interface {
 type Lister interface {
 	// List returns every id, without reading or decrypting any value.
 	List(ctx context.Context) ([]string, error)
+}
+
+// CaseBlind is a Lister that answers to ids in any case and lists one spelling of
+// each, so that a listing with some of its ids is never complete.
+type CaseBlind interface {
+	CaseBlind() bool
+}
+
+// Local is a Backend that is in reach or not there at all: waiting does not help it, and
+// no breaker guards it.
+type Local interface {
+	Local() bool
 }
 
 // Warmer is a Backend that can connect and log in ahead of the first look-up,
@@ -57,21 +66,6 @@ type Successor interface {
 	// later, and counts only where it is newer than what the backend has. What it
 	// cannot read it ignores.
 	Adopt(identity []byte)
-}
-
-// Unsealer opens sealed connections: those whose extra holds a sealed form
-// ([conn.Connection.Sealed]).
-type Unsealer interface {
-	// Unseal returns the connection that is sealed under id. find looks up the
-	// connection of a KMS that the sealed form names, through the search path.
-	// Its error is a *conn.Error, never of kind Absent.
-	Unseal(ctx context.Context, id string, sealed *conn.Connection, find Finder) (*conn.Connection, error)
-}
-
-// Describer is an Unsealer that can say by what a connection is sealed.
-type Describer interface {
-	// Describe returns it in words for people, and calls no KMS.
-	Describe(sealed *conn.Connection) string
 }
 
 // Finder looks a connection up.

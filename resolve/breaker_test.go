@@ -180,21 +180,21 @@ func TestAnOpenBreakerIsHandedOver(t *testing.T) {
 	})
 }
 
+// local is an outage of something that is in reach or not there at all.
+type local struct {
+	outage
+	is bool
+}
+
+func (l *local) Local() bool { return l.is }
+
 func TestNothingLocalHasABreaker(t *testing.T) {
-	p, err := Open(&Settings{Metastore: &MetastoreSettings{URL: "sqlite:////nonexistent/airflow.db"}}, nil, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, e := range p.entries {
-		if e.breaker != nil {
-			t.Errorf("%s has a breaker", e.Name)
+	for _, c := range []struct {
+		backend Backend
+		want    bool
+	}{{&outage{}, true}, {&local{is: false}, true}, {&local{is: true}, false}} {
+		if got := breakerFor(c.backend) != nil; got != c.want {
+			t.Errorf("%T: has a breaker: %v", c.backend, got)
 		}
-	}
-	remote, err := Open(&Settings{Metastore: &MetastoreSettings{URL: "postgresql://db/airflow"}}, nil, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if e := remote.entries[1]; e.breaker == nil {
-		t.Errorf("%s has no breaker", e.Name)
 	}
 }

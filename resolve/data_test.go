@@ -70,14 +70,18 @@ func copyMetastore(t testing.TB, version string) string {
 }
 
 // openPath opens the search path over one metastore, as connfs does.
-func openPath(t *testing.T, m resolve.MetastoreSettings) *resolve.Path {
+func openPath(t testing.TB, m resolve.MetastoreSettings) *resolve.Path {
 	t.Helper()
 	fernet, _ := kms.NewFernet(m.FernetKey)
-	p, err := resolve.Open(&resolve.Settings{Metastore: &m}, fernet, nil)
+	b, err := resolve.OpenMetastore(m, fernet)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { p.Close() })
+	p, err := resolve.NewPath([]resolve.Entry{{Name: "metastore", Backend: b}}, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { b.Close() })
 	return p
 }
 

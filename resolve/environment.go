@@ -11,6 +11,18 @@ import (
 // connPrefix is what the name of a variable that holds a connection begins with.
 const connPrefix = "AIRFLOW_CONN_"
 
+// EnvironmentSettings says where the AIRFLOW_CONN_* variables are.
+type EnvironmentSettings struct {
+	// File holds NAME=value lines and is read again when it changes. Empty:
+	// Variables are used.
+	File string
+	// Variables are the AIRFLOW_CONN_* variables that connfs was started with.
+	Variables []Variable
+	// Spellings are ids that grants spell out. The name of a variable does not
+	// tell the case of its id; List uses these, and lower case otherwise.
+	Spellings []string
+}
+
 // Environment is the backend of AIRFLOW_CONN_* variables: those that connfs was
 // started with, or those of a file. An empty variable counts as absent, as in
 // Airflow.
@@ -39,10 +51,6 @@ func NewEnvironment(settings EnvironmentSettings) *Environment {
 		e.variables[v.Name] = v
 	}
 	return e
-}
-
-func openEnvironment(s *Settings, _ Decrypter) (Backend, string, error) {
-	return NewEnvironment(s.Environment), "environment", nil
 }
 
 // Connection implements [Backend]. All spellings of an id stand in one variable:
@@ -84,7 +92,8 @@ func (e *Environment) List(ctx context.Context) ([]string, error) {
 	return ids, nil
 }
 
-func (e *Environment) local() bool { return true }
+// Local implements [Local].
+func (e *Environment) Local() bool { return true }
 
 // CaseBlind implements [CaseBlind].
 func (e *Environment) CaseBlind() bool { return true }

@@ -39,7 +39,7 @@ type Exec struct {
 	last     error // why the last program ended
 }
 
-func openExec(_ *SecretsSettings, kw *kwargs) (Backend, error) {
+func OpenExec(_ *SecretsSettings, kw *kwargs) (Backend, error) {
 	e := &Exec{}
 	list, _ := kw.value("command").([]any)
 	for _, item := range list {

@@ -136,7 +136,7 @@ func testPlugin(t testing.TB, name string) resolve.Backend {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return mustOpen(t, "exec", map[string]any{"command": []string{self}, "environment": map[string]string{pluginVariable: name}})
+	return resolvetest.Open(t, resolve.OpenExec, map[string]any{"command": []string{self}, "environment": map[string]string{pluginVariable: name}})
 }
 
 func outcome(c *conn.Connection, err error) string {
@@ -160,7 +160,7 @@ func examplePlugin(t testing.TB, file string) resolve.Backend {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return mustOpen(t, "exec", map[string]any{"command": []string{"/usr/bin/python3", script, file}})
+	return resolvetest.Open(t, resolve.OpenExec, map[string]any{"command": []string{"/usr/bin/python3", script, file}})
 }
 
 func TestExecConforms(t *testing.T) {
@@ -384,7 +384,7 @@ func TestExecTrustsNoFileThatOthersCanChange(t *testing.T) {
 		}
 	}
 	try := func(command ...string) string {
-		got, _ := get(t, mustOpen(t, "exec", map[string]any{"command": command}), "x", 10*time.Second)
+		got, _ := get(t, resolvetest.Open(t, resolve.OpenExec, map[string]any{"command": command}), "x", 10*time.Second)
 		return got
 	}
 	mode(program, 0o700)

@@ -53,9 +53,9 @@ var gcpAffix = regexp.MustCompile(`^[A-Za-z0-9_-]*$`)
 // gcpCastagnoli is the polynomial of Google's checksums.
 var gcpCastagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// openGoogleSecretManager takes Airflow's arguments, and endpoint, which is connfs's own:
+// OpenGoogleSecretManager takes Airflow's arguments, and endpoint, which is connfs's own:
 // HOST:PORT of a private endpoint, or http://HOST:PORT without TLS, on loopback only.
-func openGoogleSecretManager(s *SecretsSettings, kw *kwargs) (Backend, error) {
+func OpenGoogleSecretManager(s *SecretsSettings, kw *kwargs) (Backend, error) {
 	kw.ignore("variables_prefix", "config_prefix")
 	prefix, enabled := kw.optional("connections_prefix", "airflow-connections")
 	g := &GoogleSecretManager{

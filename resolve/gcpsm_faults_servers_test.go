@@ -11,6 +11,8 @@ import (
 
 	"github.com/connfs/connfs/conn"
 	"github.com/connfs/connfs/integration/servers"
+	"github.com/connfs/connfs/resolve"
+	"github.com/connfs/connfs/resolve/resolvetest"
 )
 
 // Whatever the network does: an answer within the deadline, of the right kind, and the
@@ -42,7 +44,7 @@ func TestGoogleOverABadNetwork(t *testing.T) {
 				leaks := goleak.IgnoreCurrent()
 				kwargs := googleKwargs(t, f, nil)
 				kwargs["endpoint"] = proxy.URL
-				b, err := openAlternative(t, gcpClass, kwargs)
+				b, err := resolve.OpenBackend(&resolve.SecretsSettings{Kwargs: resolvetest.Kwargs(t, kwargs)}, resolve.OpenGoogleSecretManager)
 				if err != nil {
 					t.Fatal(err)
 				}

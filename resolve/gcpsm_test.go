@@ -27,8 +27,6 @@ import (
 // Google's own service cannot be had for tests: everything here runs against a fake of
 // its published interface.
 
-const gcpClass = "airflow.providers.google.cloud.secrets.secret_manager.CloudSecretManagerBackend"
-
 // googleKwargs are the arguments for a fake, and further ones.
 func googleKwargs(t testing.TB, f *servers.FakeSecretManager, more map[string]any) map[string]any {
 	t.Helper()
@@ -45,7 +43,7 @@ func googleKwargs(t testing.TB, f *servers.FakeSecretManager, more map[string]an
 
 func googleBackend(t testing.TB, f *servers.FakeSecretManager, more map[string]any) resolve.Backend {
 	t.Helper()
-	return mustOpen(t, gcpClass, googleKwargs(t, f, more))
+	return resolvetest.Open(t, resolve.OpenGoogleSecretManager, googleKwargs(t, f, more))
 }
 
 func TestGoogleAnswersAsAirflow(t *testing.T) {
@@ -100,10 +98,7 @@ func TestGoogleAnswersAsAirflow(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			b, err := resolve.OpenAlternative(&resolve.SecretsSettings{Backend: gcpClass, Kwargs: string(kwargs), MultiTeam: tc.MultiTeam, Team: tc.Team})
-			if err == nil {
-				err = resolve.CheckSecrets(&resolve.SecretsSettings{Backend: gcpClass, Kwargs: string(kwargs)})
-			}
+			b, err := resolve.OpenBackend(&resolve.SecretsSettings{Kwargs: string(kwargs), MultiTeam: tc.MultiTeam, Team: tc.Team}, resolve.OpenGoogleSecretManager)
 			if err != nil {
 				if want.Error == nil || want.Error.At != "construction" {
 					t.Error(err)
@@ -294,7 +289,7 @@ func TestGoogleListsWhatATeamReads(t *testing.T) {
 	}
 	kwargs, _ := json.Marshal(googleKwargs(t, f, nil))
 	for team, want := range map[string][]string{"": {"a"}, "team_a": {"a", "b"}} {
-		b, err := resolve.OpenAlternative(&resolve.SecretsSettings{Backend: "gcp_secret_manager", Kwargs: string(kwargs), MultiTeam: true, Team: team})
+		b, err := resolve.OpenBackend(&resolve.SecretsSettings{Kwargs: string(kwargs), MultiTeam: true, Team: team}, resolve.OpenGoogleSecretManager)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -390,7 +385,7 @@ func TestGoogleLoginsFail(t *testing.T) {
 		"not JSON":             {map[string]any{"gcp_credential_config_file": "{"}, "denied"},
 	} {
 		tc.kwargs["endpoint"] = f.URL
-		c, err := mustOpen(t, gcpClass, tc.kwargs).Connection(t.Context(), "x")
+		c, err := resolvetest.Open(t, resolve.OpenGoogleSecretManager, tc.kwargs).Connection(t.Context(), "x")
 		got := hostOf(c)
 		if err != nil {
 			got = conn.KindOf(err).String()
@@ -400,11 +395,11 @@ func TestGoogleLoginsFail(t *testing.T) {
 		}
 	}
 	t.Setenv("GOOGLE_APPLICATION_CREDENTIALS", dir+"/key.json")
-	if _, err := mustOpen(t, gcpClass, map[string]any{"endpoint": f.URL}).Connection(t.Context(), "x"); err != nil {
+	if _, err := resolvetest.Open(t, resolve.OpenGoogleSecretManager, map[string]any{"endpoint": f.URL}).Connection(t.Context(), "x"); err != nil {
 		t.Errorf("default credentials: %v", err)
 	}
 	t.Setenv("GOOGLE_CLOUD_PROJECT", "../other")
-	if _, err := mustOpen(t, gcpClass, map[string]any{"endpoint": f.URL}).Connection(t.Context(), "x"); conn.KindOf(err) != conn.Denied {
+	if _, err := resolvetest.Open(t, resolve.OpenGoogleSecretManager, map[string]any{"endpoint": f.URL}).Connection(t.Context(), "x"); conn.KindOf(err) != conn.Denied {
 		t.Errorf("a project that is a path: %v, want denied", err)
 	}
 }
@@ -426,7 +421,7 @@ func TestGoogleArguments(t *testing.T) {
 		`{"endpoint": "secretmanager.private.example:443"}`:              "",
 		`{"impersonation_chain": ["a@b.iam.gserviceaccount.com"]}`:       "",
 	} {
-		err := resolve.CheckSecrets(&resolve.SecretsSettings{Backend: gcpClass, Kwargs: kwargs})
+		_, err := resolve.OpenBackend(&resolve.SecretsSettings{Kwargs: kwargs}, resolve.OpenGoogleSecretManager)
 		if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
 			t.Errorf("%s: %v, want %q", kwargs, err, want)
 		}
@@ -450,7 +445,7 @@ func TestGoogleIsThereAgainSoon(t *testing.T) {
 	f := servers.StartFakeSecretManager(t)
 	putConnections(t, f, mysql("h"))
 	leaks := goleak.IgnoreCurrent()
-	b, err := openAlternative(t, gcpClass, googleKwargs(t, f, nil))
+	b, err := resolve.OpenBackend(&resolve.SecretsSettings{Kwargs: resolvetest.Kwargs(t, googleKwargs(t, f, nil))}, resolve.OpenGoogleSecretManager)
 	if err != nil {
 		t.Fatal(err)
 	}

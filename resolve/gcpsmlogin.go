@@ -22,6 +22,7 @@ import (
 	"google.golang.org/grpc/metadata"
 
 	"github.com/connfs/connfs/conn"
+	"github.com/connfs/connfs/internal/network"
 )
 
 // gcpScope is the one that Google's own clients ask for.
@@ -324,8 +325,8 @@ var gcpStatus = regexp.MustCompile(`^impersonate: status code ([0-9]{3})`)
 func gcpLoginError(err error) error {
 	code := 0
 	var (
-		refused *oauth2.RetrieveError
-		network *url.Error
+		refused   *oauth2.RetrieveError
+		transport *url.Error
 	)
 	if errors.As(err, &refused) && refused.Response != nil {
 		code = refused.Response.StatusCode
@@ -337,8 +338,8 @@ func gcpLoginError(err error) error {
 	case code == http.StatusTooManyRequests || code >= 500:
 	case code >= 400:
 		e = &conn.Error{Kind: conn.Denied, Reason: "Google refuses the login"}
-	case errors.As(err, &network):
-		e = classifyNetwork(err)
+	case errors.As(err, &transport):
+		e = network.Classify(err)
 		e.Reason = "logging in: " + e.Reason
 	default:
 		e = &conn.Error{Kind: conn.Denied, Reason: "no login can be made of the credentials"}

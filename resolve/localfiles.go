@@ -60,7 +60,7 @@ var localParsers = map[string]func(text string, into *localEntries) error{
 	"yml":  parseLocalYAML,
 }
 
-func openLocalFilesystem(_ *SecretsSettings, kw *kwargs) (Backend, error) {
+func OpenLocalFilesystem(_ *SecretsSettings, kw *kwargs) (Backend, error) {
 	kw.ignore("variables_file_path", "configs_file_path")
 	path := kw.text("connections_file_path", "")
 	if path == "" {
@@ -206,5 +206,5 @@ func reasonOf(err error) string {
 	return "the file cannot be read"
 }
 
-// local says that no network lies before it.
-func (l *LocalFiles) local() bool { return true }
+// Local implements [Local].
+func (l *LocalFiles) Local() bool { return true }

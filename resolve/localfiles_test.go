@@ -17,31 +17,9 @@ import (
 	"github.com/connfs/connfs/resolve/resolvetest"
 )
 
-// openAlternative opens the alternative backend alone, as the search path does.
-func openAlternative(t testing.TB, backend string, kwargs map[string]any) (resolve.Backend, error) {
-	t.Helper()
-	text, err := json.Marshal(kwargs)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return resolve.OpenAlternative(&resolve.SecretsSettings{Backend: backend, Kwargs: string(text)})
-}
-
-func mustOpen(t testing.TB, backend string, kwargs map[string]any) resolve.Backend {
-	t.Helper()
-	b, err := openAlternative(t, backend, kwargs)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if c, ok := b.(interface{ Close() error }); ok {
-		t.Cleanup(func() { c.Close() })
-	}
-	return b
-}
-
 func localFile(t testing.TB, path string) resolve.Backend {
 	t.Helper()
-	return mustOpen(t, "airflow.secrets.local_filesystem.LocalFilesystemBackend", map[string]any{
+	return resolvetest.Open(t, resolve.OpenLocalFilesystem, map[string]any{
 		"connections_file_path": path, "variables_file_path": "/nothing", "configs_file_path": nil,
 	})
 }
@@ -74,7 +52,7 @@ func TestLocalFilesAnswerAsAirflow(t *testing.T) {
 		t.Run(tc.File+" "+tc.ID, func(t *testing.T) {
 			path := filepath.Join(t.TempDir(), tc.File)
 			replaceFile(t, path, tc.Content)
-			b, err := openAlternative(t, "local_filesystem", map[string]any{"connections_file_path": path})
+			b, err := resolve.OpenBackend(&resolve.SecretsSettings{Kwargs: resolvetest.Kwargs(t, map[string]any{"connections_file_path": path})}, resolve.OpenLocalFilesystem)
 			if err != nil {
 				if tc.Error == "" || !strings.Contains(tc.Error, "Unsupported file format") {
 					t.Error(err)
@@ -144,7 +122,7 @@ func TestLocalFilesConform(t *testing.T) {
 }
 
 func TestLocalFilesWithoutAFile(t *testing.T) {
-	b := mustOpen(t, "local_filesystem", map[string]any{"variables_file_path": "/x"})
+	b := resolvetest.Open(t, resolve.OpenLocalFilesystem, map[string]any{"variables_file_path": "/x"})
 	if _, err := b.Connection(t.Context(), "x"); conn.KindOf(err) != conn.Absent {
 		t.Errorf("%v, want absent", err)
 	}

@@ -20,6 +20,13 @@ type Metastore struct {
 	fernet Decrypter
 }
 
+// MetastoreSettings names an Airflow metadata database.
+type MetastoreSettings struct {
+	URL       string // SQLAlchemy form, as in [database] sql_alchemy_conn
+	Schema    string // [database] sql_alchemy_schema: where the tables are; empty: the server's default
+	FernetKey string // [core] fernet_key, verbatim: comma-separated, first one writes; empty: no key
+}
+
 // database is what the metastore needs of a kind of database. Its errors are of kind
 // Unreachable, Denied, Timeout or Invalid, and Absent where it cannot even compare
 // with such an id.
@@ -72,19 +79,8 @@ func OpenMetastore(settings MetastoreSettings, fernet Decrypter) (*Metastore, er
 	return &Metastore{db: db, schema: schema, table: schema + db.quote("connection"), fernet: fernet}, nil
 }
 
-func openMetastore(s *Settings, fernet Decrypter) (Backend, string, error) {
-	if s.Metastore == nil {
-		return nil, "", nil
-	}
-	m, err := OpenMetastore(*s.Metastore, fernet)
-	if err != nil {
-		return nil, "metastore", err
-	}
-	return m, "metastore", nil
-}
-
-// local reports whether the database is a file.
-func (m *Metastore) local() bool {
+// Local implements [Local]: whether the database is a file.
+func (m *Metastore) Local() bool {
 	_, ok := m.db.(*sqliteFile)
 	return ok
 }

@@ -80,3 +80,15 @@ func (e expectedConnection) changed(t *testing.T, raw json.RawMessage) expectedC
 	}
 	return expectedConnection{Error: message}
 }
+
+func TestOnlyAFileIsLocal(t *testing.T) {
+	for url, want := range map[string]bool{"sqlite:////nonexistent/airflow.db": true, "postgresql://db/airflow": false, "mysql://db/airflow": false} {
+		m, err := resolve.OpenMetastore(resolve.MetastoreSettings{URL: url}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if m.Local() != want {
+			t.Errorf("%s: local: %v", url, m.Local())
+		}
+	}
+}

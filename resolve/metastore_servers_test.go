@@ -21,7 +21,6 @@ import (
 
 	"github.com/connfs/connfs/conn"
 	"github.com/connfs/connfs/integration/servers"
-	"github.com/connfs/connfs/kms"
 	"github.com/connfs/connfs/resolve"
 	"github.com/connfs/connfs/resolve/resolvetest"
 )
@@ -191,12 +190,7 @@ func TestServersAnswerAsAirflow(t *testing.T) {
 // fernetAnswers checks a database with another key.
 func fernetAnswers(t *testing.T, e expected, leftOut [][2]string, url, key string, different map[string]json.RawMessage) {
 	t.Helper()
-	fernet, _ := kms.NewFernet(key)
-	p, err := resolve.Open(&resolve.Settings{Metastore: &resolve.MetastoreSettings{URL: url, FernetKey: key}}, fernet, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer p.Close()
+	p := openPath(t, resolve.MetastoreSettings{URL: url, FernetKey: key})
 	for id, c := range e.Connections {
 		if slices.ContainsFunc(leftOut, func(row [2]string) bool { return row[0] == id }) {
 			continue

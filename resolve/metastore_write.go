@@ -10,16 +10,6 @@ import (
 	"github.com/connfs/connfs/conn"
 )
 
-// Metastore returns the metastore of the path, and nil if it has none.
-func (p *Path) Metastore() *Metastore {
-	for _, e := range p.entries {
-		if m, ok := e.Backend.(*Metastore); ok {
-			return m
-		}
-	}
-	return nil
-}
-
 // Row is one row of the table connection as it was read, for being rewritten.
 type Row struct {
 	// Connection is what the row holds; a sealed one is still sealed.

@@ -1,7 +1,9 @@
+// Package resolve finds a connection: it asks the secrets backends of the search
+// path in order, with the rules of AIP-33, and tells absent from denied,
+// unreachable and invalid. It runs in the resolver child only.
 package resolve
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -130,12 +132,6 @@ type Listing struct {
 type Failure struct {
 	Name string
 	Err  error // a *conn.Error
-}
-
-// CaseBlind is a Lister that answers to ids in any case and lists one spelling of
-// each, so that a listing with some of its ids is never complete.
-type CaseBlind interface {
-	CaseBlind() bool
 }
 
 // List asks all backends at once for their ids. One that is down or cannot list
@@ -297,38 +293,12 @@ func classified(name string, err error) error {
 	return &conn.Error{Kind: conn.Failed, Source: name, Reason: "an unexpected failure", Err: err}
 }
 
-// invalid returns the error for a stored value that is no connection.
-func invalid(name string, err error) error {
-	var ce *conn.Error
-	if errors.As(err, &ce) {
-		return &conn.Error{Kind: conn.Invalid, Source: cmp.Or(ce.Source, name), Reason: ce.Reason, Hint: ce.Hint, Err: err}
-	}
-	return &conn.Error{Kind: conn.Invalid, Source: name, Reason: "what is stored is not a connection", Err: err}
-}
-
-// ctxError is the answer of a backend for which there was no time.
-func ctxError(name string, cause error) error {
-	reason := "no answer within the deadline"
-	if errors.Is(cause, context.Canceled) {
-		reason = "the search was called off before an answer came"
-	}
-	return &conn.Error{Kind: conn.Timeout, Source: name, Reason: reason, Err: cause}
-}
-
-// dagSource is a Backend that also holds serialized DAGs.
-type dagSource interface {
-	DAGs(ctx context.Context, known map[string]string, each func(SerializedDAG) error) error
-}
-
-// DAGs reads the serialized DAGs of the path's metastore; see [Metastore.DAGs].
-func (p *Path) DAGs(ctx context.Context, known map[string]string, each func(SerializedDAG) error) error {
+// Find returns the first backend of the path that is a T.
+func Find[T any](p *Path) (found T, ok bool) {
 	for _, e := range p.entries {
-		s, ok := e.Backend.(dagSource)
-		if !ok {
-			continue
+		if found, ok = e.Backend.(T); ok {
+			return found, true
 		}
-		_, err := within(ctx, e.Name, func() (struct{}, error) { return struct{}{}, s.DAGs(ctx, known, each) })
-		return err
 	}
-	return conn.Errorf(conn.Absent, "", "no metastore is configured")
+	return found, false
 }

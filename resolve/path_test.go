@@ -235,45 +235,51 @@ func (noLister) Connection(context.Context, string) (*conn.Connection, error) {
 	return new(conn.Connection), nil
 }
 
-func TestOpenRefusesWhatItCannotHonour(t *testing.T) {
-	for _, c := range []struct {
-		name     string
-		settings resolve.Settings
-		want     string
+// at returns a place whose backend has that name.
+func at(name string) resolve.Place {
+	return func() (resolve.Backend, string, error) { return answering(conn.Absent), name, nil }
+}
+
+func TestPathRefusesWhatItCannotHonour(t *testing.T) {
+	broken := func() (resolve.Backend, string, error) { return nil, "", errors.New("no such place") }
+	named := func() (resolve.Backend, string, error) { return nil, "vault", errors.New("no such place") }
+	for name, c := range map[string]struct {
+		options resolve.Options
+		places  resolve.Places
+		want    string
 	}{
-		{"order", resolve.Settings{Order: "mine"}, `order "mine" is neither "aip-33" nor "airflow"`},
-		{"on_error", resolve.Settings{OnError: "ignore"}, `on_error "ignore" is neither "stop" nor "next"`},
-		{"URL", resolve.Settings{Metastore: &resolve.MetastoreSettings{URL: "secret"}}, "opening the metastore: the database URL does not begin with DIALECT://"},
+		"order":                    {resolve.Options{Order: "mine"}, resolve.Places{}, `order "mine" is neither "aip-33" nor "airflow"`},
+		"on_error":                 {resolve.Options{OnError: "ignore"}, resolve.Places{}, `on_error "ignore" is neither "stop" nor "next"`},
+		"place":                    {resolve.Options{}, resolve.Places{Metastore: broken}, "opening the metastore: no such place"},
+		"place with a known store": {resolve.Options{}, resolve.Places{Alternative: named}, "opening the vault: no such place"},
 	} {
-		if _, err := resolve.Open(&c.settings, nil, nil); err == nil || err.Error() != c.want {
-			t.Errorf("%s: %v", c.name, err)
+		if _, err := resolve.OpenPath(c.options, c.places); err == nil || err.Error() != c.want {
+			t.Errorf("%s: %v", name, err)
 		}
 	}
 }
 
-func TestOpenSearchesTheEnvironmentFirst(t *testing.T) {
-	for _, order := range []string{"", "aip-33", "airflow"} {
-		p, err := resolve.Open(&resolve.Settings{
-			Order:       order,
-			Metastore:   &resolve.MetastoreSettings{URL: "sqlite:///" + copyMetastore(t, "2.10")},
-			Environment: resolve.EnvironmentSettings{Variables: resolve.Variables([]string{"AIRFLOW_CONN_UNENCRYPTED=http://from-env"})},
-		}, nil, nil)
+func TestPathIsSearchedInOrder(t *testing.T) {
+	for _, c := range []struct {
+		order       string
+		alternative resolve.Place
+		want        []string
+	}{
+		{"", nil, []string{"environment", "metastore"}},
+		{"aip-33", nil, []string{"environment", "metastore"}},
+		{"airflow", nil, []string{"environment", "metastore"}},
+		{"", at("vault"), []string{"vault", "metastore", "environment"}},
+		{"aip-33", at("vault"), []string{"vault", "metastore", "environment"}},
+		{"airflow", at("vault"), []string{"vault", "environment", "metastore"}},
+	} {
+		p, err := resolve.OpenPath(resolve.Options{Order: c.order}, resolve.Places{
+			Alternative: c.alternative, Metastore: at("metastore"), Environment: at("environment"),
+		})
 		if err != nil {
 			t.Fatal(err)
 		}
-		if diff := cmp.Diff([]string{"environment", "metastore"}, p.Names()); diff != "" {
-			t.Errorf("order %q (-want +got):\n%s", order, diff)
-		}
-		for id, want := range map[string]string{"unencrypted": "environment", "type_only": "metastore"} {
-			if _, source, err := p.Connection(t.Context(), id); err != nil || source != want {
-				t.Errorf("order %q: %s from %q, %v; want %s", order, id, source, err, want)
-			}
-		}
-		if err := p.Warm(t.Context()); err != nil {
-			t.Errorf("warm: %v", err)
-		}
-		if err := p.Close(); err != nil {
-			t.Errorf("close: %v", err)
+		if diff := cmp.Diff(c.want, p.Names()); diff != "" {
+			t.Errorf("order %q (-want +got):\n%s", c.order, diff)
 		}
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/connfs/connfs/conn"
+	"github.com/connfs/connfs/internal/network"
 )
 
 // A resolver child lives for seconds and serves a few reads at a time: few
@@ -140,7 +141,7 @@ func (p *pool) explain(ctx context.Context, err error) error {
 	}
 	ce = p.classify(err)
 	if ce == nil {
-		ce = classifyNetwork(err)
+		ce = network.Classify(err)
 	}
 	ce.Source, ce.Err = "metastore", err
 	return ce

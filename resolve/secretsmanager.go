@@ -49,7 +49,7 @@ var secretWords = map[string][]string{
 	"extra":     {"extra"},
 }
 
-func openSecretsManager(s *SecretsSettings, kw *kwargs) (Backend, error) {
+func OpenSecretsManager(s *SecretsSettings, kw *kwargs) (Backend, error) {
 	prefix, enabled := kw.optional("connections_prefix", "airflow/connections")
 	separator := kw.text("sep", "/")
 	words := extraWords(kw)

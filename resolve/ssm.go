@@ -31,7 +31,7 @@ var ssmKinds = map[string]conn.Kind{
 	"ParameterVersionNotFound": conn.Absent,
 }
 
-func openSSM(s *SecretsSettings, kw *kwargs) (Backend, error) {
+func OpenSSM(s *SecretsSettings, kw *kwargs) (Backend, error) {
 	prefix, enabled := kw.optional("connections_prefix", "/airflow/connections")
 	b := &SSM{awsStore: openAWSStore(s, kw, "SystemsManagerParameterStoreBackend", "2014-11-06")}
 	b.disabled = !enabled

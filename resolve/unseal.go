@@ -7,6 +7,21 @@ import (
 	"github.com/connfs/connfs/conn"
 )
 
+// Unsealer opens sealed connections: those whose extra holds a sealed form
+// ([conn.Connection.Sealed]).
+type Unsealer interface {
+	// Unseal returns the connection that is sealed under id. find looks up the
+	// connection of a KMS that the sealed form names, through the search path.
+	// Its error is a *conn.Error, never of kind Absent.
+	Unseal(ctx context.Context, id string, sealed *conn.Connection, find Finder) (*conn.Connection, error)
+}
+
+// Describer is an Unsealer that can say by what a connection is sealed.
+type Describer interface {
+	// Describe returns it in words for people, and calls no KMS.
+	Describe(sealed *conn.Connection) string
+}
+
 // opening is the context key of the ids whose sealed forms are being opened.
 type opening struct{}
 

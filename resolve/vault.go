@@ -34,8 +34,8 @@ type Vault struct {
 	login *vaultLogin
 }
 
-// openVault is the opener of a [Vault].
-func openVault(s *SecretsSettings, kw *kwargs) (Backend, error) {
+// OpenVault is the opener of a [Vault].
+func OpenVault(s *SecretsSettings, kw *kwargs) (Backend, error) {
 	v := &Vault{}
 	v.folders(s, kw)
 	v.api = newVaultAPI(kw)

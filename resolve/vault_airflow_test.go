@@ -16,6 +16,7 @@ import (
 	"github.com/connfs/connfs/integration/airflow"
 	"github.com/connfs/connfs/integration/servers"
 	"github.com/connfs/connfs/resolve"
+	"github.com/connfs/connfs/resolve/resolvetest"
 )
 
 // vaultVariant is a set of arguments, and where they lead.
@@ -48,7 +49,7 @@ func TestVaultBesideAirflowOnGeneratedValues(t *testing.T) {
 	var backends []resolve.Backend
 	for i, variant := range variants {
 		variant.kwargs["url"] = v.URL
-		b := mustOpen(t, "vault", variant.kwargs)
+		b := resolvetest.Open(t, resolve.OpenVault, variant.kwargs)
 		for j, value := range conntest.Values(seed+int64(i), n) {
 			id := fmt.Sprintf(vaultIDs[j%len(vaultIDs)], 1000*i+j)
 			if j%15 != 0 && utf8.ValidString(value) {

@@ -50,8 +50,8 @@ func (f *fakeVault) openFor(t *testing.T, s SecretsSettings, kwargs map[string]a
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.Backend, s.Kwargs = "vault", string(text)
-	b, err := OpenAlternative(&s)
+	s.Kwargs = string(text)
+	b, err := OpenBackend(&s, OpenVault)
 	if err != nil {
 		t.Fatal(err)
 	}

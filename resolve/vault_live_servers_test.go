@@ -15,6 +15,7 @@ import (
 	"github.com/connfs/connfs/conn"
 	"github.com/connfs/connfs/integration/servers"
 	"github.com/connfs/connfs/resolve"
+	"github.com/connfs/connfs/resolve/resolvetest"
 )
 
 // liveVault is a server with the connection "x", an AppRole that may read it and list,
@@ -45,7 +46,7 @@ func startLiveVault(t *testing.T, ttl string) *liveVault {
 
 func (v *liveVault) open(t *testing.T) *resolve.Vault {
 	t.Helper()
-	return mustOpen(t, "vault", v.kwargs).(*resolve.Vault)
+	return resolvetest.Open(t, resolve.OpenVault, v.kwargs).(*resolve.Vault)
 }
 
 // revoke makes Vault forget every token of the role.
@@ -233,7 +234,7 @@ func TestVaultPermissions(t *testing.T) {
 	} {
 		kwargs := maps.Clone(v.kwargs)
 		maps.Copy(kwargs, change)
-		b := mustOpen(t, "vault", kwargs).(*resolve.Vault)
+		b := resolvetest.Open(t, resolve.OpenVault, kwargs).(*resolve.Vault)
 		_, err := b.Connection(t.Context(), "x")
 		wantKind(t, name, err, conn.Denied)
 		_, err = b.List(t.Context())
@@ -247,7 +248,7 @@ func TestVaultPermissions(t *testing.T) {
 	kwargs := maps.Clone(v.kwargs)
 	kwargs["connections_path"] = "elsewhere"
 	refused := 0
-	for _, c := range mustOpen(t, "vault", kwargs).(*resolve.Vault).Check(t.Context()) {
+	for _, c := range resolvetest.Open(t, resolve.OpenVault, kwargs).(*resolve.Vault).Check(t.Context()) {
 		if c.Err != nil {
 			wantKind(t, c.Call, c.Err, conn.Denied)
 			refused++
@@ -266,7 +267,7 @@ func TestVaultListsFoldersWithinBounds(t *testing.T) {
 		putVault(v, 1, "kv", fmt.Sprintf("c/f%d", i), map[string]any{"host": "h"})
 	}
 	kwargs := map[string]any{"url": v.URL, "token": v.Token, "mount_point": "kv", "kv_engine_version": 1, "connections_path": []string{"c", "nothing", "c/f7"}}
-	ids, err := mustOpen(t, "vault", kwargs).(resolve.Lister).List(t.Context())
+	ids, err := resolvetest.Open(t, resolve.OpenVault, kwargs).(resolve.Lister).List(t.Context())
 	if err != nil || len(ids) != 61 {
 		t.Errorf("%d ids, %v", len(ids), err)
 	}
@@ -275,7 +276,7 @@ func TestVaultListsFoldersWithinBounds(t *testing.T) {
 		deep += "/d"
 	}
 	putVault(v, 1, "kv", deep, map[string]any{"host": "h"})
-	_, err = mustOpen(t, "vault", kwargs).(resolve.Lister).List(t.Context())
+	_, err = resolvetest.Open(t, resolve.OpenVault, kwargs).(resolve.Lister).List(t.Context())
 	wantKind(t, "too deep", err, conn.Failed)
 }
 
@@ -288,11 +289,11 @@ func TestVaultTLS(t *testing.T) {
 		if name == "unknown authority" || name == "another authority" {
 			want = conn.Unreachable
 		}
-		_, err := mustOpen(t, "vault", kwargs).Connection(t.Context(), "x")
+		_, err := resolvetest.Open(t, resolve.OpenVault, kwargs).Connection(t.Context(), "x")
 		wantKind(t, name, err, want)
 	}
 	t.Setenv("REQUESTS_CA_BUNDLE", c.CA)
 	kwargs["verify"] = true
-	_, err := mustOpen(t, "vault", kwargs).Connection(t.Context(), "x")
+	_, err := resolvetest.Open(t, resolve.OpenVault, kwargs).Connection(t.Context(), "x")
 	wantKind(t, "authority of the environment", err, conn.Absent)
 }

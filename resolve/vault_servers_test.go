@@ -97,9 +97,7 @@ func TestVaultAnswersAsAirflow(t *testing.T) {
 }
 
 func checkVaultCase(t *testing.T, c vaultCase) {
-	b, err := resolve.OpenAlternative(&resolve.SecretsSettings{
-		Backend: "airflow.providers.hashicorp.secrets.vault.VaultBackend", Kwargs: string(c.Kwargs), MultiTeam: c.MultiTeam, Team: c.Team,
-	})
+	b, err := resolve.OpenBackend(&resolve.SecretsSettings{Kwargs: string(c.Kwargs), MultiTeam: c.MultiTeam, Team: c.Team}, resolve.OpenVault)
 	if err != nil {
 		// An argument that is missing is found before anything is read.
 		if c.Error.Type == "" || c.Error.At == "read" && !strings.Contains(string(c.Kwargs), `"userpass"`) {
@@ -173,10 +171,10 @@ func TestVaultConforms(t *testing.T) {
 					for id, c := range connections {
 						putVault(v, version, mount, "folder/of/"+id, vaultSecret(c))
 					}
-					return mustOpen(t, "vault", map[string]any{"url": v.URL, "token": v.Token, "mount_point": mount, "connections_path": "folder/of", "kv_engine_version": version})
+					return resolvetest.Open(t, resolve.OpenVault, map[string]any{"url": v.URL, "token": v.Token, "mount_point": mount, "connections_path": "folder/of", "kv_engine_version": version})
 				},
 				Unreachable: func(t *testing.T) resolve.Backend {
-					return mustOpen(t, "vault", map[string]any{"url": "http://127.0.0.1:1", "token": "x", "kv_engine_version": version})
+					return resolvetest.Open(t, resolve.OpenVault, map[string]any{"url": "http://127.0.0.1:1", "token": "x", "kv_engine_version": version})
 				},
 			})
 		})
@@ -191,7 +189,7 @@ func TestVaultHasNoneOfManyIDs(t *testing.T) {
 	alphabet := []rune("ab./\\%?#;:&+=*~^|<>{}[]()'\"` ü😀\t\x00\x01\n\r\x7f\u00a0\u00ad\u0301\u200b\u2028\ufeff\ufffd\U000e0001")
 	random := rand.New(rand.NewPCG(3, 4))
 	for version := 1; version <= 2; version++ {
-		b := mustOpen(t, "vault", map[string]any{"url": v.URL, "token": v.Token, "mount_point": fmt.Sprint("kv/", version), "kv_engine_version": version})
+		b := resolvetest.Open(t, resolve.OpenVault, map[string]any{"url": v.URL, "token": v.Token, "mount_point": fmt.Sprint("kv/", version), "kv_engine_version": version})
 		for range 1500 {
 			id := make([]rune, 1+random.IntN(8))
 			for i := range id {

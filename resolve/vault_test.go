@@ -54,7 +54,7 @@ func TestVaultNamesArgumentsItCannotHonour(t *testing.T) {
 		"certificate":                {`{"token": "hunter2", "cert": ["/nothing/hunter2"]}`, "cert:"},
 		"certificate of no file":     {`{"token": "hunter2", "cert": "/nothing/hunter2"}`, "cert:"},
 	} {
-		_, err := OpenAlternative(&SecretsSettings{Backend: "vault", Kwargs: c.kwargs})
+		_, err := OpenBackend(&SecretsSettings{Kwargs: c.kwargs}, OpenVault)
 		if err == nil || !strings.HasPrefix(err.Error(), c.want) || strings.Contains(err.Error(), "\n") || strings.Contains(err.Error(), "hunter2") {
 			t.Errorf("%s: %v, want one error that begins with %q", name, err, c.want)
 		}
@@ -62,10 +62,10 @@ func TestVaultNamesArgumentsItCannotHonour(t *testing.T) {
 }
 
 func TestVaultTakesArgumentsOfOtherThings(t *testing.T) {
-	_, err := OpenAlternative(&SecretsSettings{Backend: "vault", Kwargs: `{
+	_, err := OpenBackend(&SecretsSettings{Kwargs: `{
 		"variables_path": null, "config_path": ["a"], "token": "t", "auth_type": "token", "username": "u", "radius_port": 1812, "region": "r",
 		"namespace": "n", "timeout": 3.5, "verify": false, "cert": null, "proxies": {"https": null, "http": "proxy:3128"}, "strict_http": true,
-		"allow_redirects": false, "request_header": true, "kv_engine_version": 0, "use_team_secrets_path": true, "global_secrets_path": null}`})
+		"allow_redirects": false, "request_header": true, "kv_engine_version": 0, "use_team_secrets_path": true, "global_secrets_path": null}`}, OpenVault)
 	if err != nil {
 		t.Error(err)
 	}
@@ -317,7 +317,7 @@ func TestVaultTeams(t *testing.T) {
 			t.Errorf("%+v %q (-want +got):\n%s", c.settings, c.id, diff)
 		}
 	}
-	if _, err := OpenAlternative(&SecretsSettings{Backend: "vault", Kwargs: `{"token": "t"}`, MultiTeam: true, Team: "../x"}); err == nil {
+	if _, err := OpenBackend(&SecretsSettings{Kwargs: `{"token": "t"}`, MultiTeam: true, Team: "../x"}, OpenVault); err == nil {
 		t.Error("a team that is a path is taken")
 	}
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/hashicorp/vault/api"
 
 	"github.com/connfs/connfs/conn"
+	"github.com/connfs/connfs/internal/network"
 )
 
 const (
@@ -181,7 +182,7 @@ func cutOff(ctx context.Context, cause error) (again bool, err error) {
 	if ctx.Err() != nil {
 		return false, ctxError("", ctx.Err())
 	}
-	e := classifyNetwork(cause)
+	e := network.Classify(cause)
 	e.Err = cause
 	return e.Kind == conn.Unreachable, e
 }

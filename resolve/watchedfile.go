@@ -127,19 +127,3 @@ func (f *watchedFile[T]) failure(err error) error {
 	}
 	return fileError(kind, f.source, f.path, err)
 }
-
-// fileError says what the system said about a path.
-func fileError(kind conn.Kind, source, path string, err error) *conn.Error {
-	e := conn.Errorf(kind, source, "%s: %s", path, fileReason(err))
-	e.Err = err
-	return e
-}
-
-// fileReason is the system's own words for a failure, without the path.
-func fileReason(err error) string {
-	var errno syscall.Errno
-	if errors.As(err, &errno) {
-		return errno.Error()
-	}
-	return "cannot be read"
-}

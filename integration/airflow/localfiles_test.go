@@ -214,7 +214,7 @@ func readLocalFile(t *testing.T, path, id string) reading {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b, err := resolve.OpenAlternative(&resolve.SecretsSettings{Backend: "local_filesystem", Kwargs: string(kwargs)})
+	b, err := resolve.OpenBackend(&resolve.SecretsSettings{Kwargs: string(kwargs)}, resolve.OpenLocalFilesystem)
 	if err != nil {
 		t.Fatal(err)
 	}

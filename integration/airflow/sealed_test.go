@@ -93,7 +93,7 @@ func TestSealedRowsAreHarmlessToAirflow(t *testing.T) {
 			}
 			seal(t, path, keyring, keys, "masked", "unlucky")
 			savedByWeb(t, version, home, keyring, before)
-			m := path.Metastore()
+			m, _ := resolve.Find[*resolve.Metastore](path)
 			for _, id := range ids {
 				want := before[id]
 				want.Description = text("by-api")
@@ -183,7 +183,7 @@ func withoutBlank(column *string) *string {
 func seal(t *testing.T, path *resolve.Path, keyring *kms.Keyring, keys *kms.Fernet, id, by string) *conn.Connection {
 	t.Helper()
 	ctx := context.Background()
-	m := path.Metastore()
+	m, _ := resolve.Find[*resolve.Metastore](path)
 	row, err := m.Row(ctx, id)
 	if err != nil {
 		t.Fatal(err)

@@ -42,7 +42,7 @@ func Run(ctx context.Context, command []string, environment map[string]string, i
 	if err != nil {
 		return nil, err
 	}
-	b, err := resolve.OpenAlternative(&resolve.SecretsSettings{Backend: "exec", Kwargs: string(kwargs)})
+	b, err := resolve.OpenBackend(&resolve.SecretsSettings{Kwargs: string(kwargs)}, resolve.OpenExec)
 	if err != nil {
 		return nil, err
 	}

@@ -3,7 +3,9 @@ package resolvetest
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
+	"io"
 	"maps"
 	"slices"
 	"sync"
@@ -231,4 +233,28 @@ func reveal(c *conn.Connection) map[string]string {
 		m["port"] = fmt.Sprint(*c.Port)
 	}
 	return m
+}
+
+// Open opens an alternative backend by itself with these arguments. It is closed at the
+// end of the test.
+func Open(t testing.TB, open resolve.Opener, kwargs map[string]any) resolve.Backend {
+	t.Helper()
+	b, err := resolve.OpenBackend(&resolve.SecretsSettings{Kwargs: Kwargs(t, kwargs)}, open)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c, ok := b.(io.Closer); ok {
+		t.Cleanup(func() { c.Close() })
+	}
+	return b
+}
+
+// Kwargs returns the text of backend_kwargs.
+func Kwargs(t testing.TB, kwargs map[string]any) string {
+	t.Helper()
+	text, err := json.Marshal(kwargs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
 }

@@ -19,8 +19,12 @@ func (s *server) dags(ctx context.Context, known []byte) ([]byte, error) {
 	if err := json.Unmarshal(known, &revisions); err != nil {
 		return nil, conn.Errorf(conn.Failed, "", "the question about DAGs is not readable")
 	}
+	m, ok := resolve.Find[*resolve.Metastore](s.path)
+	if !ok {
+		return nil, conn.Errorf(conn.Absent, "", "no metastore is configured")
+	}
 	rows := []resolver.DAGRow{}
-	err := s.path.DAGs(ctx, revisions, func(d resolve.SerializedDAG) error {
+	err := m.DAGs(ctx, revisions, func(d resolve.SerializedDAG) error {
 		rows = append(rows, dagRow(d))
 		return nil
 	})

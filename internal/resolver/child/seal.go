@@ -50,7 +50,7 @@ func (s *sealer) answer(ctx context.Context, f *resolver.Frame) (meta, body []by
 }
 
 func (s *sealer) metastore() (*resolve.Metastore, error) {
-	if m := s.path.Metastore(); m != nil {
+	if m, ok := resolve.Find[*resolve.Metastore](s.path); ok {
 		return m, nil
 	}
 	return nil, conn.Errorf(conn.Failed, "", "no metastore is configured")

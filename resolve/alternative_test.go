@@ -1,0 +1,90 @@
+package resolve_test
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/connfs/connfs/resolve"
+)
+
+func TestOpenRefusesWhatItCannotHonour(t *testing.T) {
+	for _, c := range []struct {
+		name     string
+		settings resolve.Settings
+		want     string
+	}{
+		{"order", resolve.Settings{Order: "mine"}, `order "mine" is neither "aip-33" nor "airflow"`},
+		{"on_error", resolve.Settings{OnError: "ignore"}, `on_error "ignore" is neither "stop" nor "next"`},
+		{"URL", resolve.Settings{Metastore: &resolve.MetastoreSettings{URL: "secret"}}, "opening the metastore: the database URL does not begin with DIALECT://"},
+	} {
+		if _, err := resolve.Open(&c.settings, nil, nil); err == nil || err.Error() != c.want {
+			t.Errorf("%s: %v", c.name, err)
+		}
+	}
+}
+
+func TestOpenSearchesTheEnvironmentFirst(t *testing.T) {
+	for _, order := range []string{"", "aip-33", "airflow"} {
+		p, err := resolve.Open(&resolve.Settings{
+			Order:       order,
+			Metastore:   &resolve.MetastoreSettings{URL: "sqlite:///" + airflowDatabase(t)},
+			Environment: resolve.EnvironmentSettings{Variables: resolve.Variables([]string{"AIRFLOW_CONN_UNENCRYPTED=http://from-env"})},
+		}, nil, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff([]string{"environment", "metastore"}, p.Names()); diff != "" {
+			t.Errorf("order %q (-want +got):\n%s", order, diff)
+		}
+		for id, want := range map[string]string{"unencrypted": "environment", "type_only": "metastore"} {
+			if _, source, err := p.Connection(t.Context(), id); err != nil || source != want {
+				t.Errorf("order %q: %s from %q, %v; want %s", order, id, source, err, want)
+			}
+		}
+		if err := p.Warm(t.Context()); err != nil {
+			t.Errorf("warm: %v", err)
+		}
+		if err := p.Close(); err != nil {
+			t.Errorf("close: %v", err)
+		}
+	}
+}
+
+// airflowDatabase copies a metastore of Airflow 2.10, since SQLite may write beside a file.
+func airflowDatabase(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	if err := os.CopyFS(dir, os.DirFS("testdata/metastore/2.10")); err != nil {
+		t.Fatal(err)
+	}
+	return filepath.Join(dir, "airflow.db")
+}
+
+// The short names and class paths are what configurations hold: they do not change.
+func TestEachAlternativeHasItsNames(t *testing.T) {
+	for backend, want := range map[string]string{
+		"aws_secrets_manager": "aws_secrets_manager",
+		"airflow.providers.amazon.aws.secrets.secrets_manager.SecretsManagerBackend": "aws_secrets_manager",
+		"aws_ssm": "aws_ssm",
+		"airflow.providers.amazon.aws.secrets.systems_manager.SystemsManagerParameterStoreBackend": "aws_ssm",
+		"exec":               "exec",
+		"gcp_secret_manager": "gcp_secret_manager",
+		"airflow.providers.google.cloud.secrets.secret_manager.CloudSecretManagerBackend": "gcp_secret_manager",
+		"local_filesystem": "local_filesystem",
+		"airflow.secrets.local_filesystem.LocalFilesystemBackend": "local_filesystem",
+		"vault": "vault",
+		"airflow.providers.hashicorp.secrets.vault.VaultBackend": "vault",
+	} {
+		if got, err := resolve.AlternativeName(backend); got != want || err != nil {
+			t.Errorf("%s: %q, %v; want %s", backend, got, err, want)
+		}
+	}
+	for _, backend := range []string{"", "nothing", "airflow.secrets.metastore.MetastoreBackend"} {
+		if got, err := resolve.AlternativeName(backend); err == nil {
+			t.Errorf("%q is %s", backend, got)
+		}
+	}
+}

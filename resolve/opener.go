@@ -1,0 +1,33 @@
+package resolve
+
+// SecretsSettings is the alternative backend, as Airflow's [secrets] backend and
+// backend_kwargs name it.
+type SecretsSettings struct {
+	Backend string // a short name ("aws_ssm") or Airflow's class path
+	Kwargs  string // backend_kwargs: a JSON object; empty: none
+	// MultiTeam is Airflow's [core] multi_team: ids that name a team are refused, and
+	// Team, where it is set, is asked first.
+	MultiTeam bool
+	Team      string
+}
+
+// Opener makes an alternative backend. It connects to nothing; its error names every
+// argument that is unknown or cannot be honoured, and shows no value.
+type Opener func(*SecretsSettings, *kwargs) (Backend, error)
+
+// OpenBackend opens the alternative backend that s describes. [SecretsSettings].Backend
+// does not count: open is the backend's.
+func OpenBackend(s *SecretsSettings, open Opener) (Backend, error) {
+	kw, err := parseKwargs(s.Kwargs)
+	if err != nil {
+		return nil, err
+	}
+	b, err := open(s, kw)
+	if err != nil {
+		return nil, err
+	}
+	if err := kw.err(); err != nil {
+		return nil, err
+	}
+	return b, nil
+}
