@@ -240,3 +240,53 @@ func (c *awsClient) Adopt(identity []byte) { c.login.Adopt(identity) }
 
 // Close implements io.Closer.
 func (c *awsClient) Close() error { return c.login.Close() }
+
+// readAWS takes the settings from an Airflow connection of type aws, whose keys are
+// Airflow's own besides kms_key and kms_mode.
+func readAWS(c *conn.Connection) (*target, error) {
+	extra, err := extraOf(c)
+	if err != nil {
+		return nil, err
+	}
+	t := &target{}
+	var wrong []error
+	wrong = append(wrong, takeText(extra, connectionKey, &t.Key), takeText(extra, connectionMode, &t.Mode))
+	var externalID string
+	wrong = append(wrong, takeText(extra, "external_id", &externalID))
+	endpoint, err := serviceEndpoint(extra, "kms")
+	wrong = append(wrong, err)
+
+	s, more := awslogin.FromExtra(extra)
+	wrong = append(wrong, more...)
+	if c.Login != nil && *c.Login != "" {
+		s.AccessKeyID, s.SecretAccessKey = *c.Login, ""
+		if password, _ := c.Password.Reveal(); password != "" {
+			s.SecretAccessKey = password
+		} else {
+			wrong = append(wrong, errors.New("there is a login, an access key, without a password, its secret key"))
+		}
+	}
+	if endpoint != "" {
+		s.Endpoint = endpoint
+	}
+	if externalID != "" {
+		s.Role.ExternalID = externalID
+	}
+	if s.Role.WebIdentityTokenFile != "" {
+		// Whoever can write a connection could have any file of connfs's sent anywhere.
+		wrong = append(wrong, errors.New("assume_role_method: a web identity can be used by a [kms.NAME] only"))
+	}
+	t.aws = &s
+	return t, errors.Join(wrong...)
+}
+
+// serviceEndpoint returns the endpoint that Airflow's service_config has for one service.
+func serviceEndpoint(extra map[string]any, service string) (string, error) {
+	all, _ := extra["service_config"].(map[string]any)
+	one, _ := all[service].(map[string]any)
+	text, ok := one["endpoint_url"].(string)
+	if one["endpoint_url"] == nil || ok && (strings.HasPrefix(text, "https://") || strings.HasPrefix(text, "http://")) {
+		return text, nil
+	}
+	return "", errors.New("service_config." + service + ".endpoint_url: expected a URL that begins with http:// or https://")
+}

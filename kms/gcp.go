@@ -327,11 +327,3 @@ func readGCP(c *conn.Connection) (*target, error) {
 	}
 	return t, errors.Join(wrong...)
 }
-
-// plainName returns a key that is a plain name, and "" for any other.
-func plainName(key string) string {
-	if strings.Trim(key, "abcdefghijklmnopqrstuvwxyz_0123456789") != "" {
-		return ""
-	}
-	return key
-}

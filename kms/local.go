@@ -1,12 +1,20 @@
 package kms
 
 import (
+	"bytes"
 	"context"
+	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"
 	"errors"
+	"io"
+	"io/fs"
 	"maps"
+	"os"
+	"syscall"
+
+	"github.com/connfs/connfs/conn"
 )
 
 // local is the KMS of a key in a file: for trying out, and for machines whose key file is
@@ -83,4 +91,73 @@ func (l *local) aad(bound Context) []byte {
 func (l *local) Close() error {
 	clear(l.key)
 	return nil
+}
+
+// GenerateLocalKey returns the content of a new key file for a KMS of type local: 32
+// random bytes in base64url, and a line break.
+func GenerateLocalKey() ([]byte, error) {
+	key := make([]byte, keySize)
+	defer clear(key)
+	if _, err := rand.Read(key); err != nil {
+		return nil, failed("the random numbers of the system fail")
+	}
+	return append(base64.URLEncoding.AppendEncode(nil, key), '\n'), nil
+}
+
+// ReadLocalKey returns the content of a key file, which must hold a key: a regular file
+// that the users outside of its group can neither read nor write, nor its group write.
+// The caller wipes it. The error is a *conn.Error.
+func ReadLocalKey(path string) ([]byte, error) {
+	// Opening a FIFO must not wait for its writer.
+	file, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK|syscall.O_CLOEXEC, 0)
+	if err != nil {
+		e := failed("the key file %s cannot be opened", path)
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			e.Reason = "the key file " + path + " is not there"
+			e.Hint = "`connfs keygen` makes one"
+		case errors.Is(err, fs.ErrPermission):
+			e.Kind, e.Hint = conn.Denied, "the user that connfs runs its resolver as must be able to read it"
+		}
+		e.Err = err
+		return nil, e
+	}
+	defer file.Close()
+	info, err := file.Stat()
+	if err != nil {
+		return nil, failed("the key file %s cannot be examined", path)
+	}
+	if !info.Mode().IsRegular() {
+		return nil, failed("the key file %s is not a regular file", path)
+	}
+	if mode := info.Mode().Perm(); mode&0o027 != 0 {
+		e := failed("the key file %s has the mode %04o, with which others can read or write it", path, mode)
+		e.Hint = "chmod 0400; 0440 if its group is connfs's own"
+		return nil, e
+	}
+	// A key file is 45 bytes long. What is longer shall be recognised, not read.
+	material, err := io.ReadAll(io.LimitReader(file, 4*keySize))
+	if err != nil {
+		clear(material)
+		return nil, failed("the key file %s cannot be read", path)
+	}
+	key, err := parseLocalKey(material)
+	if err != nil {
+		clear(material)
+		return nil, failed("the key file %s does not hold a key: 32 bytes in base64url, on one line", path)
+	}
+	clear(key)
+	return material, nil
+}
+
+// parseLocalKey returns the key in the content of a key file.
+func parseLocalKey(material []byte) ([]byte, error) {
+	line := bytes.TrimSuffix(bytes.TrimSuffix(material, []byte("\n")), []byte("\r"))
+	key := make([]byte, base64.URLEncoding.DecodedLen(len(line)))
+	n, err := base64.URLEncoding.Strict().Decode(key, line)
+	if err != nil || n != keySize || len(line) != base64.URLEncoding.EncodedLen(keySize) {
+		clear(key)
+		return nil, failed("the key file does not hold a key: 32 bytes in base64url, on one line")
+	}
+	return key[:keySize:keySize], nil
 }

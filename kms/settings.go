@@ -5,8 +5,6 @@ import (
 	"maps"
 	"slices"
 	"strings"
-
-	"github.com/connfs/connfs/conn"
 )
 
 // CheckSettings says what is wrong with the settings of one KMS, as far as they
@@ -45,44 +43,4 @@ func (t *target) only(names ...string) []error {
 		}
 	}
 	return wrong
-}
-
-// Description is what a sealed form says of itself, without any KMS.
-type Description struct {
-	Version   int      // of the form
-	KMSConnID string   // which KMS
-	KMSType   string   // "aws", "gcp" or "local"
-	Mode      string   // "envelope" or "direct"
-	Key       string   // which key encrypted, as the KMS names it: an ARN, a resource name, a key's hash
-	Fields    []string // the names of the sealed fields, sorted
-	// Ignored are the sealed fields that the connection holds in clear too, typed into
-	// Airflow's UI afterwards: readers get the sealed ones.
-	Ignored []string
-}
-
-// Describe reads the sealed form of a connection. Its error is of kind Invalid.
-func Describe(sealed *conn.Connection) (Description, error) {
-	text, _ := sealed.Extra.Reveal()
-	f, err := parseForm(text)
-	if err != nil {
-		return Description{}, err
-	}
-	d := Description{Version: 1, KMSConnID: f.KMSConnID, KMSType: f.KMSType, Mode: f.Mode, Key: f.Extra[extraKey], Fields: f.Fields}
-	texts := fieldsOf(sealed)
-	for _, name := range f.Fields {
-		var holds bool
-		switch name {
-		case "extra":
-		case "password":
-			holds = reveal(sealed.Password) != nil
-		case "port":
-			holds = sealed.Port != nil
-		default:
-			holds = *texts[name] != nil
-		}
-		if holds {
-			d.Ignored = append(d.Ignored, name)
-		}
-	}
-	return d, nil
 }
