@@ -15,6 +15,7 @@ import (
 	"github.com/connfs/connfs/conn"
 	"github.com/connfs/connfs/integration/servers"
 	"github.com/connfs/connfs/kms"
+	"github.com/connfs/connfs/kms/kmstest"
 )
 
 // sealer is AWS's KMS (moto), behind a proxy that counts its calls and can fail.
@@ -33,13 +34,14 @@ func (s *site) sealer() *sealer {
 	var made struct{ KeyMetadata struct{ Arn string } }
 	must(s.t, json.Unmarshal([]byte(m.Populate("TrentService.CreateKey", "{}")), &made))
 	credentials := s.write("credentials", "[default]\naws_access_key_id = test\naws_secret_access_key = test\n")
-	settings := kms.Settings{Type: "aws", Key: made.KeyMetadata.Arn, Region: "eu-west-1", Endpoint: p.URL, CredentialsFile: credentials}
+	settings := kmstest.Settings("aws", "key", made.KeyMetadata.Arn, "region", "eu-west-1",
+		"endpoint", p.URL, "credentials_file", credentials)
 	k, err := kms.NewKeyring(map[string]kms.Settings{"main": settings})
 	must(s.t, err)
 	s.t.Cleanup(func() { k.Close() })
 	return &sealer{t: s.t, moto: m, proxy: p, keyring: k, tables: fmt.Sprintf(
 		"[kms.main]\ntype = \"aws\"\nkey = %q\nregion = \"eu-west-1\"\nendpoint = %q\ncredentials_file = %q\n",
-		settings.Key, settings.Endpoint, settings.CredentialsFile)}
+		made.KeyMetadata.Arn, p.URL, credentials)}
 }
 
 // seal returns the extra of a sealed connection with this password, and its data key, as

@@ -55,40 +55,73 @@ func (c *awsClient) region(ctx context.Context, region string) (*awskms.Client, 
 	return api, nil
 }
 
-func checkAWS(t *target) error {
-	wrong := t.only("Key", "Region", "Profile", "RoleARN", "ExternalID", "WebIdentityTokenFile", "CredentialsFile", "Endpoint")
-	if t.Endpoint != "" {
-		if u, err := url.Parse(t.Endpoint); err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" {
-			wrong = append(wrong, errors.New("endpoint is not a URL that begins with https:// or http://"))
-		}
-	}
-	if t.RoleARN == "" {
-		if t.ExternalID != "" {
-			wrong = append(wrong, errors.New("external_id without role_arn"))
-		}
-		if t.WebIdentityTokenFile != "" {
-			wrong = append(wrong, errors.New("web_identity_token_file without role_arn"))
-		}
-	}
-	if t.ExternalID != "" && t.WebIdentityTokenFile != "" {
-		wrong = append(wrong, errors.New("external_id does not go with web_identity_token_file"))
-	}
-	return errors.Join(wrong...)
+var awsKind = &Kind{
+	Type: "aws",
+	Keys: []Key{
+		{
+			Name: "key", Sample: "alias/airflow",
+			Help: "an id, ARN or alias of what encrypts; readers need no key",
+		},
+		{
+			Name: "region", Sample: "eu-central-1",
+			Help: "this and the rest: by default what AWS's own tools take",
+		},
+		{Name: "profile", Sample: "airflow"},
+		{
+			Name: "credentials_file", Form: Path, Sample: "aws",
+			Help: "a shared credentials file",
+		},
+		{
+			Name: "role_arn", Sample: "arn:aws:iam::123456789012:role/airflow",
+			Help: "a role to assume",
+		},
+		{
+			Name: "external_id", Needs: "role_arn", Excludes: "web_identity_token_file",
+			Sample: "connfs", Help: "of that role",
+		},
+		{
+			Name: "endpoint", Check: checkURL,
+			Sample: "https://kms.eu-central-1.amazonaws.com",
+		},
+		{
+			Name: "web_identity_token_file", Form: Path, Needs: "role_arn",
+			Sample: "/var/run/secrets/eks/token",
+			Help:   "what to assume the role with",
+		},
+	},
+	open: func(_ context.Context, s Settings) (Client, error) {
+		return newAWSClient(s.Values["key"], awslogin.Settings{
+			Region:          s.Values["region"],
+			Profile:         s.Values["profile"],
+			CredentialsFile: s.Values["credentials_file"],
+			Endpoint:        s.Values["endpoint"],
+			Role: awslogin.Role{
+				ARN:                  s.Values["role_arn"],
+				ExternalID:           s.Values["external_id"],
+				WebIdentityTokenFile: s.Values["web_identity_token_file"],
+			},
+		}), nil
+	},
+	connType: "aws", openConnection: openAWSConnection,
 }
 
-func openAWS(_ context.Context, t *target) (Client, error) {
-	s := t.aws
-	if s == nil {
-		s = &awslogin.Settings{
-			Region: t.Region, Profile: t.Profile, CredentialsFile: t.CredentialsFile, Endpoint: t.Endpoint,
-			Role: awslogin.Role{ARN: t.RoleARN, ExternalID: t.ExternalID, WebIdentityTokenFile: t.WebIdentityTokenFile},
-		}
+// checkURL says what is wrong with the URL of an endpoint.
+func checkURL(text string) error {
+	u, err := url.Parse(text)
+	if err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" {
+		return errors.New("it is not a URL that begins with https:// or http://")
 	}
-	with := *s
-	if with.Region == "" {
-		with.Region = awsRegion(t.Key)
+	return nil
+}
+
+// newAWSClient returns the client of a KMS that seals with key, which may be empty.
+func newAWSClient(key string, login awslogin.Settings) *awsClient {
+	if login.Region == "" {
+		login.Region = awsRegion(key)
 	}
-	return &awsClient{key: t.Key, login: awslogin.New(with), api: make(map[string]*awskms.Client)}, nil
+	return &awsClient{
+		key: key, login: awslogin.New(login), api: make(map[string]*awskms.Client),
+	}
 }
 
 // awsRegion returns the region in an ARN, and "" for any other name of a key. It becomes
@@ -241,18 +274,18 @@ func (c *awsClient) Adopt(identity []byte) { c.login.Adopt(identity) }
 // Close implements io.Closer.
 func (c *awsClient) Close() error { return c.login.Close() }
 
-// readAWS takes the settings from an Airflow connection of type aws, whose keys are
+// openAWSConnection makes the client of an Airflow connection of type aws, whose keys are
 // Airflow's own besides kms_key and kms_mode.
-func readAWS(c *conn.Connection) (*target, error) {
+func openAWSConnection(_ context.Context, c *conn.Connection) (Client, string, error) {
 	extra, err := extraOf(c)
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
-	t := &target{}
-	var wrong []error
-	wrong = append(wrong, takeText(extra, connectionKey, &t.Key), takeText(extra, connectionMode, &t.Mode))
-	var externalID string
-	wrong = append(wrong, takeText(extra, "external_id", &externalID))
+	var key, mode, externalID string
+	wrong := []error{
+		takeText(extra, connectionKey, &key), takeMode(extra, &mode),
+		takeText(extra, "external_id", &externalID),
+	}
 	endpoint, err := serviceEndpoint(extra, "kms")
 	wrong = append(wrong, err)
 
@@ -263,7 +296,8 @@ func readAWS(c *conn.Connection) (*target, error) {
 		if password, _ := c.Password.Reveal(); password != "" {
 			s.SecretAccessKey = password
 		} else {
-			wrong = append(wrong, errors.New("there is a login, an access key, without a password, its secret key"))
+			wrong = append(wrong, errors.New(
+				"there is a login, an access key, without a password, its secret key"))
 		}
 	}
 	if endpoint != "" {
@@ -274,10 +308,13 @@ func readAWS(c *conn.Connection) (*target, error) {
 	}
 	if s.Role.WebIdentityTokenFile != "" {
 		// Whoever can write a connection could have any file of connfs's sent anywhere.
-		wrong = append(wrong, errors.New("assume_role_method: a web identity can be used by a [kms.NAME] only"))
+		wrong = append(wrong, errors.New(
+			"assume_role_method: only a [kms.NAME] can use a web identity"))
 	}
-	t.aws = &s
-	return t, errors.Join(wrong...)
+	if err := errors.Join(wrong...); err != nil {
+		return nil, "", err
+	}
+	return newAWSClient(key, s), mode, nil
 }
 
 // serviceEndpoint returns the endpoint that Airflow's service_config has for one service.

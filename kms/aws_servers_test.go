@@ -12,7 +12,6 @@ import (
 
 	"github.com/connfs/connfs/conn"
 	"github.com/connfs/connfs/integration/servers"
-	"github.com/connfs/connfs/kms"
 	"github.com/connfs/connfs/kms/kmstest"
 )
 
@@ -56,11 +55,10 @@ func TestAWSOnMoto(t *testing.T) {
 	m := servers.StartMoto(t)
 	proxy := servers.StartFaultProxy(t, m.URL)
 	key := newKey(t, m, "{}")
-	settings := kms.Settings{Type: "aws", Key: key, Endpoint: proxy.URL, CredentialsFile: credentials(t, "test", "test")}
-	other := settings
-	other.Key = newKey(t, m, "{}")
-	away := settings
-	away.Endpoint = "http://127.0.0.1:1"
+	settings := kmstest.Settings("aws", "key", key, "endpoint", proxy.URL,
+		"credentials_file", credentials(t, "test", "test"))
+	other := kmstest.With(settings, "key", newKey(t, m, "{}"))
+	away := kmstest.With(settings, "endpoint", "http://127.0.0.1:1")
 	fault := func(kind conn.Kind, says string, f servers.Fault) kmstest.Failure {
 		return kmstest.Failure{Kind: kind, Says: says, Begin: func(*testing.T) func() {
 			proxy.Inject(f)
@@ -109,11 +107,10 @@ func TestAWSOnLocalStack(t *testing.T) {
 	s := servers.StartLocalStack(t)
 	key := newKey(t, s, "{}")
 	only := `{"KeyId": "` + key + `"}`
-	settings := kms.Settings{Type: "aws", Key: key, Endpoint: s.URL, CredentialsFile: credentials(t, "test", "test")}
-	other := settings
-	other.Key = newKey(t, s, "{}")
-	away := settings
-	away.Endpoint = "http://127.0.0.1:1"
+	settings := kmstest.Settings("aws", "key", key, "endpoint", s.URL,
+		"credentials_file", credentials(t, "test", "test"))
+	other := kmstest.With(settings, "key", newKey(t, s, "{}"))
+	away := kmstest.With(settings, "endpoint", "http://127.0.0.1:1")
 	kmstest.Run(t, kmstest.Harness{
 		Settings: settings, Other: other, Unreachable: &away, DirectLimit: 4096,
 		Failures: map[string]kmstest.Failure{
@@ -130,8 +127,8 @@ func TestAWSOnLocalStack(t *testing.T) {
 			}},
 		},
 	})
-	signing := settings
-	signing.Key = newKey(t, s, `{"KeyUsage": "SIGN_VERIFY", "KeySpec": "ECC_NIST_P256"}`)
+	signing := kmstest.With(settings,
+		"key", newKey(t, s, `{"KeyUsage": "SIGN_VERIFY", "KeySpec": "ECC_NIST_P256"}`))
 	for _, mode := range []string{"envelope", "direct"} {
 		signing.Mode = mode
 		_, err := kmstest.Keyring(t, signing).Seal(t.Context(), "a", kmstest.Sample(), "main", nil, nil)

@@ -41,15 +41,14 @@ func TestAWSKeysAndLoginsByEveryName(t *testing.T) {
 	m.Populate("TrentService.CreateAlias", `{"AliasName": "alias/airflow", "TargetKeyId": "`+arn+`"}`)
 	file := credentials(t, "test", "test")
 	id := arn[strings.LastIndex(arn, "/")+1:]
-	base := kms.Settings{Type: "aws", Key: arn, Endpoint: m.URL, CredentialsFile: file}
+	base := kmstest.Settings("aws", "key", arn, "endpoint", m.URL, "credentials_file", file)
 	for key, region := range map[string]string{
 		arn: "", id: "eu-west-1", "alias/airflow": "eu-west-1",
 		strings.Replace(arn, "key/"+id, "alias/airflow", 1): "",
 		// The region of an ARN counts more than the one of the settings.
 		arn[:len(arn)-len(id)] + id: "us-east-1",
 	} {
-		s := base
-		s.Key, s.Region = key, region
+		s := kmstest.With(base, "key", key, "region", region)
 		sealed := opens(t, key, kmstest.Keyring(t, s), "main", nil)
 		if sealed == nil {
 			continue
@@ -58,14 +57,14 @@ func TestAWSKeysAndLoginsByEveryName(t *testing.T) {
 			t.Errorf("%s: sealed by %s, want the ARN", key, d.Key)
 		}
 		// To read, no key needs to be configured, only where to ask.
-		s.Key, s.Region = "", "us-west-2"
-		if _, err := kmstest.Keyring(t, s).Unseal(t.Context(), "a", sealed, nil); err != nil {
+		elsewhere := kmstest.Keyring(t, kmstest.With(base, "key", "", "region", "us-west-2"))
+		if _, err := elsewhere.Unseal(t.Context(), "a", sealed, nil); err != nil {
 			t.Errorf("%s: without a key: %v", key, err)
 		}
 	}
-	wrongRegion := base
-	wrongRegion.Key, wrongRegion.Region = id, "us-east-1"
-	if _, err := kmstest.Keyring(t, wrongRegion).Seal(t.Context(), "a", kmstest.Sample(), "main", nil, nil); conn.KindOf(err) != conn.KeyRejected || !strings.Contains(err.Error(), "region") {
+	wrongRegion := kmstest.Keyring(t, kmstest.With(base, "key", id, "region", "us-east-1"))
+	_, err := wrongRegion.Seal(t.Context(), "a", kmstest.Sample(), "main", nil, nil)
+	if conn.KindOf(err) != conn.KeyRejected || !strings.Contains(err.Error(), "region") {
 		t.Errorf("in the wrong region: %v", err)
 	}
 
@@ -75,11 +74,11 @@ func TestAWSKeysAndLoginsByEveryName(t *testing.T) {
 	if err := os.WriteFile(token, []byte("a.web.identity"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	role := base
-	role.RoleARN, role.ExternalID = "arn:aws:iam::123456789012:role/connfs", "x"
-	web := kms.Settings{Type: "aws", Key: arn, Endpoint: m.URL, RoleARN: role.RoleARN, WebIdentityTokenFile: token}
-	profile := base
-	profile.Profile = "billing"
+	const roleARN = "arn:aws:iam::123456789012:role/connfs"
+	role := kmstest.With(base, "role_arn", roleARN, "external_id", "x")
+	web := kmstest.Settings("aws", "key", arn, "endpoint", m.URL,
+		"role_arn", roleARN, "web_identity_token_file", token)
+	profile := kmstest.With(base, "profile", "billing")
 	if err := os.WriteFile(file, []byte("[billing]\naws_access_key_id = a\naws_secret_access_key = b\n[default]\naws_access_key_id = a\naws_secret_access_key = b\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -125,9 +124,9 @@ func TestLoginOutlivesTheProcess(t *testing.T) {
 	m := servers.StartMoto(t)
 	proxy := servers.StartFaultProxy(t, m.URL)
 	t.Setenv("AWS_ENDPOINT_URL", proxy.URL)
-	settings := kms.Settings{
-		Type: "aws", Key: newKey(t, m, "{}"), Endpoint: proxy.URL, CredentialsFile: credentials(t, "test", "test"), RoleARN: "arn:aws:iam::123456789012:role/connfs",
-	}
+	settings := kmstest.Settings("aws", "key", newKey(t, m, "{}"), "endpoint", proxy.URL,
+		"credentials_file", credentials(t, "test", "test"),
+		"role_arn", "arn:aws:iam::123456789012:role/connfs")
 	var identities map[string][]byte
 	for i := range 5 {
 		k := kmstest.Keyring(t, settings)
@@ -149,7 +148,8 @@ func TestSilentKMSIsATimeout(t *testing.T) {
 	noAWS(t)
 	m := servers.StartMoto(t)
 	proxy := servers.StartFaultProxy(t, m.URL)
-	k := kmstest.Keyring(t, kms.Settings{Type: "aws", Key: newKey(t, m, "{}"), Endpoint: proxy.URL, CredentialsFile: credentials(t, "test", "test")})
+	k := kmstest.Keyring(t, kmstest.Settings("aws", "key", newKey(t, m, "{}"),
+		"endpoint", proxy.URL, "credentials_file", credentials(t, "test", "test")))
 	sealed := opens(t, "before", k, "main", nil)
 	for what, f := range map[string]servers.Fault{"silent": {Hang: true}, "late": {Delay: time.Minute}, "dripping": {Drip: time.Second}} {
 		proxy.Inject(f)

@@ -32,7 +32,9 @@ func BenchmarkUnseal(b *testing.B) {
 	defer server.Close()
 	b.Setenv("AWS_ACCESS_KEY_ID", "a")
 	b.Setenv("AWS_SECRET_ACCESS_KEY", "b")
-	b.Run("aws", func(b *testing.B) { benchUnseal(b, kms.Settings{Type: "aws", Key: arn, Endpoint: server.URL}) })
+	b.Run("aws", func(b *testing.B) {
+		benchUnseal(b, kmstest.Settings("aws", "key", arn, "endpoint", server.URL))
+	})
 	b.Run("bare SDK", func(b *testing.B) {
 		api := awskms.New(awskms.Options{
 			Region: "eu-west-1", BaseEndpoint: &server.URL, Credentials: awscredentials.NewStaticCredentialsProvider("a", "b", ""),

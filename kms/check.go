@@ -3,6 +3,8 @@ package kms
 import (
 	"context"
 	"crypto/subtle"
+	"maps"
+	"slices"
 	"sync"
 
 	"github.com/connfs/connfs/conn"
@@ -27,11 +29,11 @@ type calls interface {
 // once: it has each one encrypt a random key, and decrypt it again, bound to a context
 // that no connection has (conn_id ""). Where encrypting fails, decrypting is not tried.
 func (k *Keyring) Check(ctx context.Context) []Check {
-	sources := k.sorted()
-	results := make([][]Check, len(sources))
+	names := slices.Sorted(maps.Keys(k.named))
+	results := make([][]Check, len(names))
 	var wg sync.WaitGroup
-	for i, s := range sources {
-		wg.Go(func() { results[i] = k.check(ctx, s) })
+	for i, name := range names {
+		wg.Go(func() { results[i] = k.check(ctx, name) })
 	}
 	wg.Wait()
 	var all []Check
@@ -41,16 +43,17 @@ func (k *Keyring) Check(ctx context.Context) []Check {
 	return all
 }
 
-func (k *Keyring) check(ctx context.Context, s *source) []Check {
-	name := k.nameOf(s)
-	if err := s.ready(ctx, name, nil); err != nil {
-		return []Check{{KMS: name, Call: "open", Err: named(s.name, err)}}
+// check tries the KMS of that NAME.
+func (k *Keyring) check(ctx context.Context, name string) []Check {
+	s, err := k.service(ctx, name, nil)
+	if err != nil {
+		return []Check{{KMS: name, Call: "open", Err: err}}
 	}
 	encrypt, decrypt := "encrypt", "decrypt"
 	if c, ok := s.client.(calls); ok {
 		encrypt, decrypt = c.calls()
 	}
-	f := &form{KMSConnID: name, KMSType: s.target.Type, Mode: envelope}
+	f := &form{KMSConnID: name, KMSType: s.settings.Type, Mode: envelope}
 	bound := f.context("", k.tenant)
 	key, extra, err := newDataKey(ctx, s.client, bound)
 	defer clear(key)
@@ -68,14 +71,4 @@ func (k *Keyring) check(ctx context.Context, s *source) []Check {
 		checks[1].Err = named(s.name, failed("it decrypts to something else than it encrypted"))
 	}
 	return checks
-}
-
-// nameOf returns the NAME of a KMS of the configuration.
-func (k *Keyring) nameOf(s *source) string {
-	for name, one := range k.named {
-		if one == s {
-			return name
-		}
-	}
-	return ""
 }

@@ -43,6 +43,15 @@ func takeText(extra map[string]any, key string, to *string) error {
 	return nil
 }
 
+// takeMode takes the mode out of an extra.
+func takeMode(extra map[string]any, to *string) error {
+	err := takeText(extra, connectionMode, to)
+	if err == nil && *to != "" && *to != envelope && *to != direct {
+		return errors.New(connectionMode + ": it is neither envelope nor direct")
+	}
+	return err
+}
+
 // plainName returns a key that is a plain name, and "" for any other.
 func plainName(key string) string {
 	if strings.Trim(key, "abcdefghijklmnopqrstuvwxyz_0123456789") != "" {

@@ -6,10 +6,10 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"hash/crc32"
 	"maps"
 	"net"
-	"os"
 	"regexp"
 	"slices"
 	"strings"
@@ -41,41 +41,75 @@ const gcpDirectLimit = 64 << 10
 // gcpName is the resource name of a key, and of a version of it.
 var gcpName = regexp.MustCompile(`^(projects/[^/\s]+/locations/[a-zA-Z0-9-]+/keyRings/[a-zA-Z0-9_-]{1,63}/cryptoKeys/[a-zA-Z0-9_-]{1,63})(/cryptoKeyVersions/[0-9]+)?$`)
 
-func checkGCP(t *target) error {
-	wrong := t.only("Key", "CredentialsFile", "Material", "Endpoint")
-	if t.Key != "" && !gcpName.MatchString(t.Key) {
-		wrong = append(wrong, errors.New("key is not of the form projects/P/locations/L/keyRings/R/cryptoKeys/K, or that and /cryptoKeyVersions/N"))
-	}
-	if t.Endpoint != "" {
-		if host, port, err := net.SplitHostPort(t.Endpoint); err != nil || host == "" || port == "" || strings.Trim(port, "0123456789") != "" {
-			wrong = append(wrong, errors.New("endpoint is not of the form host:port"))
-		}
-	}
-	return errors.Join(wrong...)
-}
-
-// gcpFileTypes are the types of credentials that a key file may hold. Those that name a
-// program to run, or an address to ask, are for files of the configuration only.
-var (
-	gcpKeyTypes  = []option.CredentialsType{option.ServiceAccount, option.AuthorizedUser}
-	gcpFileTypes = append(slices.Clip(gcpKeyTypes), option.ImpersonatedServiceAccount, option.ExternalAccount)
-)
-
-func openGCP(ctx context.Context, t *target) (Client, error) {
-	options := []option.ClientOption{option.WithTelemetryDisabled()}
-	switch {
-	case loopback(t.Endpoint):
-		options = append(options, option.WithEndpoint(t.Endpoint), option.WithoutAuthentication(),
-			option.WithGRPCDialOption(grpc.WithTransportCredentials(insecure.NewCredentials())))
-	default:
-		if t.Endpoint != "" {
-			options = append(options, option.WithEndpoint(t.Endpoint))
-		}
-		login, err := gcpCredentials(t)
+var gcpKind = &Kind{
+	Type: "gcp",
+	Keys: []Key{
+		{
+			Name: "key", Check: checkGCPKey,
+			Sample: "projects/p/locations/global/keyRings/airflow/cryptoKeys/connections",
+		},
+		{
+			Name: "credentials_file", Form: SecretFile,
+			Sample: "gcp.json", Help: "a JSON key file; without it the identity of the machine",
+		},
+		{
+			Name: "endpoint", Check: checkHostPort,
+			Sample: "cloudkms.googleapis.com:443",
+		},
+	},
+	open: func(ctx context.Context, s Settings) (Client, error) {
+		content, err := s.content("credentials_file", readFile)
 		if err != nil {
 			return nil, err
 		}
-		options = append(options, login...)
+		return openGCP(ctx, s.Values["key"], s.Values["endpoint"], content, gcpFileTypes)
+	},
+	connType: "google_cloud_platform", openConnection: openGCPConnection,
+}
+
+func checkGCPKey(name string) error {
+	if !gcpName.MatchString(name) {
+		return errors.New("it is not of the form projects/P/locations/L/keyRings/R/cryptoKeys/K," +
+			" or that and /cryptoKeyVersions/N")
+	}
+	return nil
+}
+
+func checkHostPort(text string) error {
+	host, port, err := net.SplitHostPort(text)
+	if err != nil || host == "" || port == "" || strings.Trim(port, "0123456789") != "" {
+		return errors.New("it is not of the form host:port")
+	}
+	return nil
+}
+
+// The types of credentials that are taken. Those that name a program to run, or an address to
+// ask, are for files of the configuration only.
+var (
+	gcpKeyTypes  = []option.CredentialsType{option.ServiceAccount, option.AuthorizedUser}
+	gcpFileTypes = append(slices.Clip(gcpKeyTypes),
+		option.ImpersonatedServiceAccount, option.ExternalAccount)
+)
+
+// openGCP makes the client of a KMS that seals with key, which may be empty. Without
+// credentials, the content of a JSON key file, the library looks for application default
+// credentials.
+func openGCP(
+	ctx context.Context, key, endpoint string, credentials []byte, types []option.CredentialsType,
+) (Client, error) {
+	options := []option.ClientOption{option.WithTelemetryDisabled()}
+	if endpoint != "" {
+		options = append(options, option.WithEndpoint(endpoint))
+	}
+	if loopback(endpoint) {
+		options = append(options, option.WithoutAuthentication(),
+			option.WithGRPCDialOption(grpc.WithTransportCredentials(insecure.NewCredentials())))
+	} else if len(credentials) > 0 {
+		login, err := gcpCredentials(credentials, types)
+		if err != nil {
+			return nil, err
+		}
+		options = append(options, login)
 	}
 	// A token that is fetched later must not depend on this call's deadline.
 	api, err := gcpkms.NewKeyManagementClient(context.WithoutCancel(ctx), options...)
@@ -87,7 +121,7 @@ func openGCP(ctx context.Context, t *target) (Client, error) {
 	}
 	// gcpClient.call repeats calls, within their deadline.
 	api.CallOptions = &gcpkms.KeyManagementCallOptions{}
-	return &gcpClient{key: t.Key, api: api}, nil
+	return &gcpClient{key: key, api: api}, nil
 }
 
 // loopback reports whether a host:port is this machine and no other, so that nothing
@@ -98,35 +132,25 @@ func loopback(endpoint string) bool {
 	return err == nil && ip != nil && ip.IsLoopback()
 }
 
-// gcpCredentials returns the option that logs in; none where the library looks for
-// application default credentials.
-func gcpCredentials(t *target) ([]option.ClientOption, error) {
-	material, types := []byte(t.Material), gcpFileTypes
-	if t.connection {
-		types = gcpKeyTypes
-	}
-	if len(material) == 0 && t.CredentialsFile != "" {
-		var err error
-		if material, err = os.ReadFile(t.CredentialsFile); err != nil {
-			return nil, &conn.Error{
-				Kind: conn.Denied, Reason: "the credentials file cannot be read", Err: err,
-				Hint: "the user that connfs runs its resolver as must be able to read it",
-			}
-		}
-	}
-	if len(material) == 0 {
-		return nil, nil
-	}
+// gcpCredentials returns the option that logs in with credentials of one of those types.
+func gcpCredentials(
+	credentials []byte, types []option.CredentialsType,
+) (option.ClientOption, error) {
 	var file struct {
 		Type option.CredentialsType `json:"type"`
 	}
-	if json.Unmarshal(material, &file) != nil {
-		return nil, &conn.Error{Kind: conn.Denied, Reason: "the credentials are not a JSON key file"}
+	if json.Unmarshal(credentials, &file) != nil {
+		return nil, &conn.Error{
+			Kind: conn.Denied, Reason: "the credentials are not a JSON key file",
+		}
 	}
 	if !slices.Contains(types, file.Type) {
-		return nil, &conn.Error{Kind: conn.Denied, Reason: "the credentials are of a type that is not taken here", Hint: "use the key of a service account"}
+		return nil, &conn.Error{
+			Kind: conn.Denied, Reason: "the credentials are of a type that is not taken here",
+			Hint: "use the key of a service account",
+		}
 	}
-	return []option.ClientOption{option.WithAuthCredentialsJSON(file.Type, material)}, nil
+	return option.WithAuthCredentialsJSON(file.Type, credentials), nil
 }
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
@@ -291,11 +315,11 @@ func (c *gcpClient) calls() (encrypt, decrypt string) {
 // Close implements io.Closer.
 func (c *gcpClient) Close() error { return c.api.Close() }
 
-// readGCP takes the settings from an Airflow connection of type google_cloud_platform.
-func readGCP(c *conn.Connection) (*target, error) {
+// openGCPConnection makes the client of an Airflow connection of type google_cloud_platform.
+func openGCPConnection(ctx context.Context, c *conn.Connection) (Client, string, error) {
 	extra, err := extraOf(c)
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	// Airflow before 2.5 wrote a prefix before each key, and its later versions read it.
 	for key, value := range maps.Clone(extra) {
@@ -306,24 +330,39 @@ func readGCP(c *conn.Connection) (*target, error) {
 			}
 		}
 	}
-	t := &target{connection: true}
-	var keyfile string
 	if object, ok := extra["keyfile_dict"].(map[string]any); ok {
 		text, _ := json.Marshal(object)
 		extra["keyfile_dict"] = string(text)
 	}
+	var key, mode, path, credentials string
 	wrong := []error{
-		takeText(extra, connectionKey, &t.Key), takeText(extra, connectionMode, &t.Mode),
-		takeText(extra, "key_path", &t.CredentialsFile), takeText(extra, "keyfile_dict", &keyfile),
+		takeText(extra, connectionKey, &key), takeMode(extra, &mode),
+		takeText(extra, "key_path", &path), takeText(extra, "keyfile_dict", &credentials),
 	}
-	t.Material = keyfile
-	if t.Material != "" && t.CredentialsFile != "" {
+	if credentials != "" && path != "" {
 		wrong = append(wrong, errors.New("keyfile_dict and key_path: only one can be given"))
 	}
-	for key, value := range extra {
-		if !slices.Contains([]string{"project", "scope", "num_retries"}, key) && value != nil && value != "" && value != false {
-			wrong = append(wrong, errors.New(cmp.Or(plainName(key), "a key of its extra")+": connfs cannot honour this"))
+	if key != "" {
+		if err := checkGCPKey(key); err != nil {
+			wrong = append(wrong, fmt.Errorf("%s: %w", connectionKey, err))
 		}
 	}
-	return t, errors.Join(wrong...)
+	ignored := []string{"project", "scope", "num_retries"}
+	for key, value := range extra {
+		if !slices.Contains(ignored, key) && value != nil && value != "" && value != false {
+			wrong = append(wrong, errors.New(
+				cmp.Or(plainName(key), "a key of its extra")+": connfs cannot honour this"))
+		}
+	}
+	if err := errors.Join(wrong...); err != nil {
+		return nil, "", err
+	}
+	content := []byte(credentials)
+	if path != "" {
+		if content, err = readFile(path); err != nil {
+			return nil, "", err
+		}
+	}
+	client, err := openGCP(ctx, key, "", content, gcpKeyTypes)
+	return client, mode, err
 }

@@ -15,7 +15,6 @@ import (
 	"testing"
 
 	"github.com/connfs/connfs/integration/servers"
-	"github.com/connfs/connfs/kms"
 	"github.com/connfs/connfs/kms/kmstest"
 )
 
@@ -78,7 +77,7 @@ func TestGoogleServerIsHeldToTink(t *testing.T) {
 	s.Fail()
 
 	// What connfs sealed, Tink opens, with the AAD that docs/sealed.md says.
-	k := kmstest.Keyring(t, kms.Settings{Type: "gcp", Key: key, Endpoint: s.Address})
+	k := kmstest.Keyring(t, kmstest.Settings("gcp", "key", key, "endpoint", s.Address))
 	sealed, err := k.Seal(t.Context(), "a", kmstest.Sample(), "main", nil, nil)
 	if err != nil {
 		t.Fatal(err)

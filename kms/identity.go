@@ -7,8 +7,8 @@ type successor interface {
 }
 
 // Identities returns what the next resolver child needs to go on with the logins of this
-// one, by the NAME of the KMS: credentials of roles. It is connfs's own, and never
-// anything of a connection.
+// one, by the NAME of the KMS. They are connfs's own. What a KMS that a connection describes
+// logs in with is not among them: nothing of a connection outlives a child.
 func (k *Keyring) Identities() map[string][]byte {
 	all := make(map[string][]byte)
 	for name, s := range k.named {
@@ -26,5 +26,30 @@ func (k *Keyring) Adopt(all map[string][]byte) {
 		if s := k.named[name]; s != nil {
 			s.adopt(identity)
 		}
+	}
+}
+
+// identity returns the client's identity, or, where there is no client yet, the one that a
+// predecessor left.
+func (s *source) identity() []byte {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.service == nil {
+		return s.inherited
+	}
+	if c, ok := s.service.client.(successor); ok {
+		return c.Identity()
+	}
+	return nil
+}
+
+// adopt hands an identity to the client, now or as soon as there is one.
+func (s *source) adopt(identity []byte) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.service == nil {
+		s.inherited = identity
+	} else if c, ok := s.service.client.(successor); ok {
+		c.Adopt(identity)
 	}
 }

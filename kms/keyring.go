@@ -6,9 +6,6 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"io"
-	"slices"
-	"strings"
 	"sync"
 	"unicode/utf8"
 
@@ -24,50 +21,11 @@ type Keyring struct {
 	mu     sync.Mutex
 	found  map[string]*source // by conn_id; kept for the life of the process
 	keys   dataKeys
-	tenant string // of every connection; "": none
+	tenant string // of every connection; empty: they have no tenant
 }
 
 // Finder looks up the Airflow connection that describes a KMS; see resolve.Finder.
 type Finder = func(ctx context.Context, id string) (*conn.Connection, error)
-
-// source is one KMS, whose client is made when it is first needed.
-type source struct {
-	name   string // for errors
-	target *target
-	turn   chan struct{} // holds one token; who has it may set the rest
-	client Client
-
-	heirloom []byte // an identity that came before there was a client
-}
-
-// identity returns the client's identity, or a predecessor's that nobody needed.
-func (s *source) identity() []byte {
-	s.turn <- struct{}{}
-	defer func() { <-s.turn }()
-	if c, ok := s.client.(successor); ok {
-		return c.Identity()
-	}
-	return s.heirloom
-}
-
-// adopt hands an identity to the client, now or as soon as there is one.
-func (s *source) adopt(identity []byte) {
-	s.turn <- struct{}{}
-	defer func() { <-s.turn }()
-	if c, ok := s.client.(successor); ok {
-		c.Adopt(identity)
-	} else if s.client == nil {
-		s.heirloom = identity
-	}
-}
-
-func newSource(id string, t *target) *source {
-	name := id
-	if strings.Trim(id, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-") != "" || len(id) > 100 {
-		name = printable(id)
-	}
-	return &source{name: "kms " + name, target: t, turn: make(chan struct{}, 1)}
-}
 
 // NewKeyring returns the keyring with the KMS of the configuration. Its error names
 // every one whose settings are wrong, and shows no secret.
@@ -75,10 +33,10 @@ func NewKeyring(settings map[string]Settings) (*Keyring, error) {
 	k := &Keyring{named: make(map[string]*source), found: make(map[string]*source)}
 	var wrong []error
 	for name, s := range settings {
-		if err := CheckSettings(s); err != nil {
-			wrong = append(wrong, fmt.Errorf("kms.%s: %w", name, err))
+		for _, err := range CheckSettings(s) {
+			wrong = append(wrong, fmt.Errorf("kms.%s.%w", name, err))
 		}
-		k.named[name] = newSource(name, &target{Settings: s})
+		k.named[name] = newSource(name, &s)
 	}
 	if err := errors.Join(wrong...); err != nil {
 		return nil, err
@@ -100,12 +58,12 @@ func (k *Keyring) Unseal(ctx context.Context, id string, sealed *conn.Connection
 	if err := k.checkCycle(ctx, f.KMSConnID); err != nil {
 		return nil, err
 	}
-	s, err := k.source(ctx, f.KMSConnID, find)
+	s, err := k.service(ctx, f.KMSConnID, find)
 	if err != nil {
 		return nil, err
 	}
-	if s.target.Type != f.KMSType {
-		return nil, named(s.name, rejected(fmt.Sprintf("it is of type %s, and the connection was sealed by one of type %s", s.target.Type, printable(f.KMSType)), hintChanged))
+	if s.settings.Type != f.KMSType {
+		return nil, named(s.name, rejected(fmt.Sprintf("it is of type %s, and the connection was sealed by one of type %s", s.settings.Type, printable(f.KMSType)), hintChanged))
 	}
 	payload, err := k.open(ctx, s, f, id)
 	if err != nil {
@@ -120,7 +78,7 @@ func (k *Keyring) Unseal(ctx context.Context, id string, sealed *conn.Connection
 }
 
 // open returns the payload of a form.
-func (k *Keyring) open(ctx context.Context, s *source, f *form, id string) ([]byte, error) {
+func (k *Keyring) open(ctx context.Context, s *service, f *form, id string) ([]byte, error) {
 	bound := f.context(id, k.tenant)
 	if f.Mode == direct {
 		return s.client.Decrypt(ctx, f.Extra, bound)
@@ -142,7 +100,7 @@ func (k *Keyring) open(ctx context.Context, s *source, f *form, id string) ([]by
 		return nil, rejected("the data key opens, and what it encrypts does not", hintChanged)
 	}
 	if !cached {
-		k.keys.put(aad, key, s.target.CacheTTL, s.target.CacheUses)
+		k.keys.put(aad, key, s.settings.CacheTTL, s.settings.CacheUses)
 	}
 	return payload, nil
 }
@@ -162,7 +120,7 @@ func (k *Keyring) Seal(ctx context.Context, id string, plain *conn.Connection, k
 		return nil, conn.Errorf(conn.Invalid, "", "the conn_id is empty or not UTF-8")
 	}
 	// The connection of the KMS, and of whatever seals that, must open without this one.
-	s, err := k.source(context.WithValue(ctx, sealing{}, id), kmsID, find)
+	s, err := k.service(context.WithValue(ctx, sealing{}, id), kmsID, find)
 	if err != nil {
 		return nil, err
 	}
@@ -174,7 +132,7 @@ func (k *Keyring) Seal(ctx context.Context, id string, plain *conn.Connection, k
 		return nil, err
 	}
 	defer clear(payload)
-	f := &form{KMSConnID: kmsID, KMSType: s.target.Type, Mode: cmp.Or(s.target.Mode, envelope), Fields: names}
+	f := &form{KMSConnID: kmsID, KMSType: s.settings.Type, Mode: cmp.Or(s.settings.Mode, envelope), Fields: names}
 	if err := k.encrypt(ctx, s.client, f, id, payload); err != nil {
 		return nil, named(s.name, err)
 	}
@@ -236,116 +194,4 @@ func (k *Keyring) checkCycle(ctx context.Context, kmsID string) error {
 
 func cycle() error {
 	return rejected("a KMS connection cannot be sealed by itself, nor by one that it seals", "seal it with a KMS of the configuration, or not at all")
-}
-
-// source returns the KMS of that id, with its client.
-func (k *Keyring) source(ctx context.Context, id string, find Finder) (*source, error) {
-	s := k.named[id]
-	if s == nil {
-		k.mu.Lock()
-		if s = k.found[id]; s == nil {
-			s = newSource(id, nil)
-			k.found[id] = s
-		}
-		k.mu.Unlock()
-	}
-	if err := s.ready(ctx, id, find); err != nil {
-		return nil, named(s.name, err)
-	}
-	return s, nil
-}
-
-// ready makes the client, if nobody has. One caller tries at a time; what fails is tried
-// again by the next.
-func (s *source) ready(ctx context.Context, id string, find Finder) error {
-	select {
-	case s.turn <- struct{}{}:
-		defer func() { <-s.turn }()
-	case <-ctx.Done():
-		return interrupted(ctx)
-	}
-	if s.client != nil {
-		return nil
-	}
-	t := s.target
-	if t == nil {
-		var err error
-		if t, err = findTarget(ctx, id, find); err != nil {
-			return err
-		}
-	}
-	client, err := kinds[t.Type].open(ctx, t)
-	if err != nil {
-		return err
-	}
-	if c, ok := client.(successor); ok && s.heirloom != nil {
-		c.Adopt(s.heirloom)
-	}
-	s.target, s.client, s.heirloom = t, client, nil
-	return nil
-}
-
-// findTarget takes the settings from an Airflow connection.
-func findTarget(ctx context.Context, id string, find Finder) (*target, error) {
-	if find == nil {
-		return nil, unknownKMS(nil)
-	}
-	c, err := find(ctx, id)
-	if err != nil {
-		if conn.KindOf(err) == conn.Absent {
-			return nil, unknownKMS(err)
-		}
-		return nil, err
-	}
-	for name, k := range kinds {
-		if k.connType == "" || c.Type == nil || *c.Type != k.connType {
-			continue
-		}
-		t, err := k.read(c)
-		if err != nil {
-			return nil, &conn.Error{Kind: conn.Failed, Reason: "the connection of the KMS: " + err.Error()}
-		}
-		t.Type = name
-		if err := check(t); err != nil {
-			return nil, &conn.Error{Kind: conn.Failed, Reason: "the connection of the KMS: " + err.Error()}
-		}
-		return t, nil
-	}
-	return nil, failed("the connection of the KMS has a conn_type that stands for none")
-}
-
-func unknownKMS(cause error) error {
-	return &conn.Error{
-		Kind: conn.Failed, Reason: "there is neither a [kms.NAME] nor a connection of that name",
-		Hint: "add it to the configuration of connfs", Err: cause,
-	}
-}
-
-// Close wipes the keys and closes the clients. The keyring must not be used any more.
-func (k *Keyring) Close() error {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	k.keys.wipe()
-	var errs []error
-	for _, all := range []map[string]*source{k.named, k.found} {
-		for _, s := range all {
-			s.turn <- struct{}{}
-			if c, ok := s.client.(io.Closer); ok {
-				errs = append(errs, c.Close())
-			}
-			s.client = nil
-			<-s.turn
-		}
-	}
-	return errors.Join(errs...)
-}
-
-// sorted returns the KMS of the configuration in the order of their names.
-func (k *Keyring) sorted() []*source {
-	all := make([]*source, 0, len(k.named))
-	for _, s := range k.named {
-		all = append(all, s)
-	}
-	slices.SortFunc(all, func(a, b *source) int { return strings.Compare(a.name, b.name) })
-	return all
 }

@@ -2,7 +2,9 @@ package kms_test
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
+	"log/slog"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -32,40 +34,87 @@ func in(connections map[string]*conn.Connection, count map[string]int) kms.Finde
 }
 
 func TestSettingsAreRefusedWithReason(t *testing.T) {
-	key := "projects/p/locations/global/keyRings/r/cryptoKeys/k"
+	const key = "projects/p/locations/global/keyRings/r/cryptoKeys/k"
+	settings := kmstest.Settings
+	direct := settings("aws", "key", "alias/a", "region", "eu-west-1", "profile", "p",
+		"credentials_file", "/c", "endpoint", "http://h:1")
+	direct.Mode = "direct"
+	cached := settings("gcp", "key", key+"/cryptoKeyVersions/3", "endpoint", "h:1",
+		"credentials_file", "/c")
+	cached.CacheTTL, cached.CacheUses = 1, 1
 	for _, c := range []struct {
 		settings kms.Settings
 		says     string // empty: accepted
 	}{
-		{kms.Settings{Type: "aws"}, ""},
-		{kms.Settings{Type: "aws", Key: "alias/a", Region: "eu-west-1", Profile: "p", CredentialsFile: "/c", Endpoint: "http://h:1", Mode: "direct"}, ""},
-		{kms.Settings{Type: "aws", RoleARN: "arn:r", ExternalID: "x"}, ""},
-		{kms.Settings{Type: "aws", RoleARN: "arn:r", WebIdentityTokenFile: "/t"}, ""},
-		{kms.Settings{Type: "gcp"}, ""},
-		{kms.Settings{Type: "gcp", Key: key + "/cryptoKeyVersions/3", Endpoint: "h:1", CredentialsFile: "/c", CacheTTL: 1, CacheUses: 1}, ""},
-		{kms.Settings{Type: "local", Key: "/k"}, ""},
-		{kms.Settings{}, "aws, gcp, local"},
-		{kms.Settings{Type: "AWS"}, "aws, gcp, local"},
-		{kms.Settings{Type: "local"}, "key is missing"},
-		{kms.Settings{Type: "local", Key: "/k", Region: "SECRET"}, "region is no setting of type local"},
-		{kms.Settings{Type: "aws", Mode: "both"}, "neither envelope nor direct"},
-		{kms.Settings{Type: "aws", CacheTTL: -1}, "negative"},
-		{kms.Settings{Type: "aws", ExternalID: "SECRET"}, "external_id without role_arn"},
-		{kms.Settings{Type: "aws", WebIdentityTokenFile: "/t"}, "web_identity_token_file without role_arn"},
-		{kms.Settings{Type: "aws", Endpoint: "SECRET"}, "endpoint is not a URL"},
-		{kms.Settings{Type: "gcp", Key: "k"}, "key is not of the form"},
-		{kms.Settings{Type: "gcp", Key: key + "/x"}, "key is not of the form"},
-		{kms.Settings{Type: "gcp", Endpoint: "https://h"}, "host:port"},
-		{kms.Settings{Type: "gcp", RoleARN: "SECRET"}, "role_arn is no setting of type gcp"},
+		{settings("aws"), ""},
+		{direct, ""},
+		{settings("aws", "role_arn", "arn:r", "external_id", "x"), ""},
+		{settings("aws", "role_arn", "arn:r", "web_identity_token_file", "/t"), ""},
+		{settings("gcp"), ""},
+		{cached, ""},
+		{settings("local", "key", "/k"), ""},
+		{settings("local", "key", "/k", "region", ""), ""},
+		{kms.Settings{}, "type: there is no such type of KMS (it may be aws, gcp, local)"},
+		{settings("AWS"), "type: there is no such type of KMS (it may be aws, gcp, local)"},
+		{settings("local"), `key: a KMS of type "local" needs it (a key file: `},
+		{
+			settings("local", "key", "/k", "region", "SECRET"),
+			`region: a KMS of type "local" has no such key`,
+		},
+		{kms.Settings{Type: "aws", Mode: "both"}, "mode: it may be envelope or direct"},
+		{kms.Settings{Type: "aws", CacheTTL: -1}, "cache_ttl: it cannot be negative"},
+		{kms.Settings{Type: "aws", CacheUses: -1}, "cache_uses: it cannot be negative"},
+		{
+			settings("aws", "external_id", "SECRET"),
+			`external_id: it has no effect without "role_arn"`,
+		},
+		{
+			settings("aws", "web_identity_token_file", "/t"),
+			`web_identity_token_file: it has no effect without "role_arn"`,
+		},
+		{
+			settings("aws", "external_id", "x", "web_identity_token_file", "/t", "role_arn", "r"),
+			`external_id: it cannot be set together with "web_identity_token_file"`,
+		},
+		{settings("aws", "endpoint", "SECRET"), "endpoint: it is not a URL"},
+		{settings("gcp", "key", "k"), "key: it is not of the form"},
+		{settings("gcp", "key", key+"/x"), "key: it is not of the form"},
+		{settings("gcp", "endpoint", "https://h"), "host:port"},
+		{
+			settings("gcp", "role_arn", "SECRET"),
+			`role_arn: a KMS of type "gcp" has no such key`,
+		},
 	} {
-		err := kms.CheckSettings(c.settings)
-		if c.says == "" != (err == nil) || err != nil && (!strings.Contains(err.Error(), c.says) || strings.Contains(err.Error(), "SECRET")) {
-			t.Errorf("%+v: %v, want %q", c.settings, err, c.says)
+		var says []string
+		for _, err := range kms.CheckSettings(c.settings) {
+			says = append(says, err.Error())
 		}
-		_, err2 := kms.NewKeyring(map[string]kms.Settings{"main": c.settings})
-		if (err == nil) != (err2 == nil) || err2 != nil && !strings.Contains(err2.Error(), "kms.main: ") {
-			t.Errorf("%+v: NewKeyring: %v", c.settings, err2)
+		all := strings.Join(says, "; ")
+		if c.says == "" != (all == "") || !strings.Contains(all, c.says) ||
+			strings.Contains(all, "SECRET") {
+			t.Errorf("%+v: %s, want %q", c.settings, all, c.says)
 		}
+		_, err := kms.NewKeyring(map[string]kms.Settings{"main": c.settings})
+		if (all == "") != (err == nil) || err != nil && !strings.Contains(err.Error(), "kms.main.") {
+			t.Errorf("%+v: NewKeyring: %v", c.settings, err)
+		}
+	}
+}
+
+func TestContentsAreNotShown(t *testing.T) {
+	s := kms.Settings{Contents: map[string]kms.Content{"key": "SECRET"}}
+	encoded, err := json.Marshal(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	logged := new(strings.Builder)
+	slog.New(slog.NewTextHandler(logged, nil)).Info("it is", "content", s.Contents["key"])
+	content := s.Contents["key"]
+	shown := fmt.Sprintf("%v %+v %#v %s %q %x", s, s, s, content, content, content) +
+		string(encoded) + logged.String()
+	if strings.Contains(shown, "SECRET") || strings.Contains(shown, "534543524554") ||
+		strings.Count(shown, "[redacted]") != 8 {
+		t.Error(shown)
 	}
 }
 
@@ -76,16 +125,16 @@ func TestConnectionsThatAreNoKMS(t *testing.T) {
 		says       string
 	}{
 		"absent":          {nil, "neither a [kms.NAME] nor a connection"},
-		"another type":    {&conn.Connection{Type: text("postgres")}, "stands for none"},
-		"no type":         {&conn.Connection{}, "stands for none"},
-		"local":           {&conn.Connection{Type: text("local"), Extra: conn.NewSecret(`{"kms_key": "/etc/passwd"}`)}, "stands for none"},
+		"another type":    {&conn.Connection{Type: text("postgres")}, "is not one of a KMS"},
+		"no type":         {&conn.Connection{}, "is not one of a KMS"},
+		"local":           {&conn.Connection{Type: text("local"), Extra: conn.NewSecret(`{"kms_key": "/etc/passwd"}`)}, "is not one of a KMS"},
 		"no JSON":         {&conn.Connection{Type: text("aws"), Extra: conn.NewSecret("SECRET")}, "not a JSON object"},
 		"null":            {&conn.Connection{Type: text("google_cloud_platform"), Extra: conn.NewSecret("null")}, "not a JSON object"},
 		"unknown key":     {&conn.Connection{Type: text("aws"), Extra: conn.NewSecret(`{"novel": "SECRET"}`)}, "novel"},
 		"half a key pair": {&conn.Connection{Type: text("aws"), Login: text("SECRET")}, "without a password"},
 		"a bad mode":      {&conn.Connection{Type: text("aws"), Extra: conn.NewSecret(`{"kms_mode": "both"}`)}, "neither envelope nor direct"},
 		"a file to send": {&conn.Connection{Type: text("aws"), Extra: conn.NewSecret(`{"role_arn": "arn:r", "assume_role_method": "assume_role_with_web_identity",
-			"assume_role_with_web_identity_federation": "file", "assume_role_with_web_identity_token_file": "/etc/shadow"}`)}, "by a [kms.NAME] only"},
+			"assume_role_with_web_identity_federation": "file", "assume_role_with_web_identity_token_file": "/etc/shadow"}`)}, "only a [kms.NAME] can"},
 		"a program to run": {&conn.Connection{Type: text("google_cloud_platform"), Extra: conn.NewSecret(`{"keyfile_dict": {"type": "external_account"}}`)}, "not taken here"},
 		"no such file":     {&conn.Connection{Type: text("google_cloud_platform"), Extra: conn.NewSecret(`{"key_path": "/nonexistent"}`)}, "cannot be read"},
 		"another identity": {&conn.Connection{Type: text("google_cloud_platform"), Extra: conn.NewSecret(`{"impersonation_chain": "SECRET"}`)}, "impersonation_chain"},
@@ -158,7 +207,7 @@ func TestCyclesAreNotSealed(t *testing.T) {
 
 func TestDataKeysAreUsedAgainWithinTheirLimits(t *testing.T) {
 	s := servers.StartGoogleKMS(t)
-	settings := kms.Settings{Type: "gcp", Key: s.CreateKey("key"), Endpoint: s.Address}
+	settings := kmstest.Settings("gcp", "key", s.CreateKey("key"), "endpoint", s.Address)
 	for _, c := range []struct {
 		ttl  time.Duration
 		uses int

@@ -1,9 +1,6 @@
 package kms
 
-import (
-	"context"
-	"time"
-)
+import "context"
 
 // Client is one KMS, with the two verbs of AIRFLOW-2062.
 //
@@ -37,39 +34,4 @@ type Extra map[string]string
 const (
 	extraKey        = "key"        // which key encrypted, as the KMS names it
 	extraCiphertext = "ciphertext" // base64
-)
-
-// Settings describe one KMS: a [kms.NAME] of the configuration. What is empty the
-// provider's own chain of defaults decides.
-type Settings struct {
-	Type string // "aws", "gcp" or "local"
-	// Key is what encrypts: for aws an id, ARN or alias; for gcp the resource name
-	// of a key or of a version of it; for local the path of a key file. Only local needs
-	// it to decrypt: sealed forms name their key.
-	Key  string
-	Mode string // "envelope" (the default) or "direct"
-
-	Region               string // aws
-	Profile              string // aws
-	RoleARN              string // aws: the role to assume
-	ExternalID           string // aws: of that role
-	WebIdentityTokenFile string // aws: to assume the role with
-	CredentialsFile      string // aws: a shared credentials file; gcp: a JSON key file
-	Endpoint             string // aws: a URL; gcp: host:port
-
-	// Material is the content of the file that Key (local) or CredentialsFile (gcp)
-	// names, where somebody with the right to read it has done so already. Empty: the
-	// client reads the file.
-	Material string
-
-	// CacheTTL and CacheUses bound how long, and how often, an unwrapped data key is
-	// used again. A zero of either, the default, keeps none.
-	CacheTTL  time.Duration
-	CacheUses int
-}
-
-// The modes of a sealed form.
-const (
-	envelope = "envelope" // a data key encrypts the fields, and the KMS that key
-	direct   = "direct"   // the KMS encrypts the fields
 )

@@ -24,20 +24,19 @@ type local struct {
 	id  string // tells which key it is, and nothing of it
 }
 
-func checkLocal(t *target) error {
-	if t.Key == "" && t.Material == "" {
-		return errors.New("key is missing: the path of a file that `connfs keygen` made")
-	}
-	return errors.Join(t.only("Key", "Material")...)
+var localKind = &Kind{
+	Type: "local",
+	Keys: []Key{{
+		Name: "key", Form: SecretFile, Required: true, Read: ReadLocalKey,
+		Sample: "kek", Help: "a key file: `connfs keygen` makes one",
+	}},
+	open: openLocal,
 }
 
-func openLocal(_ context.Context, t *target) (Client, error) {
-	material := []byte(t.Material)
-	if len(material) == 0 {
-		var err error
-		if material, err = ReadLocalKey(t.Key); err != nil {
-			return nil, err
-		}
+func openLocal(_ context.Context, s Settings) (Client, error) {
+	material, err := s.content("key", ReadLocalKey)
+	if err != nil {
+		return nil, err
 	}
 	defer clear(material)
 	key, err := parseLocalKey(material)

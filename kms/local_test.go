@@ -20,7 +20,7 @@ func localSettings(t testing.TB) kms.Settings {
 	if err := os.WriteFile(path, newLocalKey(t), 0o400); err != nil {
 		t.Fatal(err)
 	}
-	return kms.Settings{Type: "local", Key: path}
+	return kmstest.Settings("local", "key", path)
 }
 
 func newLocalKey(t testing.TB) []byte {
@@ -94,7 +94,8 @@ func TestLocalKeyFileIsRefusedWithReason(t *testing.T) {
 
 // A key that was read beforehand needs no file, and another key says which one is needed.
 func TestLocalKeyInSettings(t *testing.T) {
-	one := kms.Settings{Type: "local", Key: "/nonexistent/key", Material: string(newLocalKey(t))}
+	one := kmstest.Settings("local", "key", "/nonexistent/key")
+	one.Contents = map[string]kms.Content{"key": kms.Content(newLocalKey(t))}
 	sealed, err := kmstest.Keyring(t, one).Seal(t.Context(), "a", kmstest.Sample(), "main", nil, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -103,7 +104,7 @@ func TestLocalKeyInSettings(t *testing.T) {
 		t.Error(err)
 	}
 	two := one
-	two.Material = string(newLocalKey(t))
+	two.Contents = map[string]kms.Content{"key": kms.Content(newLocalKey(t))}
 	_, err = kmstest.Keyring(t, two).Unseal(t.Context(), "a", sealed, nil)
 	d, _ := kms.Describe(sealed)
 	if conn.KindOf(err) != conn.KeyRejected || !strings.Contains(err.Error(), d.Key) {

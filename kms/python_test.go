@@ -72,7 +72,9 @@ func TestPythonOpensWhatIsSealed(t *testing.T) {
 		for _, id := range []string{"a", "team/bücher 接続", strings.Repeat("x", 250)} {
 			for _, names := range [][]string{kms.DefaultFields(), kms.AllFields()} {
 				key := newLocalKey(t)
-				k := kmstest.Keyring(t, kms.Settings{Type: "local", Key: "read already", Material: string(key), Mode: mode})
+				k := kmstest.Keyring(t, kms.Settings{
+					Type: "local", Mode: mode, Contents: map[string]kms.Content{"key": kms.Content(key)},
+				})
 				sealed, err := k.Seal(t.Context(), id, kmstest.Sample(), "main", names, nil)
 				if err != nil {
 					t.Fatal(err)

@@ -9,7 +9,6 @@ import (
 
 	"github.com/connfs/connfs/conn"
 	"github.com/connfs/connfs/integration/servers"
-	"github.com/connfs/connfs/kms"
 	"github.com/connfs/connfs/kms/kmstest"
 )
 
@@ -32,11 +31,9 @@ func TestGoogle(t *testing.T) {
 	s := servers.StartGoogleKMS(t)
 	key := s.CreateKey("key")
 	s.CreateKey("key") // the second version is the primary one
-	settings := kms.Settings{Type: "gcp", Key: key, Endpoint: s.Address}
-	other := settings
-	other.Key = s.CreateKey("other")
-	away := settings
-	away.Endpoint = "127.0.0.1:1"
+	settings := kmstest.Settings("gcp", "key", key, "endpoint", s.Address)
+	other := kmstest.With(settings, "key", s.CreateKey("other"))
+	away := kmstest.With(settings, "endpoint", "127.0.0.1:1")
 	// fault makes the next calls answer so, more of them than there are attempts.
 	fault := func(kind conn.Kind, says string, f servers.GoogleFault) kmstest.Failure {
 		return kmstest.Failure{Kind: kind, Says: says, Begin: func(*testing.T) func() {

@@ -9,7 +9,6 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/connfs/connfs/conn"
-	"github.com/connfs/connfs/kms"
 	"github.com/connfs/connfs/kms/kmstest"
 )
 
@@ -40,7 +39,7 @@ func TestVectorsOpen(t *testing.T) {
 		if err := os.WriteFile(path, []byte(v.Key+"\n"), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		k := kmstest.Keyring(t, kms.Settings{Type: "local", Key: path})
+		k := kmstest.Keyring(t, kmstest.Settings("local", "key", path))
 		got, err := k.Unseal(t.Context(), v.ConnID, &conn.Connection{Extra: conn.NewSecret(v.Form)}, nil)
 		if err != nil {
 			t.Errorf("%s: %v", v.Form, err)

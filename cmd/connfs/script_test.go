@@ -17,6 +17,7 @@ import (
 
 	"github.com/connfs/connfs/conn"
 	"github.com/connfs/connfs/kms"
+	"github.com/connfs/connfs/kms/kmstest"
 	_ "modernc.org/sqlite" // the driver "sqlite"
 )
 
@@ -145,7 +146,7 @@ func sealed(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(err)
 	path := ts.MkAbs(args[0])
 	ts.Check(os.WriteFile(path, key, 0o400))
-	ring, err := kms.NewKeyring(map[string]kms.Settings{"main": {Type: "local", Key: path}})
+	ring, err := kms.NewKeyring(map[string]kms.Settings{"main": kmstest.Settings("local", "key", path)})
 	ts.Check(err)
 	text := func(s string) *string { return &s }
 	c, err := ring.Seal(context.Background(), "sealed", &conn.Connection{

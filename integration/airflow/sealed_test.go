@@ -15,6 +15,7 @@ import (
 	"github.com/connfs/connfs/conn"
 	"github.com/connfs/connfs/integration/airflow"
 	"github.com/connfs/connfs/kms"
+	"github.com/connfs/connfs/kms/kmstest"
 	"github.com/connfs/connfs/resolve"
 )
 
@@ -51,7 +52,8 @@ func TestSealedRowsAreHarmlessToAirflow(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			keyring, err := kms.NewKeyring(map[string]kms.Settings{"main": {Type: "local", Key: key}, "unlucky": {Type: "local", Key: key}})
+			local := kmstest.Settings("local", "key", key)
+			keyring, err := kms.NewKeyring(map[string]kms.Settings{"main": local, "unlucky": local})
 			if err != nil {
 				t.Fatal(err)
 			}

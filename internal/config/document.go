@@ -302,12 +302,24 @@ func oneOf(allowed ...string) check[string] {
 		if slices.Contains(allowed, v) {
 			return "", ""
 		}
-		quoted := make([]string, len(allowed))
-		for i, a := range allowed {
-			quoted[i] = fmt.Sprintf("%q", a)
-		}
-		return "it may be " + strings.Join(quoted, " or "), ""
+		return "it may be " + quotedOr(allowed), ""
 	}
+}
+
+// quotedOr lists texts as a sentence does: "a", "b" or "c".
+func quotedOr(texts []string) string {
+	var b strings.Builder
+	for i, text := range texts {
+		switch {
+		case i == 0:
+		case i == len(texts)-1:
+			b.WriteString(" or ")
+		default:
+			b.WriteString(", ")
+		}
+		fmt.Fprintf(&b, "%q", text)
+	}
+	return b.String()
 }
 
 func noNUL(v string) (string, string) {

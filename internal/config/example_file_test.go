@@ -1,9 +1,11 @@
 package config_test
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -12,6 +14,7 @@ import (
 
 	"github.com/connfs/connfs/internal/config"
 	"github.com/connfs/connfs/internal/settings"
+	"github.com/connfs/connfs/kms"
 	"github.com/connfs/connfs/resolve"
 )
 
@@ -75,8 +78,14 @@ func TestExamplesOfBackendsAndKMSLoad(t *testing.T) {
 		sample := strings.ReplaceAll(block[begin[0]:], "# ", "")
 		sample = regexp.MustCompile(`(?m)^((\S+ += (".*?"|\d+|\{.*\}|\[.*\])|\[.*\])).*$`).ReplaceAllString(sample, "$1")
 		src := source(t, sample)
-		write(t, filepath.Join(filepath.Dir(src.ConfigFile), "kek"), localKey, 0o400)
-		write(t, filepath.Join(filepath.Dir(src.ConfigFile), "gcp.json"), "{}", 0o400)
+		for _, kind := range kms.Kinds() {
+			for _, key := range kind.Keys {
+				if key.Form == kms.SecretFile {
+					path := filepath.Join(filepath.Dir(src.ConfigFile), key.Sample)
+					write(t, path, localKey, 0o400)
+				}
+			}
+		}
 		got := load(t, src)
 		if (got.Resolver.Secrets == nil) == (len(got.KMS) == 0) {
 			t.Errorf("this is neither a backend nor a KMS:\n%s", sample)
@@ -84,6 +93,94 @@ func TestExamplesOfBackendsAndKMSLoad(t *testing.T) {
 	}
 	if samples < 9 {
 		t.Errorf("only %d samples were found", samples)
+	}
+}
+
+// commonKMSKeys are the keys that a [kms.NAME] of any type has, beside its type.
+var commonKMSKeys = []kms.Key{
+	{Name: "mode", Sample: "envelope", Help: "or direct: the KMS itself encrypts the fields"},
+	{Name: "cache_ttl", Sample: "1m", Help: "keep unwrapped data keys so long, and for"},
+	{Name: "cache_uses", Sample: "100", Help: "so many uses; by default none is kept"},
+}
+
+// kmsSamples writes [kms.NAME] tables with every key that each kind declares, as comments.
+func kmsSamples() string {
+	var b strings.Builder
+	for i, kind := range kms.Kinds() {
+		var first, second []kms.Key
+		excluded := make(map[string]bool)
+		for _, key := range kind.Keys {
+			if excluded[key.Name] {
+				if needed, ok := kind.Key(key.Needs); ok {
+					second = append(second, needed)
+				}
+				second = append(second, key)
+				continue
+			}
+			excluded[key.Excludes] = true
+			first = append(first, key)
+		}
+		if i == 0 {
+			first = append(first, commonKMSKeys...)
+		}
+		writeSample(&b, kind.Type, kind.Type, first)
+		if len(second) > 0 {
+			writeSample(&b, kind.Type+"_2", kind.Type, second)
+		}
+	}
+	return b.String()
+}
+
+func writeSample(b *strings.Builder, name, kmsType string, keys []kms.Key) {
+	keys = append([]kms.Key{{Name: "type", Sample: kmsType}}, keys...)
+	value := func(key kms.Key) string {
+		if _, err := strconv.Atoi(key.Sample); err == nil {
+			return key.Sample
+		}
+		return strconv.Quote(key.Sample)
+	}
+	names, values := 0, 0
+	for _, key := range keys {
+		names = max(names, len(key.Name))
+		if n := len(value(key)); key.Help != "" && n <= 20 {
+			values = max(values, n)
+		}
+	}
+	fmt.Fprintf(b, "# [kms.%s]\n", name)
+	for _, key := range keys {
+		line := fmt.Sprintf("# %-*s = %s", names, key.Name, value(key))
+		if key.Help != "" {
+			line = fmt.Sprintf("# %-*s = %-*s # %s", names, key.Name, values, value(key), key.Help)
+		}
+		fmt.Fprintln(b, line)
+	}
+	fmt.Fprintln(b)
+}
+
+// The kinds of KMS declare their keys, with a sample of each; -update writes them into the
+// example.
+func TestExampleShowsEveryKindOfKMS(t *testing.T) {
+	const begin, end = "A sample of each type:\n", "[audit]\n"
+	before, rest, ok := strings.Cut(readExample(t), begin)
+	got, after, ok2 := strings.Cut(rest, end)
+	if !ok || !ok2 {
+		t.Fatal("the samples of KMS are not where they should be")
+	}
+	want := kmsSamples()
+	if *update {
+		text := before + begin + want + end + after
+		if err := os.WriteFile(exampleFile, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("samples (-want +got; -update writes them):\n%s", diff)
+	}
+	for line := range strings.Lines(want) {
+		if len(line) > 100 {
+			t.Errorf("a sample is longer than 100 columns: %s", line)
+		}
 	}
 }
 

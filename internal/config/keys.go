@@ -19,10 +19,7 @@ var keys = []struct {
 	{"metastore", []string{"url", "url_file", "fernet_key", "fernet_key_file", "dags", "dags_every", "dags_keep"}},
 	{"environment", []string{"file"}},
 	{"secrets", []string{"backend", "backend_kwargs"}},
-	{"kms", []string{
-		"type", "key", "mode", "region", "profile", "role_arn", "external_id", "web_identity_token_file", "credentials_file",
-		"endpoint", "cache_ttl", "cache_uses",
-	}},
+	{"kms", kmsKeys()},
 	{"audit", []string{"file", "required", "cgroup"}},
 	{"grant", []string{"dag", "dag_file", "bundle", "team", "run_as_user", "connections", "tenant"}},
 	{"mount", []string{"path", "tenant", "identity", "as", "denied", "uid_map"}},

@@ -22,15 +22,17 @@ type keyService struct {
 // maxCacheUses bounds how often an unwrapped data key is used again.
 const maxCacheUses = 1_000_000
 
-// typesOf are the types of KMS that a key is for; a key that is not here is for all.
-var typesOf = map[string][]string{
-	"region":                  {"aws"},
-	"profile":                 {"aws"},
-	"role_arn":                {"aws"},
-	"external_id":             {"aws"},
-	"web_identity_token_file": {"aws"},
-	"credentials_file":        {"aws", "gcp"},
-	"endpoint":                {"aws", "gcp"},
+// kmsKeys returns the keys that a [kms.NAME] of any type may hold.
+func kmsKeys() []string {
+	names := []string{"type"}
+	for _, kind := range kms.Kinds() {
+		for _, key := range kind.Keys {
+			if !slices.Contains(names, key.Name) {
+				names = append(names, key.Name)
+			}
+		}
+	}
+	return append(names, "mode", "cache_ttl", "cache_uses")
 }
 
 // keyServices returns every KMS by its name.
@@ -56,96 +58,115 @@ func (l *loader) readKMS(root *table, f *file) {
 func (l *loader) readKeyService(name string, t *table) keyService {
 	k, before := keyService{name: name}, len(t.report.errs)
 	if name == "" || strings.ContainsRune(name, 0) {
-		t.report.add(&Error{File: t.file, Line: t.pos.line, Key: "kms", Message: "its name is empty, or holds a NUL, and no sealed connection can name it"})
+		t.report.add(&Error{
+			File: t.file, Line: t.pos.line, Key: "kms",
+			Message: "the NAME of a [kms.NAME] cannot be empty or hold a NUL",
+			Hint:    "sealed connections call the KMS by that name",
+		})
 	}
-	text := func(key string, to *string, checks ...check[string]) {
-		v := value[string]{}
-		t.text(key, &v, checks...)
-		if *to = v.v; v.set {
-			k.settings = append(k.settings, Setting{Key: t.key(key), Value: v.v, Origin: v.origin})
-		}
+	types := kms.Types()
+	t.require("type", "a [kms.NAME] needs a type", "it may be "+quotedOr(types))
+	k.Type = k.text(t, "type", oneOf(types...))
+	kind := kms.Lookup(k.Type)
+	if kind != nil {
+		l.readKindKeys(t, kind, &k)
 	}
-	file := func(key string, to *string) {
-		if text(key, to); *to != "" {
-			*to = l.find(*to)
-			k.settings[len(k.settings)-1].Value = *to
-		}
-	}
-	t.require("type", "a [kms.NAME] needs a type", `"aws", "gcp" or "local"`)
-	text("type", &k.Type, oneOf("aws", "gcp", "local"))
-	if k.Type == "local" {
-		file("key", &k.Key)
-	} else {
-		text("key", &k.Key)
-	}
-	text("mode", &k.Mode, oneOf("envelope", "direct"))
-	text("region", &k.Region)
-	text("profile", &k.Profile)
-	text("role_arn", &k.RoleARN)
-	text("external_id", &k.ExternalID)
-	file("web_identity_token_file", &k.WebIdentityTokenFile)
-	file("credentials_file", &k.CredentialsFile)
-	text("endpoint", &k.Endpoint)
+	k.Mode = k.text(t, "mode", oneOf("envelope", "direct"))
 	readKeyCache(t, &k)
-
-	for _, key := range slices.Sorted(maps.Keys(typesOf)) {
-		if _, ok := t.values[key]; ok && k.Type != "" && !slices.Contains(typesOf[key], k.Type) {
-			t.fail(key, fmt.Sprintf("a KMS of type %q has no such key", k.Type), "it is for type "+strings.Join(typesOf[key], " or "))
-		}
+	if kind == nil || len(t.report.errs) > before || t.odd {
+		return k
 	}
-	if len(t.report.errs) == before && !t.odd {
-		checkKeyService(t, k.Settings)
+	for _, wrong := range kms.CheckSettings(k.Settings) {
+		t.fail(wrong.Key, wrong.Problem, wrong.Hint)
 	}
 	if len(t.report.errs) == before {
-		l.readKeyMaterial(t, &k.Settings)
+		l.readContents(t, kind, &k)
 	}
 	return k
 }
 
-// checkKeyService reports what the KMS itself would not take: at the line of the key that
-// the message begins with, where it begins with one.
-func checkKeyService(t *table, s kms.Settings) {
-	err := kms.CheckSettings(s)
-	if err == nil {
-		return
+// text reads a key whose value is text, and returns the value.
+func (k *keyService) text(t *table, name string, checks ...check[string]) string {
+	v := value[string]{}
+	if t.text(name, &v, checks...); v.set {
+		k.settings = append(k.settings, Setting{Key: t.key(name), Value: v.v, Origin: v.origin})
 	}
-	for _, message := range strings.Split(err.Error(), "\n") {
-		key, rest, _ := strings.Cut(message, " ")
-		if !slices.Contains(known("kms"), key) {
-			key, rest = "key", message
+	return v.v
+}
+
+// readKindKeys reads the keys that the kind of a KMS declares, and refuses those that only
+// other kinds have.
+func (l *loader) readKindKeys(t *table, kind *kms.Kind, k *keyService) {
+	for _, key := range kind.Keys {
+		text := k.text(t, key.Name)
+		if text == "" {
+			continue
 		}
-		t.fail(key, rest, "")
+		if key.Form != kms.Text {
+			text = l.find(text)
+			k.settings[len(k.settings)-1].Value = text
+		}
+		if k.Values == nil {
+			k.Values = make(map[string]string)
+		}
+		k.Values[key.Name] = text
+	}
+	for _, name := range slices.Sorted(maps.Keys(t.values)) {
+		if _, ok := kind.Key(name); ok {
+			continue
+		}
+		var types []string
+		for _, other := range kms.Kinds() {
+			if _, ok := other.Key(name); ok {
+				types = append(types, other.Type)
+			}
+		}
+		if len(types) > 0 {
+			t.fail(name, fmt.Sprintf("a KMS of type %q has no such key", kind.Type),
+				"it is for type "+strings.Join(types, " or "))
+		}
 	}
 }
 
-// readKeyMaterial reads the files that hold keys themselves, which the children's user
-// need not be able to read.
-func (l *loader) readKeyMaterial(t *table, s *kms.Settings) {
-	switch {
-	case s.Type == "local":
-		material, err := kms.ReadLocalKey(s.Key)
+// readContents reads the files with secrets, which the user of the children need not be able
+// to read.
+func (l *loader) readContents(t *table, kind *kms.Kind, k *keyService) {
+	for _, key := range kind.Keys {
+		path := k.Values[key.Name]
+		if key.Form != kms.SecretFile || path == "" {
+			continue
+		}
+		if k.Contents == nil {
+			k.Contents = make(map[string]kms.Content)
+		}
+		if key.Read == nil {
+			text, _, _ := l.readNamed(t, key.Name, path)
+			k.Contents[key.Name] = kms.Content(text)
+			continue
+		}
+		content, err := key.Read(path)
 		var e *conn.Error
 		if errors.As(err, &e) {
-			t.fail("key", e.Reason, e.Hint)
+			t.fail(key.Name, e.Reason, e.Hint)
 		}
-		s.Material = string(material)
-		clear(material)
-	case s.Type == "gcp" && s.CredentialsFile != "":
-		s.Material, _, _ = l.readNamed(t, "credentials_file", s.CredentialsFile)
+		k.Contents[key.Name] = kms.Content(content)
+		clear(content)
 	}
 }
 
 // readKeyCache reads how long, and how often, an unwrapped data key is used again. One
-// of the two alone would keep none, though it looks as if it did.
+// of the two alone would keep no key, though it looks as if it did.
 func readKeyCache(t *table, k *keyService) {
 	ttl, uses := value[time.Duration]{}, value[int64]{}
 	t.duration("cache_ttl", &ttl, 0, maxEpoch)
 	t.integer("cache_uses", &uses, 0, maxCacheUses)
 	if k.CacheTTL = ttl.v; ttl.set {
-		k.settings = append(k.settings, Setting{Key: t.key("cache_ttl"), Value: short(ttl.v), Origin: ttl.origin})
+		k.settings = append(k.settings,
+			Setting{Key: t.key("cache_ttl"), Value: short(ttl.v), Origin: ttl.origin})
 	}
 	if k.CacheUses = int(uses.v); uses.set {
-		k.settings = append(k.settings, Setting{Key: t.key("cache_uses"), Value: uses.v, Origin: uses.origin})
+		k.settings = append(k.settings,
+			Setting{Key: t.key("cache_uses"), Value: uses.v, Origin: uses.origin})
 	}
 	switch {
 	case ttl.v > 0 && !uses.set:

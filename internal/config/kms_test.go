@@ -55,13 +55,30 @@ credentials_file = "gcp.json"
 	got := load(t, src)
 	want := map[string]kms.Settings{
 		"main": {
-			Type: "aws", Key: "alias/airflow", Mode: "direct", Region: "eu-west-1", Profile: "airflow", RoleARN: "arn:aws:iam::1:role/r",
-			ExternalID: "e", CredentialsFile: filepath.Join(beside, "aws"),
-			Endpoint: "http://127.0.0.1:4566", CacheTTL: 90 * time.Second, CacheUses: 3,
+			Type: "aws", Mode: "direct", CacheTTL: 90 * time.Second, CacheUses: 3,
+			Values: map[string]string{
+				"key": "alias/airflow", "region": "eu-west-1", "profile": "airflow",
+				"role_arn": "arn:aws:iam::1:role/r", "external_id": "e",
+				"credentials_file": filepath.Join(beside, "aws"),
+				"endpoint":         "http://127.0.0.1:4566",
+			},
 		},
-		"pod":    {Type: "aws", RoleARN: "arn:aws:iam::1:role/r", WebIdentityTokenFile: filepath.Join(beside, "token")},
-		"a b":    {Type: "local", Key: filepath.Join(credentials, "kek"), Material: localKey},
-		"google": {Type: "gcp", Key: "projects/p/locations/l/keyRings/r/cryptoKeys/k", CredentialsFile: filepath.Join(beside, "gcp.json"), Material: "{}"},
+		"pod": {Type: "aws", Values: map[string]string{
+			"role_arn":                "arn:aws:iam::1:role/r",
+			"web_identity_token_file": filepath.Join(beside, "token"),
+		}},
+		"a b": {
+			Type: "local", Values: map[string]string{"key": filepath.Join(credentials, "kek")},
+			Contents: map[string]kms.Content{"key": kms.Content(localKey)},
+		},
+		"google": {
+			Type: "gcp",
+			Values: map[string]string{
+				"key":              "projects/p/locations/l/keyRings/r/cryptoKeys/k",
+				"credentials_file": filepath.Join(beside, "gcp.json"),
+			},
+			Contents: map[string]kms.Content{"credentials_file": "{}"},
+		},
 	}
 	if diff := cmp.Diff(want, got.KMS); diff != "" {
 		t.Errorf("KMS (-want +got):\n%s", diff)

@@ -6,6 +6,8 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
+	"maps"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -70,6 +72,24 @@ func Run(t *testing.T, h Harness) {
 	t.Run("a KMS that is not there is unreachable", h.unreachable)
 	t.Run("many callers are served at once", h.concurrent)
 	t.Run("it can be checked", h.check)
+}
+
+// Settings returns the settings of a KMS of that type, with keys and their values in turn.
+func Settings(kmsType string, pairs ...string) kms.Settings {
+	return With(kms.Settings{Type: kmsType}, pairs...)
+}
+
+// With returns a copy of the settings with other values: keys and their values in turn.
+func With(s kms.Settings, pairs ...string) kms.Settings {
+	values := maps.Clone(s.Values)
+	if values == nil {
+		values = make(map[string]string)
+	}
+	for i := 0; i < len(pairs); i += 2 {
+		values[pairs[i]] = pairs[i+1]
+	}
+	s.Values = values
+	return s
 }
 
 // Keyring returns a keyring with one KMS, "main", which t closes.
@@ -336,11 +356,13 @@ func copyTo(to, from object) {
 	}
 }
 
-func otherType(of string) string {
-	if of == "aws" {
-		return "gcp"
+// otherType returns the type of another kind of KMS.
+func otherType(than string) string {
+	types := kms.Types()
+	if i := slices.Index(types, than); i > 0 {
+		return types[0]
 	}
-	return "aws"
+	return types[1]
 }
 
 // rewritten writes the form as Python's json.dumps(indent=2, sort_keys=True) would, and
