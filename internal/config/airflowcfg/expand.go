@@ -4,6 +4,8 @@ import (
 	"errors"
 	"os/user"
 	"strings"
+
+	"github.com/connfs/connfs/internal/python"
 )
 
 // Limits of the expansion: Airflow repeats it for ever where a variable refers
@@ -24,8 +26,9 @@ func Expand(text string, env []string) (string, error) {
 }
 
 func expand(text string, get func(string) (string, bool)) (string, error) {
+	home := func(name string) (string, bool) { return homeOf(name, get) }
 	for range maxRounds {
-		next := expandUser(expandVars(text, get), get)
+		next := python.ExpandUser(python.ExpandVars(text, get), home)
 		if next == text {
 			return text, nil
 		}
@@ -36,67 +39,17 @@ func expand(text string, get func(string) (string, bool)) (string, error) {
 	return "", errEndless
 }
 
-// expandVars replaces $NAME and ${NAME} once, without looking at what it put in.
-func expandVars(text string, get func(string) (string, bool)) string {
-	var b strings.Builder
-	for {
-		before, rest, found := strings.Cut(text, "$")
-		b.WriteString(before)
-		if !found {
-			return b.String()
-		}
-		name, size := variableName(rest)
-		if value, ok := get(name); ok && size > 0 {
-			b.WriteString(value)
-		} else {
-			b.WriteString("$" + rest[:size])
-		}
-		text = rest[size:]
-	}
-}
-
-// variableName returns the name that rest, the text after a `$`, begins with,
-// and how many bytes it takes with its braces: 0 if there is none.
-func variableName(rest string) (name string, size int) {
-	if strings.HasPrefix(rest, "{") {
-		end := strings.IndexByte(rest, '}')
-		if end < 0 {
-			return "", 0
-		}
-		return rest[1:end], end + 1
-	}
-	for size < len(rest) && isWord(rest[size]) {
-		size++
-	}
-	return rest[:size], size
-}
-
-func isWord(c byte) bool {
-	return c == '_' || c >= '0' && c <= '9' || c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z'
-}
-
-// expandUser replaces a leading ~ or ~user; an unknown user stays.
-func expandUser(text string, get func(string) (string, bool)) string {
-	if !strings.HasPrefix(text, "~") {
-		return text
-	}
-	name, rest := text[1:], ""
-	if i := strings.IndexByte(text, '/'); i > 0 {
-		name, rest = text[1:i], text[i:]
-	}
-	home, ok := "", false
+// homeOf returns the home of a user of this machine; of the own one, for "", what HOME
+// says.
+func homeOf(name string, get func(string) (string, bool)) (string, bool) {
 	if name == "" {
-		home, ok = get("HOME")
-	} else if u, err := user.Lookup(name); err == nil {
-		home, ok = u.HomeDir, true
+		return get("HOME")
 	}
-	if !ok {
-		return text
+	u, err := user.Lookup(name)
+	if err != nil {
+		return "", false
 	}
-	if home = strings.TrimRight(home, "/") + rest; home == "" {
-		return "/"
-	}
-	return home
+	return u.HomeDir, true
 }
 
 // lookup returns a function that finds a variable in env; the last one of a
