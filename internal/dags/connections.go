@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/connfs/connfs/internal/python"
 )
 
 const (
@@ -36,29 +38,28 @@ var arguments = []string{"partial_kwargs", "expand_input", "op_kwargs_expand_inp
 // operator, and the arguments of a mapped one.
 func (h hints) task(task value) {
 	fields := make(map[string]bool)
-	h.items(h.get(task, "template_fields"), func(name value) bool {
+	for name := range h.Items(h.get(task, "template_fields")) {
 		if key, ok := h.string(name); ok {
 			fields[key] = true
 		}
-		return true
-	})
-	h.members(task, func(k []byte, member value) {
-		switch key, _ := unescape(k); {
+	}
+	for raw, member := range h.Members(task) {
+		switch key := python.JSONText(raw); {
 		case slices.Contains(arguments, key):
 			h.walk(member)
 		case fields[key]:
 			h.member(key, member)
 		}
-	})
+	}
 }
 
 // named adds what members called *conn_id* hold, without looking for templates.
 func (h hints) named(v value) {
-	h.members(v, func(k []byte, member value) {
-		if key, _ := unescape(k); isConnKey(key) {
+	for key, member := range h.Members(v) {
+		if isConnKey(python.JSONText(key)) {
 			h.held(member)
 		}
-	})
+	}
 }
 
 func isConnKey(key string) bool { return strings.Contains(key, "conn_id") }
@@ -69,12 +70,11 @@ func (h hints) member(key string, v value) {
 	case isConnKey(key):
 		h.held(v)
 	case key == "op_args":
-		h.items(v, func(item value) bool {
+		for item := range h.Items(v) {
 			if text, ok := h.string(item); ok && word.MatchString(text) {
 				h.add(text)
 			}
-			return true
-		})
+		}
 	}
 	h.walk(v)
 }
@@ -84,31 +84,28 @@ func (h hints) held(v value) {
 	if text, ok := h.string(v); ok {
 		h.add(text)
 	}
-	h.items(v, func(item value) bool {
+	for item := range h.Items(v) {
 		if text, ok := h.string(item); ok {
 			h.add(text)
 		}
-		return true
-	})
+	}
 }
 
 // walk looks at everything inside v.
 func (h hints) walk(v value) {
-	switch h.kind(v) {
-	case kindText:
+	switch h.Kind(v) {
+	case python.KindText:
 		if text, ok := h.string(v); ok {
 			h.template(text)
 		}
-	case kindArray:
-		h.items(v, func(item value) bool {
+	case python.KindArray:
+		for item := range h.Items(v) {
 			h.walk(item)
-			return true
-		})
-	case kindObject:
-		h.members(v, func(k []byte, member value) {
-			key, _ := unescape(k)
-			h.member(key, member)
-		})
+		}
+	case python.KindObject:
+		for key, member := range h.Members(v) {
+			h.member(python.JSONText(key), member)
+		}
 	}
 }
 

@@ -3,6 +3,8 @@ package dags
 import (
 	"fmt"
 	"strconv"
+
+	"github.com/connfs/connfs/internal/python"
 )
 
 // reader gathers what one document says.
@@ -21,7 +23,7 @@ var idKeys = map[int]string{1: "_dag_id", 2: "dag_id", 3: "dag_id"}
 
 func parseDocument(doc *document, id string) ([]DAG, error) {
 	const root value = 0
-	if doc.kind(root) != kindObject {
+	if doc.Kind(root) != python.KindObject {
 		return nil, invalid(reasonNotObject)
 	}
 	format, _ := doc.digit(doc.get(root, "__version"))
@@ -30,7 +32,7 @@ func parseDocument(doc *document, id string) ([]DAG, error) {
 		return nil, invalid(reasonVersion)
 	}
 	dag := doc.get(root, "dag")
-	if doc.kind(dag) != kindObject {
+	if doc.Kind(dag) != python.KindObject {
 		return nil, invalid(reasonNoDAG)
 	}
 	if got, ok := doc.string(doc.get(dag, idKey)); !ok || got != id {
@@ -39,7 +41,7 @@ func parseDocument(doc *document, id string) ([]DAG, error) {
 	r := &reader{document: doc, format: format, client: none}
 	if defaults := doc.get(root, "client_defaults"); format == 3 && defaults != none {
 		tasks := doc.get(defaults, "tasks")
-		if doc.kind(defaults) != kindObject || tasks != none && doc.kind(tasks) != kindObject {
+		if doc.Kind(defaults) != python.KindObject || tasks != none && doc.Kind(tasks) != python.KindObject {
 			return nil, invalid(reasonClientDefaults)
 		}
 		r.client = doc.get(tasks, "run_as_user")
@@ -54,9 +56,9 @@ func parseDocument(doc *document, id string) ([]DAG, error) {
 // what is wrong with the list costs the DAG.
 func (r *reader) dag(v value, id string) error {
 	list := r.get(v, "tasks")
-	switch r.kind(list) {
-	case kindArray:
-	case kindNone:
+	switch r.Kind(list) {
+	case python.KindArray:
+	case python.KindNone:
 		return invalid(reasonNoTasks)
 	default:
 		return invalid(reasonTasksNotList)
@@ -75,24 +77,22 @@ func (r *reader) dag(v value, id string) error {
 		if id != none {
 			s.Task = r.show(id)
 		}
-		switch r.kind(what) {
-		case kindNone, kindObject, kindArray: // they may hold more than a name: secrets, too
+		switch r.Kind(what) {
+		case python.KindNone, python.KindObject, python.KindArray: // they may hold more than a name: secrets, too
 		default:
 			s.Value = r.show(what)
 		}
 		d.Skipped = append(d.Skipped, s)
 	}
-	var err error
-	r.items(list, func(item value) bool {
+	for item := range r.Items(list) {
 		number++
 		if r.tasks++; r.tasks > maxTasks {
-			err = invalid(reasonTooManyTasks)
-			return false
+			return invalid(reasonTooManyTasks)
 		}
 		task, name, ok := r.operator(item)
 		if !ok {
 			skip(none, reasonNotOperator, none)
-			return true
+			continue
 		}
 		user, unnamed, reason, what := r.runAsUser(task)
 		switch {
@@ -105,8 +105,7 @@ func (r *reader) dag(v value, id string) error {
 			r.users++
 		}
 		if r.users > maxUsers {
-			err = invalid(reasonTooManyUsers)
-			return false
+			return invalid(reasonTooManyUsers)
 		}
 		hints.task(task)
 		if sub := r.get(task, "subdag"); r.format == 1 && sub != none {
@@ -114,10 +113,6 @@ func (r *reader) dag(v value, id string) error {
 				skip(name, reason, none)
 			}
 		}
-		return true
-	})
-	if err != nil {
-		return err
 	}
 	if more > 0 {
 		d.Skipped = append(d.Skipped, Skip{Reason: fmt.Sprintf("%d %s", more, reasonMoreSkipped)})
@@ -138,10 +133,10 @@ func (r *reader) operator(item value) (task, id value, ok bool) {
 		task = r.get(item, "__var")
 	}
 	id = r.get(task, "task_id")
-	if r.kind(id) != kindText {
+	if r.Kind(id) != python.KindText {
 		return none, none, false
 	}
-	if k := r.kind(r.get(task, "_is_mapped")); k != kindNone && k != kindTrue && k != kindFalse {
+	if k := r.Kind(r.get(task, "_is_mapped")); k != python.KindNone && k != python.KindTrue && k != python.KindFalse {
 		return none, none, false
 	}
 	return task, id, true
@@ -152,8 +147,8 @@ func (r *reader) operator(item value) (task, id value, ok bool) {
 // already. Of a mapped task only partial() impersonates, never what it expands.
 func (r *reader) runAsUser(task value) (user string, unnamed bool, reason string, what value) {
 	from := task
-	if r.kind(r.get(task, "_is_mapped")) == kindTrue {
-		if from = r.unwrap(r.get(task, "partial_kwargs"), "dict"); from != none && r.kind(from) != kindObject {
+	if r.Kind(r.get(task, "_is_mapped")) == python.KindTrue {
+		if from = r.unwrap(r.get(task, "partial_kwargs"), "dict"); from != none && r.Kind(from) != python.KindObject {
 			return "", false, reasonPartialKwargs, none
 		}
 	}
@@ -161,10 +156,10 @@ func (r *reader) runAsUser(task value) (user string, unnamed bool, reason string
 	if what == none {
 		what = r.client
 	}
-	switch r.kind(what) {
-	case kindNone, kindNull:
+	switch r.Kind(what) {
+	case python.KindNone, python.KindNull:
 		return "", true, "", none
-	case kindText:
+	case python.KindText:
 	default:
 		return "", false, reasonUserNotText, what
 	}
@@ -183,7 +178,7 @@ func (r *reader) runAsUser(task value) (user string, unnamed bool, reason string
 // and the task are.
 func (r *reader) subDAG(v value, parent string, task value) (reason string) {
 	v = r.unwrap(v, "dag")
-	if r.kind(v) != kindObject {
+	if r.Kind(v) != python.KindObject {
 		return reasonNotSubDAG
 	}
 	name, _ := r.string(r.get(task, "task_id"))

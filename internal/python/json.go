@@ -5,7 +5,6 @@ import (
 	"math"
 	"strconv"
 	"strings"
-	"unicode/utf8"
 )
 
 // MaxDepth is how deep lists and objects may nest in the extra of a connection. Python's own
@@ -13,265 +12,59 @@ import (
 // short script that calls get_connection. A task has some frames less.
 const MaxDepth = 979
 
-// What can be wrong with a JSON text. Airflow catches the first where a text
-// need not be JSON, and none of the others.
-var (
-	ErrSyntax = errors.New("the JSON does not parse")
-	ErrDigits = errors.New("an integer has over 4,300 digits")
-	ErrDepth  = errors.New("the JSON nests too deeply")
-)
-
 // LoadJSON is Python's json.loads of text in which lists and objects nest at most depth
-// deep. It returns nil, bool, [Integer], float64, string, []any or *[Object]. Beyond RFC 8259 it takes NaN, Infinity,
-// -Infinity and lone surrogates, raw or escaped; the last of several equal keys
-// counts. Its error is ErrSyntax, ErrDigits or ErrDepth, and says nothing of the text.
-func LoadJSON(text string, depth int) (value any, err error) {
-	d := decoder{text: text, depth: depth}
-	d.space()
-	if value, err = d.value(); err != nil {
+// deep. It returns nil, bool, [Integer], float64, string, []any or *[Object]. Beyond
+// RFC 8259 it takes NaN, Infinity, -Infinity and lone surrogates, raw or escaped; the
+// last of several equal keys counts. Its error is ErrSyntax, ErrDigits, ErrDepth or
+// ErrSize, and says nothing of the text.
+func LoadJSON(text string, depth int) (any, error) {
+	x, err := IndexJSON([]byte(text), JSONLimits{Depth: depth, Digits: MaxDigits})
+	switch {
+	case errors.Is(err, ErrExtraData):
+		return nil, ErrSyntax
+	case err != nil:
 		return nil, err
 	}
-	d.space()
-	if d.pos < len(text) {
-		return nil, ErrSyntax
-	}
-	return value, nil
+	return x.load(0), nil
 }
 
-// decoder reads text from pos on; depth is how many more levels may open.
-type decoder struct {
-	text  string
-	pos   int
-	depth int
-}
-
-func (d *decoder) space() {
-	for d.pos < len(d.text) && strings.IndexByte(" \t\n\r", d.text[d.pos]) >= 0 {
-		d.pos++
-	}
-}
-
-// peek returns the next byte, or 0 at the end. (A NUL is never valid either.)
-func (d *decoder) peek() byte {
-	if d.pos < len(d.text) {
-		return d.text[d.pos]
-	}
-	return 0
-}
-
-// accept steps over token if it comes next.
-func (d *decoder) accept(token string) bool {
-	if !strings.HasPrefix(d.text[d.pos:], token) {
+// load returns the Python value of v.
+func (x *JSONIndex) load(v JSONValue) any {
+	switch x.Kind(v) {
+	case KindObject:
+		o := &Object{}
+		for key, member := range x.Members(v) {
+			o.Set(JSONText(key), x.load(member))
+		}
+		return o
+	case KindArray:
+		list := []any{}
+		for item := range x.Items(v) {
+			list = append(list, x.load(item))
+		}
+		return list
+	case KindText:
+		return JSONText(x.Raw(v))
+	case KindNumber:
+		return loadNumber(string(x.Raw(v)))
+	case KindTrue:
+		return true
+	case KindFalse:
 		return false
 	}
-	d.pos += len(token)
-	return true
+	return nil
 }
 
-func (d *decoder) value() (any, error) {
+// loadNumber returns an [Integer] or a float64.
+func loadNumber(text string) any {
 	switch {
-	case d.accept(`"`):
-		return d.string()
-	case d.accept("{"):
-		return d.nested(d.object)
-	case d.accept("["):
-		return d.nested(d.list)
-	case d.accept("null"):
-		return nil, nil
-	case d.accept("true"):
-		return true, nil
-	case d.accept("false"):
-		return false, nil
-	case d.accept("NaN"):
-		return math.NaN(), nil
-	case d.accept("Infinity"):
-		return math.Inf(1), nil
-	case d.accept("-Infinity"):
-		return math.Inf(-1), nil
-	}
-	return d.number()
-}
-
-func (d *decoder) nested(read func() (any, error)) (any, error) {
-	if d.depth == 0 {
-		return nil, ErrDepth
-	}
-	d.depth--
-	value, err := read()
-	d.depth++
-	return value, err
-}
-
-// object reads on after the "{".
-func (d *decoder) object() (any, error) {
-	o := &Object{}
-	d.space()
-	if d.accept("}") {
-		return o, nil
-	}
-	for {
-		if !d.accept(`"`) {
-			return nil, ErrSyntax
-		}
-		key, err := d.string()
-		if err != nil {
-			return nil, err
-		}
-		d.space()
-		if !d.accept(":") {
-			return nil, ErrSyntax
-		}
-		d.space()
-		value, err := d.value()
-		if err != nil {
-			return nil, err
-		}
-		o.Set(key, value)
-		d.space()
-		if d.accept("}") {
-			return o, nil
-		}
-		if !d.accept(",") {
-			return nil, ErrSyntax
-		}
-		d.space()
-	}
-}
-
-// list reads on after the "[".
-func (d *decoder) list() (any, error) {
-	list := []any{}
-	d.space()
-	if d.accept("]") {
-		return list, nil
-	}
-	for {
-		value, err := d.value()
-		if err != nil {
-			return nil, err
-		}
-		list = append(list, value)
-		d.space()
-		if d.accept("]") {
-			return list, nil
-		}
-		if !d.accept(",") {
-			return nil, ErrSyntax
-		}
-		d.space()
-	}
-}
-
-// string reads on after the opening quote.
-func (d *decoder) string() (string, error) {
-	var b []byte
-	for d.pos < len(d.text) {
-		c := d.text[d.pos]
-		d.pos++
-		switch {
-		case c == '"':
-			return string(b), nil
-		case c < 0x20:
-			return "", ErrSyntax
-		case c != '\\':
-			b = append(b, c)
-			continue
-		}
-		c = d.peek()
-		d.pos++
-		if i := strings.IndexByte(`"\/bfnrt`, c); i >= 0 {
-			b = append(b, "\"\\/\b\f\n\r\t"[i])
-			continue
-		}
-		if c != 'u' {
-			return "", ErrSyntax
-		}
-		r, ok := d.hex4()
-		if !ok {
-			return "", ErrSyntax
-		}
-		if 0xD800 <= r && r < 0xDC00 {
-			r = d.lowHalf(r)
-		}
-		if 0xD800 <= r && r < 0xE000 {
-			b = appendSurrogate(b, r)
-		} else {
-			b = utf8.AppendRune(b, r)
-		}
-	}
-	return "", ErrSyntax
-}
-
-// hex4 reads the four digits of a \u escape.
-func (d *decoder) hex4() (r rune, ok bool) {
-	if len(d.text)-d.pos < 4 {
-		return 0, false
-	}
-	for _, c := range []byte(d.text[d.pos : d.pos+4]) {
-		v, ok := fromHex(c)
-		if !ok {
-			return 0, false
-		}
-		r = r<<4 | rune(v)
-	}
-	d.pos += 4
-	return r, true
-}
-
-// lowHalf joins a high surrogate with the low one that is escaped right after
-// it. Where another thing follows, the high one stands alone.
-func (d *decoder) lowHalf(high rune) rune {
-	start := d.pos
-	if d.accept(`\u`) {
-		if low, ok := d.hex4(); ok && 0xDC00 <= low && low < 0xE000 {
-			return 0x10000 + (high-0xD800)<<10 + (low - 0xDC00)
-		}
-	}
-	d.pos = start
-	return high
-}
-
-func (d *decoder) number() (any, error) {
-	start := d.pos
-	d.accept("-")
-	if !d.accept("0") && !d.digits() {
-		return nil, ErrSyntax
-	}
-	end, float := d.pos, false
-	if d.accept(".") {
-		if d.digits() {
-			end, float = d.pos, true
-		}
-		d.pos = end
-	}
-	if d.accept("e") || d.accept("E") {
-		_ = d.accept("+") || d.accept("-")
-		if d.digits() {
-			end, float = d.pos, true
-		}
-		d.pos = end
-	}
-	text := d.text[start:end]
-	if float {
+	case strings.ContainsAny(text, ".eENI"): // a fraction, an exponent, NaN, Infinity
 		f, _ := strconv.ParseFloat(text, 64) // out of range is infinity, to Python too
-		return f, nil
+		return f
+	case text == "-0":
+		return Integer("0")
 	}
-	if len(strings.TrimPrefix(text, "-")) > MaxDigits {
-		return nil, ErrDigits
-	}
-	if text == "-0" {
-		text = "0"
-	}
-	return Integer(text), nil
-}
-
-// digits steps over ASCII digits and says whether there were any.
-func (d *decoder) digits() bool {
-	start := d.pos
-	for c := d.peek(); '0' <= c && c <= '9'; c = d.peek() {
-		d.pos++
-	}
-	return d.pos > start
+	return Integer(text)
 }
 
 // DumpJSON is Python's json.dumps with its defaults: ASCII only, ", " and ": "
