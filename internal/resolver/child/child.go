@@ -102,7 +102,7 @@ func (s *server) init(key, blob []byte) {
 		return
 	}
 	s.path, s.keyring, s.failed = path, keyring, nil
-	s.sealer = sealer{path: path, keyring: keyring}
+	s.sealer = sealer{path: path, kms: kms.NewSealer(keyring, s.find)}
 	if fernet != "" {
 		s.sealer.fernet = keys
 	}
@@ -173,10 +173,16 @@ func render(id string, c *conn.Connection, source string, format conn.Format) ([
 	if err != nil {
 		return nil, &conn.Error{Kind: conn.KindOf(err), Source: source, Reason: reason(err)}
 	}
+	return body, servable(body, source)
+}
+
+// servable returns an error for a rendering that is too large.
+func servable(body []byte, source string) error {
 	if len(body) > maxValue {
-		return nil, conn.Errorf(conn.TooLarge, source, "the connection is %d bytes long, and %d are served at most", len(body), maxValue)
+		return conn.Errorf(conn.TooLarge, source,
+			"the connection is %d bytes long, and %d are served at most", len(body), maxValue)
 	}
-	return body, nil
+	return nil
 }
 
 func reason(err error) string {
