@@ -193,7 +193,7 @@ func ask[Q any](t testing.TB, version, home, program string, questions []Q) []An
 	var out, errs bytes.Buffer
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = &in, &out, &errs
 	cmd.WaitDelay = time.Second
-	timer := time.AfterFunc(limit, func() { cmd.Process.Kill() })
+	timer := time.AfterFunc(limit, func() { _ = cmd.Process.Kill() })
 	err := cmd.Run()
 	if !timer.Stop() {
 		t.Fatalf("Airflow %s, %s: no end within %v\n%s", version, program, limit, tail(errs.Bytes()))

@@ -81,7 +81,7 @@ func (b *bench) prepare() {
 	var err error
 	b.dir, err = os.MkdirTemp("", "connfs-bench")
 	b.must(err)
-	b.Cleanup(func() { os.RemoveAll(b.dir) })
+	b.Cleanup(func() { _ = os.RemoveAll(b.dir) })
 	b.must(os.Chmod(b.dir, 0o755))
 	b.connfs, b.floorfs = filepath.Join(b.dir, "connfs"), filepath.Join(b.dir, "floorfs")
 	b.reader, b.self = filepath.Join(b.dir, "reader"), filepath.Join(b.dir, "bench")

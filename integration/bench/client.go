@@ -47,7 +47,7 @@ func (b *bench) client() *client {
 	b.must(cmd.Start())
 	b.Cleanup(func() {
 		in.Close()
-		cmd.Wait()
+		_ = cmd.Wait()
 	})
 	return &client{b, cmd.Process.Pid, json.NewEncoder(in), json.NewDecoder(out)}
 }
@@ -77,7 +77,9 @@ func clientMain() {
 		if in.Decode(&q) != nil {
 			return
 		}
-		out.Encode(q.do())
+		if out.Encode(q.do()) != nil {
+			return
+		}
 	}
 }
 
@@ -148,6 +150,8 @@ func again(f func() (int, error)) (n int, err error) {
 // monotonic is the time on a clock that all processes share.
 func monotonic() time.Duration {
 	var t unix.Timespec
-	unix.ClockGettime(unix.CLOCK_MONOTONIC, &t)
+	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &t); err != nil {
+		panic(err) // the clock is always there
+	}
 	return time.Duration(t.Nano())
 }

@@ -33,7 +33,7 @@ func crowd(b *bench) {
 	ctx := context.Background()
 	lock, err := s.Connect(ctx, "airflow")
 	b.must(err)
-	defer lock.Close(ctx)
+	defer func() { _ = lock.Close(ctx) }()
 	_, err = lock.Exec(ctx, "BEGIN; LOCK TABLE connection IN ACCESS EXCLUSIVE MODE").ReadAll()
 	b.must(err)
 	before := queries(s)

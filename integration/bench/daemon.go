@@ -58,7 +58,7 @@ func (b *bench) exec(name, program string, args ...string) *daemon {
 	b.must(d.cmd.Start())
 	b.Cleanup(d.stop)
 	go func() {
-		d.cmd.Wait()
+		_ = d.cmd.Wait()
 		close(d.ended)
 	}()
 	return d
@@ -120,14 +120,14 @@ func asReader() *syscall.SysProcAttr {
 
 // stop ends the daemon and waits for it.
 func (d *daemon) stop() {
-	d.cmd.Process.Signal(syscall.SIGTERM)
+	_ = d.cmd.Process.Signal(syscall.SIGTERM)
 	select {
 	case <-d.ended:
 	case <-time.After(10 * time.Second):
-		d.cmd.Process.Kill()
+		_ = d.cmd.Process.Kill()
 		<-d.ended
 	}
-	unix.Unmount(d.mount, unix.MNT_DETACH)
+	_ = unix.Unmount(d.mount, unix.MNT_DETACH)
 }
 
 // pids returns the daemon and its descendants.
@@ -152,6 +152,9 @@ func (d *daemon) pids() []int {
 // pin keeps the daemon on some CPUs, as taskset names them.
 func (d *daemon) pin(cpus string) {
 	for _, pid := range d.pids() {
-		exec.Command("taskset", "-a", "-p", "-c", cpus, strconv.Itoa(pid)).Run()
+		err := exec.Command("taskset", "-a", "-p", "-c", cpus, strconv.Itoa(pid)).Run()
+		if err != nil && syscall.Kill(pid, 0) == nil { // a child may have ended meanwhile
+			d.b.Fatalf("pinning a process of %s: %v", d.name, err)
+		}
 	}
 }

@@ -73,7 +73,7 @@ func (b *bench) tmpfs(n int) string {
 	dir := filepath.Join(b.dir, "tmpfs")
 	b.must(os.Mkdir(dir, 0o755))
 	b.output("mount", "-t", "tmpfs", "-o", "mode=0755", "tmpfs", dir)
-	b.Cleanup(func() { exec.Command("umount", "-l", dir).Run() })
+	b.Cleanup(func() { _ = exec.Command("umount", "-l", dir).Run() })
 	for i := range n {
 		b.must(os.WriteFile(filepath.Join(dir, fmt.Sprintf("c%d.json", i)), []byte("x"), 0o444))
 	}

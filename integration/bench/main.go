@@ -57,7 +57,7 @@ func run(args []string) (code int) {
 		}
 		flags.PrintDefaults()
 	}
-	flags.Parse(args)
+	_ = flags.Parse(args) // it exits where it fails
 	for _, name := range flags.Args() {
 		if !slices.ContainsFunc(parts, func(p part) bool { return p.name == name }) {
 			fmt.Fprintf(os.Stderr, "bench: no part %q\n", name)

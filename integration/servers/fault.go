@@ -93,7 +93,7 @@ func (p *FaultProxy) Down() {
 	p.server = nil
 	p.mu.Unlock()
 	if server != nil {
-		server.Close()
+		_ = server.Close()
 	}
 	p.transport.CloseIdleConnections()
 }

@@ -86,7 +86,7 @@ func (f *FakeSecretManager) Up() {
 	}
 	f.server = grpc.NewServer()
 	secretmanagerpb.RegisterSecretManagerServiceServer(f.server, f)
-	go f.server.Serve(l)
+	go func(s *grpc.Server) { _ = s.Serve(l) }(f.server) // until it is stopped
 }
 
 // Down breaks every connection off and listens no more.

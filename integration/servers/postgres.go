@@ -70,7 +70,7 @@ func (s *Postgres) exec(database, sql string) error {
 	if err != nil {
 		return err
 	}
-	defer c.Close(ctx)
+	defer func() { _ = c.Close(ctx) }()
 	_, err = c.Exec(ctx, sql).ReadAll()
 	return err
 }
