@@ -39,8 +39,6 @@ const (
 	TooLarge
 	// NoSlot: every locked slot is in use by a reply under way.
 	NoSlot
-	// ReadOnly: an attempt to write.
-	ReadOnly
 	// NameTooLong: a file name over 1,024 bytes.
 	NameTooLong
 	// NoSuchName: a file name that no id is written as.
@@ -51,7 +49,7 @@ var kindNames = [...]string{
 	Failed: "failed", Absent: "absent", Denied: "denied", Unreachable: "unreachable", Timeout: "timeout",
 	KeyRejected: "key rejected", Invalid: "invalid", NotGranted: "not granted", Interrupted: "interrupted",
 	PageRead: "page-cache read", Changed: "changed", TooLarge: "too large", NoSlot: "no free slot",
-	ReadOnly: "read-only", NameTooLong: "name too long", NoSuchName: "no such name",
+	NameTooLong: "name too long", NoSuchName: "no such name",
 }
 
 // String returns the kind in words, as logs and `connfs explain` show it.

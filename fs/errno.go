@@ -24,7 +24,6 @@ var errnos = map[conn.Kind]syscall.Errno{
 	conn.Changed:     syscall.ESTALE,
 	conn.TooLarge:    syscall.EFBIG,
 	conn.NoSlot:      syscall.EAGAIN,
-	conn.ReadOnly:    syscall.EROFS,
 	conn.NameTooLong: syscall.ENAMETOOLONG,
 	conn.NoSuchName:  syscall.ENOENT,
 }

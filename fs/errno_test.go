@@ -14,7 +14,7 @@ func TestEveryKindHasTheErrnoOfTheContract(t *testing.T) {
 	want := map[conn.Kind]string{
 		conn.Failed: "EIO", conn.Absent: "ENOENT", conn.Denied: "EACCES", conn.Unreachable: "EIO", conn.Timeout: "ETIMEDOUT",
 		conn.KeyRejected: "EKEYREJECTED", conn.Invalid: "EBADMSG", conn.NotGranted: "EACCES", conn.Interrupted: "EINTR",
-		conn.PageRead: "EINVAL", conn.Changed: "ESTALE", conn.TooLarge: "EFBIG", conn.NoSlot: "EAGAIN", conn.ReadOnly: "EROFS",
+		conn.PageRead: "EINVAL", conn.Changed: "ESTALE", conn.TooLarge: "EFBIG", conn.NoSlot: "EAGAIN",
 		conn.NameTooLong: "ENAMETOOLONG", conn.NoSuchName: "ENOENT",
 	}
 	kinds := 0
