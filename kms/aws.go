@@ -128,7 +128,8 @@ func newAWSClient(key string, login awslogin.Settings) *awsClient {
 // a part of the host that is asked, so it must be a plain name.
 func awsRegion(key string) string {
 	parts := strings.SplitN(key, ":", 6)
-	if len(parts) == 6 && parts[0] == "arn" && parts[2] == "kms" && strings.Trim(parts[3], "abcdefghijklmnopqrstuvwxyz0123456789-") == "" {
+	if len(parts) == 6 && parts[0] == "arn" && parts[2] == "kms" &&
+		strings.Trim(parts[3], "abcdefghijklmnopqrstuvwxyz0123456789-") == "" {
 		return parts[3]
 	}
 	return ""
@@ -152,13 +153,16 @@ func (c *awsClient) GenerateDataKey(ctx context.Context, bound Context) ([]byte,
 // Encrypt implements Client.
 func (c *awsClient) Encrypt(ctx context.Context, plaintext []byte, bound Context) (Extra, error) {
 	if len(plaintext) > awsDirectLimit {
-		err := failed("the fields are %d bytes long, and AWS KMS encrypts %d at most", len(plaintext), awsDirectLimit)
+		err := failed("the fields are %d bytes long, and AWS KMS encrypts %d at most",
+			len(plaintext), awsDirectLimit)
 		err.Hint = hintEnvelope
 		return nil, err
 	}
 	var out *awskms.EncryptOutput
 	err := c.call(ctx, c.key, func(ctx context.Context, api *awskms.Client) (err error) {
-		out, err = api.Encrypt(ctx, &awskms.EncryptInput{KeyId: &c.key, Plaintext: plaintext, EncryptionContext: bound})
+		out, err = api.Encrypt(ctx, &awskms.EncryptInput{
+			KeyId: &c.key, Plaintext: plaintext, EncryptionContext: bound,
+		})
 		return err
 	})
 	if err != nil {
@@ -168,7 +172,9 @@ func (c *awsClient) Encrypt(ctx context.Context, plaintext []byte, bound Context
 }
 
 func awsExtra(arn *string, ciphertext []byte) Extra {
-	return Extra{extraKey: aws.ToString(arn), extraCiphertext: base64.StdEncoding.EncodeToString(ciphertext)}
+	return Extra{
+		extraKey: aws.ToString(arn), extraCiphertext: base64.StdEncoding.EncodeToString(ciphertext),
+	}
 }
 
 // Decrypt implements Client. It names the key, so that no other one that connfs may use
@@ -183,7 +189,9 @@ func (c *awsClient) Decrypt(ctx context.Context, extra Extra, bound Context) ([]
 	}
 	var out *awskms.DecryptOutput
 	err = c.call(ctx, key, func(ctx context.Context, api *awskms.Client) (err error) {
-		out, err = api.Decrypt(ctx, &awskms.DecryptInput{KeyId: &key, CiphertextBlob: ciphertext, EncryptionContext: bound})
+		out, err = api.Decrypt(ctx, &awskms.DecryptInput{
+			KeyId: &key, CiphertextBlob: ciphertext, EncryptionContext: bound,
+		})
 		return err
 	})
 	switch {
@@ -192,15 +200,20 @@ func (c *awsClient) Decrypt(ctx context.Context, extra Extra, bound Context) ([]
 	case aws.ToString(out.KeyId) != key:
 		// Another name of the same key: nothing that a form is ever written with.
 		clear(out.Plaintext)
-		return nil, rejected("the key is named otherwise than it was when this was sealed", hintChanged)
+		return nil, rejected("the key now has another name than when this was sealed", hintChanged)
 	}
 	return out.Plaintext, nil
 }
 
 // call makes one call, in the region of the key where its name tells one.
-func (c *awsClient) call(ctx context.Context, key string, f func(context.Context, *awskms.Client) error) error {
+func (c *awsClient) call(
+	ctx context.Context, key string, f func(context.Context, *awskms.Client) error,
+) error {
 	if key == "" {
-		return &conn.Error{Kind: conn.Failed, Reason: "no key to seal with is configured", Hint: "set key: an ARN, an id, or alias/NAME"}
+		return &conn.Error{
+			Kind: conn.Failed, Reason: "no key to seal with is configured",
+			Hint: "set key: an ARN, an id, or alias/NAME",
+		}
 	}
 	var last error
 	err := c.login.Call(ctx, nil, func(ctx context.Context) error {
@@ -220,18 +233,48 @@ func (c *awsClient) call(ctx context.Context, key string, f func(context.Context
 // awsMeanings is the table of what AWS KMS alone answers, or means otherwise than other
 // services. The rest, network and HTTP status included, awslogin knows.
 var awsMeanings = map[string]conn.Error{
-	"DisabledException":               {Kind: conn.KeyRejected, Reason: "the key is disabled", Hint: "enable it, or reseal with another one from a backup"},
-	"KMSInvalidStateException":        {Kind: conn.KeyRejected, Reason: "the key is pending deletion, or not usable in its state", Hint: "cancel the deletion while there is time"},
-	"NotFoundException":               {Kind: conn.KeyRejected, Reason: "there is no such key", Hint: "it was deleted, or the region or the account is another one"},
-	"InvalidArnException":             {Kind: conn.KeyRejected, Reason: "the name of the key is none that AWS KMS takes"},
-	"InvalidKeyUsageException":        {Kind: conn.KeyRejected, Reason: "the key is not one for encrypting and decrypting", Hint: "a symmetric key with the usage ENCRYPT_DECRYPT is needed"},
-	"IncorrectKeyException":           {Kind: conn.KeyRejected, Reason: "the ciphertext was made by another key than kms_extra names", Hint: hintChanged},
-	"InvalidCiphertextException":      {Kind: conn.KeyRejected, Reason: "the ciphertext does not open", Hint: hintMoved},
-	"KeyUnavailableException":         {Kind: conn.Unreachable, Reason: "the key cannot be reached at the moment"},
-	"InvalidGrantTokenException":      {Kind: conn.Denied, Reason: "a grant of the key is not valid"},
-	"UnsupportedOperationException":   {Kind: conn.KeyRejected, Reason: "the key cannot do this", Hint: "a symmetric key with the usage ENCRYPT_DECRYPT is needed"},
-	"XksKeyNotFoundException":         {Kind: conn.KeyRejected, Reason: "the external key store has no such key"},
-	"CustomKeyStoreNotFoundException": {Kind: conn.KeyRejected, Reason: "the key's custom key store is not there"},
+	"DisabledException": {
+		Kind: conn.KeyRejected, Reason: "the key is disabled",
+		Hint: "enable it, or reseal with another one from a backup",
+	},
+	"KMSInvalidStateException": {
+		Kind: conn.KeyRejected, Reason: "the key is pending deletion, or not usable in its state",
+		Hint: "cancel the deletion while there is time",
+	},
+	"NotFoundException": {
+		Kind: conn.KeyRejected, Reason: "there is no such key",
+		Hint: "it was deleted, or the region or the account is another one",
+	},
+	"InvalidArnException": {
+		Kind: conn.KeyRejected, Reason: "AWS KMS does not take the name of the key",
+	},
+	"InvalidKeyUsageException": {
+		Kind: conn.KeyRejected, Reason: "the key is not one for encrypting and decrypting",
+		Hint: "a symmetric key with the usage ENCRYPT_DECRYPT is needed",
+	},
+	"IncorrectKeyException": {
+		Kind:   conn.KeyRejected,
+		Reason: "the ciphertext was made by another key than kms_extra names", Hint: hintChanged,
+	},
+	"InvalidCiphertextException": {
+		Kind: conn.KeyRejected, Reason: "the ciphertext does not open", Hint: hintMoved,
+	},
+	"KeyUnavailableException": {
+		Kind: conn.Unreachable, Reason: "the key cannot be reached at the moment",
+	},
+	"InvalidGrantTokenException": {
+		Kind: conn.Denied, Reason: "a grant of the key is not valid",
+	},
+	"UnsupportedOperationException": {
+		Kind: conn.KeyRejected, Reason: "the key cannot do this",
+		Hint: "a symmetric key with the usage ENCRYPT_DECRYPT is needed",
+	},
+	"XksKeyNotFoundException": {
+		Kind: conn.KeyRejected, Reason: "the external key store has no such key",
+	},
+	"CustomKeyStoreNotFoundException": {
+		Kind: conn.KeyRejected, Reason: "the key's custom key store is not there",
+	},
 }
 
 // awsError returns the error of a call: what the table says of the service's last
@@ -249,7 +292,9 @@ func awsError(err, last error) error {
 		if api.ErrorCode() == "AccessDeniedException" {
 			return &conn.Error{
 				Kind: conn.Denied, Reason: "AWS refuses connfs the use of the key",
-				Hint: "its policy and IAM must allow it, with kms:EncryptionContext as it is; a key of another account answers the same", Err: last,
+				Hint: "its policy and IAM must allow it, with kms:EncryptionContext as it is;" +
+					" a key of another account answers the same",
+				Err: last,
 			}
 		}
 	}
@@ -263,7 +308,9 @@ func awsError(err, last error) error {
 }
 
 // calls implements calls.
-func (c *awsClient) calls() (encrypt, decrypt string) { return "kms:GenerateDataKey", "kms:Decrypt" }
+func (c *awsClient) calls() (encrypt, decrypt string) {
+	return "kms:GenerateDataKey", "kms:Decrypt"
+}
 
 // Identity implements successor.
 func (c *awsClient) Identity() []byte { return c.login.Identity() }
@@ -322,8 +369,10 @@ func serviceEndpoint(extra map[string]any, service string) (string, error) {
 	all, _ := extra["service_config"].(map[string]any)
 	one, _ := all[service].(map[string]any)
 	text, ok := one["endpoint_url"].(string)
-	if one["endpoint_url"] == nil || ok && (strings.HasPrefix(text, "https://") || strings.HasPrefix(text, "http://")) {
+	if one["endpoint_url"] == nil || ok &&
+		(strings.HasPrefix(text, "https://") || strings.HasPrefix(text, "http://")) {
 		return text, nil
 	}
-	return "", errors.New("service_config." + service + ".endpoint_url: expected a URL that begins with http:// or https://")
+	return "", errors.New("service_config." + service +
+		".endpoint_url: expected a URL that begins with http:// or https://")
 }

@@ -20,7 +20,9 @@ import (
 )
 
 // opens seals and unseals with one KMS.
-func opens(t *testing.T, what string, k *kms.Keyring, kmsID string, find kms.Finder) *conn.Connection {
+func opens(
+	t *testing.T, what string, k *kms.Keyring, kmsID string, find kms.Finder,
+) *conn.Connection {
 	t.Helper()
 	sealed, err := k.Seal(t.Context(), "a", kmstest.Sample(), kmsID, nil, find)
 	if err != nil {
@@ -38,7 +40,9 @@ func TestAWSKeysAndLoginsByEveryName(t *testing.T) {
 	noAWS(t)
 	m := servers.StartMoto(t)
 	arn := newKey(t, m, "{}")
-	m.Populate("TrentService.CreateAlias", `{"AliasName": "alias/airflow", "TargetKeyId": "`+arn+`"}`)
+	m.Populate(
+		"TrentService.CreateAlias", `{"AliasName": "alias/airflow", "TargetKeyId": "`+arn+`"}`,
+	)
 	file := credentials(t, "test", "test")
 	id := arn[strings.LastIndex(arn, "/")+1:]
 	base := kmstest.Settings("aws", "key", arn, "endpoint", m.URL, "credentials_file", file)
@@ -79,10 +83,14 @@ func TestAWSKeysAndLoginsByEveryName(t *testing.T) {
 	web := kmstest.Settings("aws", "key", arn, "endpoint", m.URL,
 		"role_arn", roleARN, "web_identity_token_file", token)
 	profile := kmstest.With(base, "profile", "billing")
-	if err := os.WriteFile(file, []byte("[billing]\naws_access_key_id = a\naws_secret_access_key = b\n[default]\naws_access_key_id = a\naws_secret_access_key = b\n"), 0o600); err != nil {
+	const keys = "aws_access_key_id = a\naws_secret_access_key = b\n"
+	profiles := []byte("[billing]\n" + keys + "[default]\n" + keys)
+	if err := os.WriteFile(file, profiles, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	for what, s := range map[string]kms.Settings{"role": role, "web identity": web, "profile": profile} {
+	for what, s := range map[string]kms.Settings{
+		"role": role, "web identity": web, "profile": profile,
+	} {
 		opens(t, what, kmstest.Keyring(t, s), "main", nil)
 	}
 }
@@ -92,19 +100,31 @@ func TestAirflowConnectionIsAKMS(t *testing.T) {
 	m := servers.StartMoto(t)
 	proxy := servers.StartFaultProxy(t, m.URL)
 	arn := newKey(t, m, "{}")
-	extra := fmt.Sprintf(`{"region_name": "eu-west-1", "endpoint_url": %q, "kms_key": %q`, proxy.URL, arn)
+	extra := fmt.Sprintf(
+		`{"region_name": "eu-west-1", "endpoint_url": %q, "kms_key": %q`, proxy.URL, arn,
+	)
 	connections := map[string]*conn.Connection{
-		"keys":   {Type: text("aws"), Login: text("a"), Password: conn.NewSecret("b"), Extra: conn.NewSecret(extra + `}`)},
-		"direct": {Type: text("aws"), Login: text("a"), Password: conn.NewSecret("b"), Extra: conn.NewSecret(extra + `, "kms_mode": "direct", "aws_session_token": "t"}`)},
-		"role": {Type: text("aws"), Extra: conn.NewSecret(extra + fmt.Sprintf(`, "aws_access_key_id": "a", "aws_secret_access_key": "b", "external_id": "x",
-			"role_arn": "arn:aws:iam::123456789012:role/r", "service_config": {"sts": {"endpoint_url": %q}, "kms": {"endpoint_url": %q}}}`, proxy.URL, proxy.URL))},
+		"keys": {
+			Type: text("aws"), Login: text("a"), Password: conn.NewSecret("b"),
+			Extra: conn.NewSecret(extra + `}`),
+		},
+		"direct": {
+			Type: text("aws"), Login: text("a"), Password: conn.NewSecret("b"),
+			Extra: conn.NewSecret(extra + `, "kms_mode": "direct", "aws_session_token": "t"}`),
+		},
+		"role": {Type: text("aws"), Extra: conn.NewSecret(extra + fmt.Sprintf(`,
+			"aws_access_key_id": "a", "aws_secret_access_key": "b", "external_id": "x",
+			"role_arn": "arn:aws:iam::123456789012:role/r",
+			"service_config": {"sts": {"endpoint_url": %q}, "kms": {"endpoint_url": %q}}
+		}`, proxy.URL, proxy.URL))},
 	}
 	count := make(map[string]int)
 	k := kmstest.Keyring(t, localSettings(t))
 	for name := range connections {
 		for range 2 {
 			sealed := opens(t, name, k, name, in(connections, count))
-			if d, err := kms.Describe(sealed); err != nil || d.KMSConnID != name || d.KMSType != "aws" || (d.Mode == "direct") != (name == "direct") {
+			if d, err := kms.Describe(sealed); err != nil || d.KMSConnID != name ||
+				d.KMSType != "aws" || (d.Mode == "direct") != (name == "direct") {
 				t.Errorf("%s: %+v %v", name, d, err)
 			}
 		}
@@ -151,7 +171,9 @@ func TestSilentKMSIsATimeout(t *testing.T) {
 	k := kmstest.Keyring(t, kmstest.Settings("aws", "key", newKey(t, m, "{}"),
 		"endpoint", proxy.URL, "credentials_file", credentials(t, "test", "test")))
 	sealed := opens(t, "before", k, "main", nil)
-	for what, f := range map[string]servers.Fault{"silent": {Hang: true}, "late": {Delay: time.Minute}, "dripping": {Drip: time.Second}} {
+	for what, f := range map[string]servers.Fault{
+		"silent": {Hang: true}, "late": {Delay: time.Minute}, "dripping": {Drip: time.Second},
+	} {
 		proxy.Inject(f)
 		ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 		start := time.Now()

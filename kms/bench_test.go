@@ -21,7 +21,9 @@ func BenchmarkUnseal(b *testing.B) {
 	b.Run("local", func(b *testing.B) { benchUnseal(b, localSettings(b)) })
 
 	const arn = "arn:aws:kms:eu-west-1:1:key/k"
-	answer, err := json.Marshal(map[string]any{"KeyId": arn, "Plaintext": make([]byte, 32), "CiphertextBlob": make([]byte, 180)})
+	answer, err := json.Marshal(map[string]any{
+		"KeyId": arn, "Plaintext": make([]byte, 32), "CiphertextBlob": make([]byte, 180),
+	})
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -37,11 +39,15 @@ func BenchmarkUnseal(b *testing.B) {
 	})
 	b.Run("bare SDK", func(b *testing.B) {
 		api := awskms.New(awskms.Options{
-			Region: "eu-west-1", BaseEndpoint: &server.URL, Credentials: awscredentials.NewStaticCredentialsProvider("a", "b", ""),
+			Region: "eu-west-1", BaseEndpoint: &server.URL,
+			Credentials: awscredentials.NewStaticCredentialsProvider("a", "b", ""),
 		})
-		in := &awskms.DecryptInput{KeyId: aws.String(arn), CiphertextBlob: make([]byte, 180), EncryptionContext: map[string]string{
-			"conn_id": "a", "kms_conn_id": "main", "mode": "envelope", "version": "1",
-		}}
+		in := &awskms.DecryptInput{
+			KeyId: aws.String(arn), CiphertextBlob: make([]byte, 180),
+			EncryptionContext: map[string]string{
+				"conn_id": "a", "kms_conn_id": "main", "mode": "envelope", "version": "1",
+			},
+		}
 		b.ReportAllocs()
 		for b.Loop() {
 			if _, err := api.Decrypt(b.Context(), in); err != nil {

@@ -59,7 +59,9 @@ func (k *Keyring) check(ctx context.Context, name string) []Check {
 	defer clear(key)
 	if err != nil {
 		err = named(s.name, err)
-		return []Check{{KMS: name, Call: encrypt, Sealing: conn.KindOf(err) == conn.Denied, Err: err}}
+		return []Check{
+			{KMS: name, Call: encrypt, Sealing: conn.KindOf(err) == conn.Denied, Err: err},
+		}
 	}
 	checks := []Check{{KMS: name, Call: encrypt, Sealing: true}, {KMS: name, Call: decrypt}}
 	back, err := s.client.Decrypt(ctx, extra, bound)

@@ -4,12 +4,13 @@ import "github.com/connfs/connfs/conn"
 
 // Description is what a sealed form says of itself, without any KMS.
 type Description struct {
-	Version   int      // of the form
-	KMSConnID string   // which KMS
-	KMSType   string   // "aws", "gcp" or "local"
-	Mode      string   // "envelope" or "direct"
-	Key       string   // which key encrypted, as the KMS names it: an ARN, a resource name, a key's hash
-	Fields    []string // the names of the sealed fields, sorted
+	Version   int    // of the form
+	KMSConnID string // which KMS
+	KMSType   string // "aws", "gcp" or "local"
+	Mode      string // "envelope" or "direct"
+	// Key is which key encrypted, as the KMS names it: an ARN, a resource name, a key's hash.
+	Key    string
+	Fields []string // the names of the sealed fields, sorted
 	// Ignored are the sealed fields that the connection holds in clear too, typed into
 	// Airflow's UI afterwards: readers get the sealed ones.
 	Ignored []string
@@ -22,7 +23,10 @@ func Describe(sealed *conn.Connection) (Description, error) {
 	if err != nil {
 		return Description{}, err
 	}
-	d := Description{Version: 1, KMSConnID: f.KMSConnID, KMSType: f.KMSType, Mode: f.Mode, Key: f.Extra[extraKey], Fields: f.Fields}
+	d := Description{
+		Version: 1, KMSConnID: f.KMSConnID, KMSType: f.KMSType, Mode: f.Mode,
+		Key: f.Extra[extraKey], Fields: f.Fields,
+	}
 	texts := fieldsOf(sealed)
 	for _, name := range f.Fields {
 		var holds bool

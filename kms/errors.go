@@ -9,7 +9,8 @@ import (
 
 // What may have happened to a ciphertext that a KMS works on and does not open.
 const (
-	hintMoved   = "it was sealed for another conn_id, tenant or kms_conn_id, or what encrypts its key was changed afterwards"
+	hintMoved = "it was sealed for another conn_id, tenant or kms_conn_id, or what encrypts " +
+		"its key was changed afterwards"
 	hintChanged = "a part of the sealed form was changed afterwards, or comes from another one"
 )
 
@@ -32,7 +33,9 @@ func interrupted(ctx context.Context) *conn.Error {
 	case err == nil:
 		return nil
 	case errors.Is(err, context.Canceled):
-		return &conn.Error{Kind: conn.Timeout, Reason: "the call was given up before an answer came", Err: err}
+		return &conn.Error{
+			Kind: conn.Timeout, Reason: "the call was given up before an answer came", Err: err,
+		}
 	default:
 		return &conn.Error{Kind: conn.Timeout, Reason: "no answer within the deadline", Err: err}
 	}
@@ -42,7 +45,9 @@ func interrupted(ctx context.Context) *conn.Error {
 func named(name string, err error) error {
 	var e *conn.Error
 	if !errors.As(err, &e) {
-		return &conn.Error{Kind: conn.Failed, Source: name, Reason: "an unexpected failure", Err: err}
+		return &conn.Error{
+			Kind: conn.Failed, Source: name, Reason: "an unexpected failure", Err: err,
+		}
 	}
 	if e.Source != "" {
 		return err

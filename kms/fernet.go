@@ -49,7 +49,9 @@ type Fernet struct {
 // served. The error is a *conn.Error of kind KeyRejected.
 func NewFernet(key string) (*Fernet, error) {
 	if key == "" {
-		reject := conn.Errorf(conn.KeyRejected, Source, "the field is encrypted, and no key is configured")
+		reject := conn.Errorf(
+			conn.KeyRejected, Source, "the field is encrypted, and no key is configured",
+		)
 		reject.Hint = "set [core] fernet_key"
 		return &Fernet{reject: reject}, nil
 	}
@@ -58,7 +60,8 @@ func NewFernet(key string) (*Fernet, error) {
 	for i, part := range parts {
 		k, err := decodeKey(part)
 		if err != nil {
-			reject := conn.Errorf(conn.KeyRejected, Source, "key %d of %d in fernet_key is unusable: %v", i+1, len(parts), err)
+			reject := conn.Errorf(conn.KeyRejected, Source,
+				"key %d of %d in fernet_key is unusable: %v", i+1, len(parts), err)
 			reject.Hint = "each one is 32 bytes in base64, separated by a comma and nothing else"
 			return &Fernet{reject: reject}, reject
 		}
@@ -83,7 +86,9 @@ func (f *Fernet) Decrypt(token string) ([]byte, error) {
 	// than a block, which Airflow refuses.
 	size := len(raw) - tokenOverhead
 	if size < aes.BlockSize || size%aes.BlockSize != 0 {
-		return nil, conn.Errorf(conn.KeyRejected, Source, "the token is cut short or no token at all")
+		return nil, conn.Errorf(
+			conn.KeyRejected, Source, "the token is cut short or no token at all",
+		)
 	}
 	canonical := base64.URLEncoding.AppendEncode(nil, raw)
 	for _, k := range f.keys {
@@ -108,7 +113,9 @@ func (f *Fernet) Encrypt(plaintext []byte) (string, error) {
 	}
 	token, err := fernet.EncryptAndSign(plaintext, f.keys[0])
 	if err != nil {
-		return "", &conn.Error{Kind: conn.Failed, Source: Source, Reason: "the field cannot be encrypted", Err: err}
+		return "", &conn.Error{
+			Kind: conn.Failed, Source: Source, Reason: "the field cannot be encrypted", Err: err,
+		}
 	}
 	return string(token), nil
 }

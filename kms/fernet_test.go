@@ -86,7 +86,8 @@ func TestFernetSpecInvalid(t *testing.T) {
 			t.Fatal(err)
 		}
 		_, err = f.Decrypt(c.Token)
-		if byAge := strings.Contains(c.Desc, "TTL") || strings.Contains(c.Desc, "far-future"); byAge {
+		if byAge := strings.Contains(c.Desc, "TTL") ||
+			strings.Contains(c.Desc, "far-future"); byAge {
 			if err != nil {
 				t.Errorf("%s: %v; want it opened", c.Desc, err)
 			}
@@ -103,12 +104,41 @@ func TestFernetRejectsWithReasonAndWithoutSecrets(t *testing.T) {
 		name, key, token, want string
 		unusable               bool
 	}{
-		{"no key", "", "gAAAAA", "fernet: key rejected: the field is encrypted, and no key is configured (set [core] fernet_key)", false},
-		{"blank element", specKey + ",", "gAAAAA", "fernet: key rejected: key 2 of 2 in fernet_key is unusable: it is blank (each one is 32 bytes in base64, separated by a comma and nothing else)", true},
-		{"short key", "c2VjcmV0", "gAAAAA", "fernet: key rejected: key 1 of 1 in fernet_key is unusable: it decodes to 6 bytes, not 32 (each one is 32 bytes in base64, separated by a comma and nothing else)", true},
-		{"one space", " ", "gAAAAA", "fernet: key rejected: key 1 of 1 in fernet_key is unusable: it decodes to 0 bytes, not 32 (each one is 32 bytes in base64, separated by a comma and nothing else)", true},
-		{"no token", specKey, "gAAAAA==", "fernet: key rejected: the token is cut short or no token at all", false},
-		{"no padding", specKey, "gAAAAAA", "fernet: key rejected: the token is not base64: a character or padding is missing", false},
+		{
+			"no key", "", "gAAAAA",
+			"fernet: key rejected: the field is encrypted, and no key is configured (set " +
+				"[core] fernet_key)",
+			false,
+		},
+		{
+			"blank element", specKey + ",", "gAAAAA",
+			"fernet: key rejected: key 2 of 2 in fernet_key is unusable: it is blank (each one " +
+				"is 32 bytes in base64, separated by a comma and nothing else)",
+			true,
+		},
+		{
+			"short key", "c2VjcmV0", "gAAAAA",
+			"fernet: key rejected: key 1 of 1 in fernet_key is unusable: it decodes to 6 " +
+				"bytes, not 32 (each one is 32 bytes in base64, separated by a comma and " +
+				"nothing else)",
+			true,
+		},
+		{
+			"one space", " ", "gAAAAA",
+			"fernet: key rejected: key 1 of 1 in fernet_key is unusable: it decodes to 0 " +
+				"bytes, not 32 (each one is 32 bytes in base64, separated by a comma and " +
+				"nothing else)",
+			true,
+		},
+		{
+			"no token", specKey, "gAAAAA==",
+			"fernet: key rejected: the token is cut short or no token at all", false,
+		},
+		{
+			"no padding", specKey, "gAAAAAA",
+			"fernet: key rejected: the token is not base64: a character or padding is missing",
+			false,
+		},
 	} {
 		f, err := kms.NewFernet(c.key)
 		if c.unusable != (err != nil) || c.unusable && err.Error() != c.want {
@@ -183,7 +213,8 @@ func TestFernetEncrypts(t *testing.T) {
 	}
 	for _, key := range []string{"", "c2VjcmV0"} {
 		unusable, _ := kms.NewFernet(key)
-		if token, err := unusable.Encrypt([]byte("x")); token != "" || conn.KindOf(err) != conn.KeyRejected {
+		if token, err := unusable.Encrypt([]byte("x")); token != "" ||
+			conn.KindOf(err) != conn.KeyRejected {
 			t.Errorf("key %q: %v, want it rejected", key, err)
 		}
 	}

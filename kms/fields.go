@@ -18,7 +18,9 @@ func DefaultFields() []string { return []string{"extra", "password"} }
 // AllFields are the fields that can be sealed, under Airflow's names. A sealed form that
 // stands alone, as the value of a variable or of a secret, needs all of them.
 func AllFields() []string {
-	return []string{"conn_type", "description", "extra", "host", "login", "password", "port", "schema"}
+	return []string{
+		"conn_type", "description", "extra", "host", "login", "password", "port", "schema",
+	}
 }
 
 // parseFields reads the names of sealed fields in a form: sorted, each one once, the
@@ -53,7 +55,8 @@ func fieldNames(names []string) ([]string, error) {
 // fieldsOf returns pointers to the fields of c that are text and no secret.
 func fieldsOf(c *conn.Connection) map[string]**string {
 	return map[string]**string{
-		"conn_type": &c.Type, "description": &c.Description, "host": &c.Host, "login": &c.Login, "schema": &c.Schema,
+		"conn_type": &c.Type, "description": &c.Description,
+		"host": &c.Host, "login": &c.Login, "schema": &c.Schema,
 	}
 }
 

@@ -133,18 +133,21 @@ func newForm(members map[string]any) (*form, error) {
 	}
 	f := &form{Extra: Extra{}}
 	var fields string
-	texts := map[string]*string{
-		formKMSConnID: &f.KMSConnID, formKMSType: &f.KMSType, formMode: &f.Mode, formFields: &fields,
-	}
-	for key, to := range texts {
-		text, ok := members[key].(string)
-		if _, there := members[key]; !there {
-			return nil, invalid("%s is missing", key)
+	for _, member := range []struct {
+		key string
+		to  *string
+	}{
+		{formKMSConnID, &f.KMSConnID}, {formKMSType, &f.KMSType},
+		{formMode, &f.Mode}, {formFields, &fields},
+	} {
+		text, ok := members[member.key].(string)
+		if _, there := members[member.key]; !there {
+			return nil, invalid("%s is missing", member.key)
 		}
 		if !ok || text == "" {
-			return nil, invalid("%s is not a text, or empty", key)
+			return nil, invalid("%s is not a text, or empty", member.key)
 		}
-		*to = text
+		*member.to = text
 	}
 	extra, ok := members[formExtra].(map[string]any)
 	if !ok {
@@ -171,7 +174,9 @@ func newForm(members map[string]any) (*form, error) {
 // refuseOthers names every key that no form has. The edit form of Airflow 2.x adds the
 // fields that the connection's type has in it, and would add them again at each save.
 func refuseOthers(members map[string]any) error {
-	known := []string{conn.SealedKey, formExtra, formPayload, formKMSConnID, formKMSType, formMode, formFields}
+	known := []string{
+		conn.SealedKey, formExtra, formPayload, formKMSConnID, formKMSType, formMode, formFields,
+	}
 	var others []string
 	for _, key := range slices.Sorted(maps.Keys(members)) {
 		if !slices.Contains(known, key) {
@@ -186,11 +191,15 @@ func refuseOthers(members map[string]any) error {
 	case n == 1:
 		err = invalid("the key %s is not one of a sealed form", others[0])
 	case n > most:
-		err = invalid("the keys %s and %d more are not of a sealed form", strings.Join(others[:most], ", "), n-most)
+		err = invalid(
+			"the keys %s and %d more are not of a sealed form", strings.Join(others[:most], ", "),
+			n-most,
+		)
 	default:
 		err = invalid("the keys %s are not of a sealed form", strings.Join(others, ", "))
 	}
-	err.Hint = "take out of the extra what a form of Airflow's UI may have added, through Airflow's REST API: that form would add it again"
+	err.Hint = "take out of the extra what a form of Airflow's UI may have added, through " +
+		"Airflow's REST API: that form would add it again"
 	return err
 }
 
@@ -205,7 +214,9 @@ func refuseMasked(within string, members map[string]any) error {
 		case string:
 			if strings.Contains(value, mask) {
 				err := invalid("%s%s holds %s", within, printable(key), mask)
-				err.Hint = "Airflow masked a text that is also the password of some connection, and an edit stored the mask: put the text back, and change that password"
+				err.Hint = "Airflow masked a text that is also the password of some " +
+					"connection, and an edit stored the mask: put the text back, and change " +
+					"that password"
 				return err
 			}
 		case map[string]any:
@@ -275,8 +286,10 @@ func (f *form) context(id, tenant string) Context {
 // aad returns what the payload is bound to: everything else.
 func (f *form) aad(id, tenant string) []byte {
 	return canonical(map[string]string{
-		conn.SealedKey: version, "conn_id": id, "tenant": tenant, formKMSConnID: f.KMSConnID, formKMSType: f.KMSType,
-		formMode: f.Mode, formFields: strings.Join(f.Fields, ","), formExtra: string(canonical(f.Extra)),
+		conn.SealedKey: version, "conn_id": id, "tenant": tenant,
+		formKMSConnID: f.KMSConnID, formKMSType: f.KMSType,
+		formMode: f.Mode, formFields: strings.Join(f.Fields, ","),
+		formExtra: string(canonical(f.Extra)),
 	})
 }
 

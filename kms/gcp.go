@@ -39,7 +39,9 @@ type gcpClient struct {
 const gcpDirectLimit = 64 << 10
 
 // gcpName is the resource name of a key, and of a version of it.
-var gcpName = regexp.MustCompile(`^(projects/[^/\s]+/locations/[a-zA-Z0-9-]+/keyRings/[a-zA-Z0-9_-]{1,63}/cryptoKeys/[a-zA-Z0-9_-]{1,63})(/cryptoKeyVersions/[0-9]+)?$`)
+var gcpName = regexp.MustCompile(`^(projects/[^/\s]+/locations/[a-zA-Z0-9-]+` +
+	`/keyRings/[a-zA-Z0-9_-]{1,63}/cryptoKeys/[a-zA-Z0-9_-]{1,63})` +
+	`(/cryptoKeyVersions/[0-9]+)?$`)
 
 var gcpKind = &Kind{
 	Type: "gcp",
@@ -116,7 +118,8 @@ func openGCP(
 	if err != nil {
 		return nil, &conn.Error{
 			Kind: conn.Denied, Reason: "no Google credentials can be had", Err: err,
-			Hint: "credentials_file, GOOGLE_APPLICATION_CREDENTIALS, or a service account of the machine",
+			Hint: "credentials_file, GOOGLE_APPLICATION_CREDENTIALS," +
+				" or a service account of the machine",
 		}
 	}
 	// gcpClient.call repeats calls, within their deadline.
@@ -159,6 +162,11 @@ func checksum(b []byte) *wrapperspb.Int64Value {
 	return wrapperspb.Int64(int64(crc32.Checksum(b, castagnoli)))
 }
 
+// hasChecksum reports whether the bytes came with their checksum.
+func hasChecksum(b []byte, sum *wrapperspb.Int64Value) bool {
+	return sum != nil && sum.Value == checksum(b).Value
+}
+
 // gcpCorrupted is the answer whose bytes are not those that were sent; it is worth
 // another try.
 var gcpCorrupted = status.Error(codes.Unavailable, "checksum")
@@ -167,10 +175,14 @@ var gcpCorrupted = status.Error(codes.Unavailable, "checksum")
 func (c *gcpClient) Encrypt(ctx context.Context, plaintext []byte, bound Context) (Extra, error) {
 	parts := gcpName.FindStringSubmatch(c.key)
 	if parts == nil {
-		return nil, &conn.Error{Kind: conn.Failed, Reason: "no key to seal with is configured", Hint: "set key: projects/P/locations/L/keyRings/R/cryptoKeys/K"}
+		return nil, &conn.Error{
+			Kind: conn.Failed, Reason: "no key to seal with is configured",
+			Hint: "set key: projects/P/locations/L/keyRings/R/cryptoKeys/K",
+		}
 	}
 	if len(plaintext) > gcpDirectLimit {
-		err := failed("the fields are %d bytes long, and Google Cloud KMS encrypts %d at most", len(plaintext), gcpDirectLimit)
+		err := failed("the fields are %d bytes long, and Google Cloud KMS encrypts %d at most",
+			len(plaintext), gcpDirectLimit)
 		err.Hint = hintEnvelope
 		return nil, err
 	}
@@ -185,14 +197,17 @@ func (c *gcpClient) Encrypt(ctx context.Context, plaintext []byte, bound Context
 		case err != nil:
 			return err
 		case !out.VerifiedPlaintextCrc32C, !out.VerifiedAdditionalAuthenticatedDataCrc32C,
-			out.CiphertextCrc32C == nil, out.CiphertextCrc32C.Value != checksum(out.Ciphertext).Value:
+			!hasChecksum(out.Ciphertext, out.CiphertextCrc32C):
 			return gcpCorrupted
 		}
 		return nil
 	})
 	if status.Code(errors.Unwrap(err)) == codes.InvalidArgument {
-		// Decrypt says so of a ciphertext; there is none yet.
-		return nil, &conn.Error{Kind: conn.Failed, Reason: "Google does not take the call", Hint: "an HSM key encrypts 8 KiB at most: " + hintEnvelope, Err: err}
+		// The table has what this means of a ciphertext, and here nothing is encrypted yet.
+		return nil, &conn.Error{
+			Kind: conn.Failed, Reason: "Google does not take the call",
+			Hint: "an HSM key encrypts 8 KiB at most: " + hintEnvelope, Err: err,
+		}
 	}
 	if err != nil {
 		return nil, err
@@ -201,7 +216,9 @@ func (c *gcpClient) Encrypt(ctx context.Context, plaintext []byte, bound Context
 	if used := gcpName.FindStringSubmatch(out.Name); used == nil || used[1] != parts[1] {
 		return nil, failed("the service encrypted with another key than it was asked to")
 	}
-	return Extra{extraKey: parts[1], extraCiphertext: base64.StdEncoding.EncodeToString(out.Ciphertext)}, nil
+	return Extra{
+		extraKey: parts[1], extraCiphertext: base64.StdEncoding.EncodeToString(out.Ciphertext),
+	}, nil
 }
 
 // Decrypt implements Client.
@@ -220,7 +237,7 @@ func (c *gcpClient) Decrypt(ctx context.Context, extra Extra, bound Context) ([]
 			Name: key, Ciphertext: ciphertext, CiphertextCrc32C: checksum(ciphertext),
 			AdditionalAuthenticatedData: aad, AdditionalAuthenticatedDataCrc32C: checksum(aad),
 		})
-		if err == nil && (out.PlaintextCrc32C == nil || out.PlaintextCrc32C.Value != checksum(out.Plaintext).Value) {
+		if err == nil && !hasChecksum(out.Plaintext, out.PlaintextCrc32C) {
 			clear(out.Plaintext)
 			return gcpCorrupted
 		}
@@ -255,7 +272,8 @@ func (c *gcpClient) call(ctx context.Context, f func(context.Context) error) err
 			e.Err = err
 			return e
 		}
-		if code := status.Code(err); code != codes.Unavailable && code != codes.ResourceExhausted || attempt == len(gcpPauses) {
+		if code := status.Code(err); code != codes.Unavailable && code != codes.ResourceExhausted ||
+			attempt == len(gcpPauses) {
 			return gcpError(err)
 		}
 		if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) <= gcpPauses[attempt] {
@@ -274,23 +292,51 @@ func (c *gcpClient) call(ctx context.Context, f func(context.Context) error) err
 // gcpMeanings is the table of what Google Cloud KMS answers, by gRPC code. Its texts
 // quote names, so nothing of them is taken over.
 var gcpMeanings = map[codes.Code]conn.Error{
-	codes.PermissionDenied:   {Kind: conn.Denied, Reason: "Google refuses connfs the use of the key", Hint: "roles/cloudkms.cryptoKeyDecrypter on the key reads, cryptoKeyEncrypterDecrypter also seals; a key that is not there may answer the same"},
-	codes.Unauthenticated:    {Kind: conn.Denied, Reason: "Google does not take the credentials of connfs"},
-	codes.NotFound:           {Kind: conn.KeyRejected, Reason: "there is no such key", Hint: "the project, location or key ring is another one, or its API is not enabled"},
-	codes.FailedPrecondition: {Kind: conn.KeyRejected, Reason: "the key version is disabled, destroyed or not one for encrypting", Hint: "enable or restore it while there is time"},
-	codes.InvalidArgument:    {Kind: conn.KeyRejected, Reason: "the ciphertext does not open", Hint: hintMoved},
-	codes.ResourceExhausted:  {Kind: conn.Unreachable, Reason: "Google throttled the call: there are too many of them"},
-	codes.Unavailable:        {Kind: conn.Unreachable, Reason: "the service is not available"},
-	codes.Internal:           {Kind: conn.Unreachable, Reason: "the service has a fault of its own, or the answer broke off"},
-	codes.Unknown:            {Kind: conn.Unreachable, Reason: "the answer is not Google's"},
-	codes.Unimplemented:      {Kind: conn.Failed, Reason: "the endpoint does not know the operation", Hint: "is it the endpoint of Cloud KMS?"},
-	codes.DeadlineExceeded:   {Kind: conn.Timeout, Reason: "the service did not answer in time"},
-	codes.Aborted:            {Kind: conn.Unreachable, Reason: "the service called the operation off"},
+	codes.PermissionDenied: {
+		Kind: conn.Denied, Reason: "Google refuses connfs the use of the key",
+		Hint: "roles/cloudkms.cryptoKeyDecrypter on the key reads, cryptoKeyEncrypterDecrypter " +
+			"also seals; a key that is not there may answer the same",
+	},
+	codes.Unauthenticated: {
+		Kind: conn.Denied, Reason: "Google does not take the credentials of connfs",
+	},
+	codes.NotFound: {
+		Kind: conn.KeyRejected, Reason: "there is no such key",
+		Hint: "the project, location or key ring is another one, or its API is not enabled",
+	},
+	codes.FailedPrecondition: {
+		Kind:   conn.KeyRejected,
+		Reason: "the key version is disabled, destroyed or not one for encrypting",
+		Hint:   "enable or restore it while there is time",
+	},
+	codes.InvalidArgument: {
+		Kind: conn.KeyRejected, Reason: "the ciphertext does not open", Hint: hintMoved,
+	},
+	codes.ResourceExhausted: {
+		Kind: conn.Unreachable, Reason: "Google throttled the call: there are too many of them",
+	},
+	codes.Unavailable: {Kind: conn.Unreachable, Reason: "the service is not available"},
+	codes.Internal: {
+		Kind:   conn.Unreachable,
+		Reason: "the service has a fault of its own, or the answer broke off",
+	},
+	codes.Unknown: {Kind: conn.Unreachable, Reason: "the answer is not Google's"},
+	codes.Unimplemented: {
+		Kind: conn.Failed, Reason: "the endpoint does not know the operation",
+		Hint: "is it the endpoint of Cloud KMS?",
+	},
+	codes.DeadlineExceeded: {Kind: conn.Timeout, Reason: "the service did not answer in time"},
+	codes.Aborted: {
+		Kind: conn.Unreachable, Reason: "the service called the operation off",
+	},
 }
 
 func gcpError(err error) error {
 	if errors.Is(err, gcpCorrupted) {
-		return &conn.Error{Kind: conn.Unreachable, Reason: "the bytes that arrive are not those that were sent (CRC32C)"}
+		return &conn.Error{
+			Kind:   conn.Unreachable,
+			Reason: "the bytes that arrive are not those that were sent (CRC32C)",
+		}
 	}
 	s, ok := status.FromError(err)
 	if !ok {
@@ -298,10 +344,15 @@ func gcpError(err error) error {
 	}
 	m, ok := gcpMeanings[s.Code()]
 	if !ok {
-		m = conn.Error{Kind: conn.Failed, Reason: "the call fails with the gRPC code " + s.Code().String()}
+		m = conn.Error{
+			Kind: conn.Failed, Reason: "the call fails with the gRPC code " + s.Code().String(),
+		}
 	}
-	if strings.Contains(s.Message(), "credentials: ") || strings.Contains(s.Message(), "cannot fetch token") {
-		m = conn.Error{Kind: conn.Denied, Reason: "no token can be had for the credentials of connfs"}
+	if strings.Contains(s.Message(), "credentials: ") ||
+		strings.Contains(s.Message(), "cannot fetch token") {
+		m = conn.Error{
+			Kind: conn.Denied, Reason: "no token can be had for the credentials of connfs",
+		}
 	}
 	m.Err = err
 	return &m

@@ -22,7 +22,8 @@ import (
 // sends to it.
 func TestGoogleServerIsHeldToTink(t *testing.T) {
 	program := filepath.Join(t.TempDir(), "judge")
-	if out, err := exec.Command("go", "build", "-C", "../integration/gcpkmsjudge", "-o", program).CombinedOutput(); err != nil {
+	build := exec.Command("go", "build", "-C", "../integration/gcpkmsjudge", "-o", program)
+	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("building the judge: %v\n%s", err, out)
 	}
 	s := servers.StartGoogleKMS(t)
@@ -42,7 +43,9 @@ func TestGoogleServerIsHeldToTink(t *testing.T) {
 		return base64.StdEncoding.DecodeString(strings.TrimSpace(string(out)))
 	}
 	aad := []byte("bound to this")
-	for _, data := range [][]byte{[]byte("sixteen bytes..."), bytes.Repeat([]byte("long"), 10_000)} {
+	for _, data := range [][]byte{
+		[]byte("sixteen bytes..."), bytes.Repeat([]byte("long"), 10_000),
+	} {
 		ciphertext, err := judge("encrypt", data, aad)
 		if err != nil || bytes.Contains(ciphertext, data) {
 			t.Fatalf("encrypting: %v", err)
@@ -64,7 +67,9 @@ func TestGoogleServerIsHeldToTink(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, f := range map[string]servers.GoogleFault{"corrupt": {Corrupt: true}, "no sums": {NoSums: true}} {
+	for name, f := range map[string]servers.GoogleFault{
+		"corrupt": {Corrupt: true}, "no sums": {NoSums: true},
+	} {
 		s.Fail(f)
 		if _, err := judge("encrypt", []byte("x"), aad); err == nil {
 			t.Errorf("%s: encrypting goes well", name)
@@ -93,7 +98,8 @@ func TestGoogleServerIsHeldToTink(t *testing.T) {
 	if err := json.Unmarshal([]byte(text), &form); err != nil {
 		t.Fatal(err)
 	}
-	bound := "7:conn_id,1:a,3:key," + netstring(key) + "11:kms_conn_id,4:main,4:mode,8:envelope,7:version,1:1,"
+	bound := "7:conn_id,1:a,3:key," + netstring(key) +
+		"11:kms_conn_id,4:main,4:mode,8:envelope,7:version,1:1,"
 	dataKey, err := judge("decrypt", form.Extra.Ciphertext, []byte(bound))
 	if err != nil || form.Extra.Key != key {
 		t.Fatalf("the data key of %s: %v", form.Extra.Key, err)
@@ -106,8 +112,10 @@ func TestGoogleServerIsHeldToTink(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	extra := "10:ciphertext," + netstring(base64.StdEncoding.EncodeToString(form.Extra.Ciphertext)) + "3:key," + netstring(key)
-	all := "7:conn_id,1:a,13:connfs_sealed,1:1,6:fields,14:extra,password,11:kms_conn_id,4:main,9:kms_extra," + netstring(extra) +
+	ciphertext64 := base64.StdEncoding.EncodeToString(form.Extra.Ciphertext)
+	extra := "10:ciphertext," + netstring(ciphertext64) + "3:key," + netstring(key)
+	all := "7:conn_id,1:a,13:connfs_sealed,1:1,6:fields,14:extra,password," +
+		"11:kms_conn_id,4:main,9:kms_extra," + netstring(extra) +
 		"8:kms_type,3:gcp,4:mode,8:envelope,6:tenant,0:,"
 	payload, err := gcm.Open(nil, form.Payload[:12], form.Payload[12:], []byte(all))
 	if err != nil || !strings.Contains(string(payload), `"password":`) {

@@ -49,7 +49,9 @@ func NewKeyring(settings map[string]Settings) (*Keyring, error) {
 // not name. A column that is not sealed stays as it is; a sealed field replaces the
 // column. Its error is a *conn.Error, of kind Invalid where the extra is no sealed form
 // that this version knows, KeyRejected where it does not open, and never Absent.
-func (k *Keyring) Unseal(ctx context.Context, id string, sealed *conn.Connection, find Finder) (*conn.Connection, error) {
+func (k *Keyring) Unseal(
+	ctx context.Context, id string, sealed *conn.Connection, find Finder,
+) (*conn.Connection, error) {
 	text, _ := sealed.Extra.Reveal()
 	f, err := parseForm(text)
 	if err != nil {
@@ -63,7 +65,9 @@ func (k *Keyring) Unseal(ctx context.Context, id string, sealed *conn.Connection
 		return nil, err
 	}
 	if s.settings.Type != f.KMSType {
-		return nil, named(s.name, rejected(fmt.Sprintf("it is of type %s, and the connection was sealed by one of type %s", s.settings.Type, printable(f.KMSType)), hintChanged))
+		reason := fmt.Sprintf("it is of type %s, and the connection was sealed by one of type %s",
+			s.settings.Type, printable(f.KMSType))
+		return nil, named(s.name, rejected(reason, hintChanged))
 	}
 	payload, err := k.open(ctx, s, f, id)
 	if err != nil {
@@ -109,7 +113,10 @@ func (k *Keyring) open(ctx context.Context, s *service, f *form, id string) ([]b
 // always the extra) moved into a sealed form, which is the extra of the result, for the
 // id and under the KMS kmsID. find is as in Unseal, and may be nil where the
 // configuration names the KMS. Its error is a *conn.Error.
-func (k *Keyring) Seal(ctx context.Context, id string, plain *conn.Connection, kmsID string, fields []string, find Finder) (*conn.Connection, error) {
+func (k *Keyring) Seal(
+	ctx context.Context, id string, plain *conn.Connection, kmsID string, fields []string,
+	find Finder,
+) (*conn.Connection, error) {
 	names, err := fieldNames(fields)
 	switch {
 	case err != nil:
@@ -132,7 +139,10 @@ func (k *Keyring) Seal(ctx context.Context, id string, plain *conn.Connection, k
 		return nil, err
 	}
 	defer clear(payload)
-	f := &form{KMSConnID: kmsID, KMSType: s.settings.Type, Mode: cmp.Or(s.settings.Mode, envelope), Fields: names}
+	f := &form{
+		KMSConnID: kmsID, KMSType: s.settings.Type, Mode: cmp.Or(s.settings.Mode, envelope),
+		Fields: names,
+	}
 	if err := k.encrypt(ctx, s.client, f, id, payload); err != nil {
 		return nil, named(s.name, err)
 	}
@@ -145,7 +155,9 @@ func (k *Keyring) Seal(ctx context.Context, id string, plain *conn.Connection, k
 }
 
 // encrypt fills in the extra and payload of f.
-func (k *Keyring) encrypt(ctx context.Context, client Client, f *form, id string, payload []byte) error {
+func (k *Keyring) encrypt(
+	ctx context.Context, client Client, f *form, id string, payload []byte,
+) error {
 	bound := f.context(id, k.tenant)
 	if f.Mode == direct {
 		var err error
@@ -165,7 +177,9 @@ func (k *Keyring) encrypt(ctx context.Context, client Client, f *form, id string
 }
 
 // newDataKey returns a data key, and the same encrypted by the KMS.
-func newDataKey(ctx context.Context, client Client, bound Context) (key []byte, extra Extra, err error) {
+func newDataKey(
+	ctx context.Context, client Client, bound Context,
+) (key []byte, extra Extra, err error) {
 	if g, ok := client.(dataKeyer); ok {
 		return g.GenerateDataKey(ctx, bound)
 	}
@@ -193,5 +207,8 @@ func (k *Keyring) checkCycle(ctx context.Context, kmsID string) error {
 }
 
 func cycle() error {
-	return rejected("a KMS connection cannot be sealed by itself, nor by one that it seals", "seal it with a KMS of the configuration, or not at all")
+	return rejected(
+		"a KMS connection cannot be sealed by itself, nor by one that it seals",
+		"seal it with a KMS of the configuration, or not at all",
+	)
 }

@@ -95,7 +95,8 @@ func TestSettingsAreRefusedWithReason(t *testing.T) {
 			t.Errorf("%+v: %s, want %q", c.settings, all, c.says)
 		}
 		_, err := kms.NewKeyring(map[string]kms.Settings{"main": c.settings})
-		if (all == "") != (err == nil) || err != nil && !strings.Contains(err.Error(), "kms.main.") {
+		if (all == "") != (err == nil) || err != nil &&
+			!strings.Contains(err.Error(), "kms.main.") {
 			t.Errorf("%+v: NewKeyring: %v", c.settings, err)
 		}
 	}
@@ -124,32 +125,67 @@ func TestConnectionsThatAreNoKMS(t *testing.T) {
 		connection *conn.Connection
 		says       string
 	}{
-		"absent":          {nil, "neither a [kms.NAME] nor a connection"},
-		"another type":    {&conn.Connection{Type: text("postgres")}, "is not one of a KMS"},
-		"no type":         {&conn.Connection{}, "is not one of a KMS"},
-		"local":           {&conn.Connection{Type: text("local"), Extra: conn.NewSecret(`{"kms_key": "/etc/passwd"}`)}, "is not one of a KMS"},
-		"no JSON":         {&conn.Connection{Type: text("aws"), Extra: conn.NewSecret("SECRET")}, "not a JSON object"},
-		"null":            {&conn.Connection{Type: text("google_cloud_platform"), Extra: conn.NewSecret("null")}, "not a JSON object"},
-		"unknown key":     {&conn.Connection{Type: text("aws"), Extra: conn.NewSecret(`{"novel": "SECRET"}`)}, "novel"},
-		"half a key pair": {&conn.Connection{Type: text("aws"), Login: text("SECRET")}, "without a password"},
-		"a bad mode":      {&conn.Connection{Type: text("aws"), Extra: conn.NewSecret(`{"kms_mode": "both"}`)}, "neither envelope nor direct"},
-		"a file to send": {&conn.Connection{Type: text("aws"), Extra: conn.NewSecret(`{"role_arn": "arn:r", "assume_role_method": "assume_role_with_web_identity",
-			"assume_role_with_web_identity_federation": "file", "assume_role_with_web_identity_token_file": "/etc/shadow"}`)}, "only a [kms.NAME] can"},
-		"a program to run": {&conn.Connection{Type: text("google_cloud_platform"), Extra: conn.NewSecret(`{"keyfile_dict": {"type": "external_account"}}`)}, "not taken here"},
-		"no such file":     {&conn.Connection{Type: text("google_cloud_platform"), Extra: conn.NewSecret(`{"key_path": "/nonexistent"}`)}, "cannot be read"},
-		"another identity": {&conn.Connection{Type: text("google_cloud_platform"), Extra: conn.NewSecret(`{"impersonation_chain": "SECRET"}`)}, "impersonation_chain"},
-		"two identities":   {&conn.Connection{Type: text("google_cloud_platform"), Extra: conn.NewSecret(`{"extra__google_cloud_platform__key_path": "/a", "keyfile_dict": "{}"}`)}, "only one"},
+		"absent":       {nil, "neither a [kms.NAME] nor a connection"},
+		"another type": {&conn.Connection{Type: text("postgres")}, "is not one of a KMS"},
+		"no type":      {&conn.Connection{}, "is not one of a KMS"},
+		"local": {&conn.Connection{
+			Type: text("local"), Extra: conn.NewSecret(`{"kms_key": "/etc/passwd"}`),
+		}, "is not one of a KMS"},
+		"no JSON": {
+			&conn.Connection{Type: text("aws"), Extra: conn.NewSecret("SECRET")},
+			"not a JSON object",
+		},
+		"null": {
+			&conn.Connection{Type: text("google_cloud_platform"), Extra: conn.NewSecret("null")},
+			"not a JSON object",
+		},
+		"unknown key": {
+			&conn.Connection{Type: text("aws"), Extra: conn.NewSecret(`{"novel": "SECRET"}`)},
+			"novel",
+		},
+		"half a key pair": {
+			&conn.Connection{Type: text("aws"), Login: text("SECRET")}, "without a password",
+		},
+		"a bad mode": {
+			&conn.Connection{Type: text("aws"), Extra: conn.NewSecret(`{"kms_mode": "both"}`)},
+			"neither envelope nor direct",
+		},
+		"a file to send": {&conn.Connection{Type: text("aws"), Extra: conn.NewSecret(`{
+			"role_arn": "arn:r", "assume_role_method": "assume_role_with_web_identity",
+			"assume_role_with_web_identity_federation": "file",
+			"assume_role_with_web_identity_token_file": "/etc/shadow"
+		}`)}, "only a [kms.NAME] can"},
+		"a program to run": {&conn.Connection{
+			Type:  text("google_cloud_platform"),
+			Extra: conn.NewSecret(`{"keyfile_dict": {"type": "external_account"}}`),
+		}, "not taken here"},
+		"no such file": {&conn.Connection{
+			Type:  text("google_cloud_platform"),
+			Extra: conn.NewSecret(`{"key_path": "/nonexistent"}`),
+		}, "cannot be read"},
+		"another identity": {&conn.Connection{
+			Type:  text("google_cloud_platform"),
+			Extra: conn.NewSecret(`{"impersonation_chain": "SECRET"}`),
+		}, "impersonation_chain"},
+		"two identities": {&conn.Connection{
+			Type: text("google_cloud_platform"),
+			Extra: conn.NewSecret(
+				`{"extra__google_cloud_platform__key_path": "/a", "keyfile_dict": "{}"}`),
+		}, "only one"},
 	} {
 		connections := map[string]*conn.Connection{}
 		if c.connection != nil {
 			connections["vault"] = c.connection
 		}
 		_, err := k.Seal(t.Context(), "a", kmstest.Sample(), "vault", nil, in(connections, nil))
-		if err == nil || conn.KindOf(err) == conn.Absent || !strings.Contains(err.Error(), c.says) || !strings.HasPrefix(err.Error(), "kms vault: ") || strings.Contains(err.Error(), "SECRET") {
+		if err == nil || conn.KindOf(err) == conn.Absent ||
+			!strings.Contains(err.Error(), c.says) || strings.Contains(err.Error(), "SECRET") ||
+			!strings.HasPrefix(err.Error(), "kms vault: ") {
 			t.Errorf("%s: %v, want %s", name, err, c.says)
 		}
 	}
-	if _, err := k.Seal(t.Context(), "a", kmstest.Sample(), "vault", nil, nil); err == nil || !strings.Contains(err.Error(), "neither") {
+	if _, err := k.Seal(t.Context(), "a", kmstest.Sample(), "vault", nil, nil); err == nil ||
+		!strings.Contains(err.Error(), "neither") {
 		t.Errorf("without a finder: %v", err)
 	}
 }
@@ -168,13 +204,16 @@ func TestSealRefuses(t *testing.T) {
 		fields []string
 		says   string
 	}{
-		"what is sealed":   {"a", sealed, nil, "sealed already"},
-		"no id":            {"", kmstest.Sample(), nil, "conn_id"},
-		"an id of bytes":   {"\xff", kmstest.Sample(), nil, "conn_id"},
-		"an unknown field": {"a", kmstest.Sample(), []string{"conn_id"}, "no field of a connection"},
-		"lone surrogates":  {"a", bad, nil, "the password is not UTF-8"},
+		"what is sealed": {"a", sealed, nil, "sealed already"},
+		"no id":          {"", kmstest.Sample(), nil, "conn_id"},
+		"an id of bytes": {"\xff", kmstest.Sample(), nil, "conn_id"},
+		"an unknown field": {
+			"a", kmstest.Sample(), []string{"conn_id"}, "no field of a connection",
+		},
+		"lone surrogates": {"a", bad, nil, "the password is not UTF-8"},
 	} {
-		if _, err := k.Seal(t.Context(), c.id, c.plain, "main", c.fields, nil); conn.KindOf(err) != conn.Invalid || !strings.Contains(err.Error(), c.says) {
+		_, err := k.Seal(t.Context(), c.id, c.plain, "main", c.fields, nil)
+		if conn.KindOf(err) != conn.Invalid || !strings.Contains(err.Error(), c.says) {
 			t.Errorf("%s: %v, want %s", name, err, c.says)
 		}
 	}
@@ -183,17 +222,22 @@ func TestSealRefuses(t *testing.T) {
 // A KMS connection that is sealed by itself, or by one that it seals, would never open.
 func TestCyclesAreNotSealed(t *testing.T) {
 	k := kmstest.Keyring(t, localSettings(t))
-	aws := &conn.Connection{Type: text("aws"), Extra: conn.NewSecret(`{"region_name": "eu-west-1", "kms_key": "alias/a", "endpoint_url": "http://127.0.0.1:1"}`)}
+	aws := &conn.Connection{Type: text("aws"), Extra: conn.NewSecret(
+		`{"region_name": "eu-west-1", "kms_key": "alias/a", "endpoint_url": "http://127.0.0.1:1"}`,
+	)}
 	wantCycle := func(err error) {
 		t.Helper()
 		if conn.KindOf(err) != conn.KeyRejected || !strings.Contains(err.Error(), "by itself") {
 			t.Errorf("%v, want a cycle", err)
 		}
 	}
-	_, err := k.Seal(t.Context(), "one", aws, "one", nil, in(map[string]*conn.Connection{"one": aws}, nil))
+	_, err := k.Seal(
+		t.Context(), "one", aws, "one", nil, in(map[string]*conn.Connection{"one": aws}, nil),
+	)
 	wantCycle(err)
 	// "two" is sealed by "one", so "one" cannot be sealed by "two". The path opens it.
-	two := &conn.Connection{Extra: conn.NewSecret(`{"connfs_sealed": 1, "kms_conn_id": "one", "kms_type": "aws", "mode": "direct", "fields": "extra", "kms_extra": {}}`)}
+	two := &conn.Connection{Extra: conn.NewSecret(`{"connfs_sealed": 1, "kms_conn_id": "one", ` +
+		`"kms_type": "aws", "mode": "direct", "fields": "extra", "kms_extra": {}}`)}
 	var find kms.Finder
 	find = func(ctx context.Context, id string) (*conn.Connection, error) {
 		if id == "two" {
@@ -212,7 +256,10 @@ func TestDataKeysAreUsedAgainWithinTheirLimits(t *testing.T) {
 		ttl  time.Duration
 		uses int
 		want int // calls for six reads
-	}{{0, 0, 6}, {time.Hour, 0, 6}, {0, 5, 6}, {time.Hour, 1, 3}, {time.Hour, 2, 2}, {time.Hour, 100, 1}} {
+	}{
+		{0, 0, 6}, {time.Hour, 0, 6}, {0, 5, 6}, {time.Hour, 1, 3}, {time.Hour, 2, 2},
+		{time.Hour, 100, 1},
+	} {
 		settings.CacheTTL, settings.CacheUses = c.ttl, c.uses
 		k := kmstest.Keyring(t, settings)
 		sealed, err := k.Seal(t.Context(), "a", kmstest.Sample(), "main", nil, nil)

@@ -70,7 +70,10 @@ func (l *local) Decrypt(_ context.Context, extra Extra, bound Context) ([]byte, 
 		return nil, err
 	}
 	if key != l.id {
-		return nil, rejected("it was sealed with the local key "+printable(key)+", and this one is "+l.id, "find the key file of that time")
+		return nil, rejected(
+			"it was sealed with the local key "+printable(key)+", and this one is "+l.id,
+			"find the key file of that time",
+		)
 	}
 	plaintext, ok := open(l.key, ciphertext, l.aad(bound))
 	if !ok {
@@ -116,7 +119,8 @@ func ReadLocalKey(path string) ([]byte, error) {
 			e.Reason = "the key file " + path + " is not there"
 			e.Hint = "`connfs keygen` makes one"
 		case errors.Is(err, fs.ErrPermission):
-			e.Kind, e.Hint = conn.Denied, "the user that connfs runs its resolver as must be able to read it"
+			e.Kind = conn.Denied
+			e.Hint = "the user that connfs runs its resolver as must be able to read it"
 		}
 		e.Err = err
 		return nil, e
@@ -130,7 +134,9 @@ func ReadLocalKey(path string) ([]byte, error) {
 		return nil, failed("the key file %s is not a regular file", path)
 	}
 	if mode := info.Mode().Perm(); mode&0o027 != 0 {
-		e := failed("the key file %s has the mode %04o, with which others can read or write it", path, mode)
+		e := failed(
+			"the key file %s has the mode %04o, with which others can read or write it", path, mode,
+		)
 		e.Hint = "chmod 0400; 0440 if its group is connfs's own"
 		return nil, e
 	}
@@ -143,7 +149,9 @@ func ReadLocalKey(path string) ([]byte, error) {
 	key, err := parseLocalKey(material)
 	if err != nil {
 		clear(material)
-		return nil, failed("the key file %s does not hold a key: 32 bytes in base64url, on one line", path)
+		return nil, failed(
+			"the key file %s does not hold a key: 32 bytes in base64url, on one line", path,
+		)
 	}
 	clear(key)
 	return material, nil

@@ -85,7 +85,10 @@ func TestLocalKeyFileIsRefusedWithReason(t *testing.T) {
 	if err := syscall.Mkfifo(fifo, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	for path, says := range map[string]string{fifo: "not a regular file", t.TempDir(): "not a regular file", "/nonexistent/key": "is not there"} {
+	for path, says := range map[string]string{
+		fifo: "not a regular file", t.TempDir(): "not a regular file",
+		"/nonexistent/key": "is not there",
+	} {
 		if _, err := kms.ReadLocalKey(path); err == nil || !strings.Contains(err.Error(), says) {
 			t.Errorf("%s: %v, want %s", path, err, says)
 		}
@@ -96,7 +99,9 @@ func TestLocalKeyFileIsRefusedWithReason(t *testing.T) {
 func TestLocalKeyInSettings(t *testing.T) {
 	one := kmstest.Settings("local", "key", "/nonexistent/key")
 	one.Contents = map[string]kms.Content{"key": kms.Content(newLocalKey(t))}
-	sealed, err := kmstest.Keyring(t, one).Seal(t.Context(), "a", kmstest.Sample(), "main", nil, nil)
+	sealed, err := kmstest.Keyring(t, one).Seal(
+		t.Context(), "a", kmstest.Sample(), "main", nil, nil,
+	)
 	if err != nil {
 		t.Fatal(err)
 	}

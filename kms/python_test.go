@@ -24,7 +24,9 @@ import (
 // object a line, and returns the JSON texts that it prints.
 func python(t *testing.T, verb string, requests []map[string]string) []string {
 	t.Helper()
-	program := filepath.Join(cmp.Or(os.Getenv("CONNFS_TEST_CACHE"), "/opt/connfs-test"), "airflow-2.10.5/bin/python")
+	program := filepath.Join(
+		cmp.Or(os.Getenv("CONNFS_TEST_CACHE"), "/opt/connfs-test"), "airflow-2.10.5/bin/python",
+	)
 	if _, err := os.Stat(program); err != nil {
 		t.Fatalf("%v: run scripts/setup", err)
 	}
@@ -73,14 +75,18 @@ func TestPythonOpensWhatIsSealed(t *testing.T) {
 			for _, names := range [][]string{kms.DefaultFields(), kms.AllFields()} {
 				key := newLocalKey(t)
 				k := kmstest.Keyring(t, kms.Settings{
-					Type: "local", Mode: mode, Contents: map[string]kms.Content{"key": kms.Content(key)},
+					Type: "local", Mode: mode, Contents: map[string]kms.Content{
+						"key": kms.Content(key),
+					},
 				})
 				sealed, err := k.Seal(t.Context(), id, kmstest.Sample(), "main", names, nil)
 				if err != nil {
 					t.Fatal(err)
 				}
 				form, _ := sealed.Extra.Reveal()
-				requests = append(requests, map[string]string{"key": strings.TrimSpace(string(key)), "conn_id": id, "form": form})
+				requests = append(requests, map[string]string{
+					"key": strings.TrimSpace(string(key)), "conn_id": id, "form": form,
+				})
 				fields = append(fields, names)
 			}
 		}

@@ -142,7 +142,9 @@ func TestActionsThatAreRefused(t *testing.T) {
 		says   string
 	}{
 		"seal by another KMS": {
-			kms.Change{Action: kms.ActionSeal, KMS: "new"}, sealed, `sealed already, by the KMS "main"`,
+			kms.Change{
+				Action: kms.ActionSeal, KMS: "new",
+			}, sealed, `sealed already, by the KMS "main"`,
 		},
 		"seal other fields": {
 			kms.Change{Action: kms.ActionSeal, KMS: "main", Fields: []string{"host"}}, sealed,

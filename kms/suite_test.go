@@ -17,7 +17,9 @@ func TestLocal(t *testing.T) {
 }
 
 // state is the failure of a Google key in that state.
-func state(s *servers.GoogleKMS, key string, state kmspb.CryptoKeyVersion_CryptoKeyVersionState) kmstest.Failure {
+func state(
+	s *servers.GoogleKMS, key string, state kmspb.CryptoKeyVersion_CryptoKeyVersionState,
+) kmstest.Failure {
 	return kmstest.Failure{
 		Kind: conn.KeyRejected, Says: "disabled, destroyed",
 		Begin: func(*testing.T) func() {
@@ -51,16 +53,32 @@ func TestGoogle(t *testing.T) {
 				s.Deny(key, true)
 				return func() { s.Deny(key, false) }
 			}},
-			"down": {Kind: conn.Unreachable, Says: "not available", Begin: func(t *testing.T) func() {
-				s.Down()
-				return s.Up
-			}},
-			"corrupt":         fault(conn.Unreachable, "CRC32C", servers.GoogleFault{Corrupt: true}),
-			"no sums":         fault(conn.Unreachable, "CRC32C", servers.GoogleFault{NoSums: true}),
-			"throttled":       fault(conn.Unreachable, "throttled", servers.GoogleFault{Err: status.Error(codes.ResourceExhausted, "Quota exceeded")}),
-			"internal":        fault(conn.Unreachable, "fault of its own", servers.GoogleFault{Err: status.Error(codes.Internal, "x")}),
-			"unauthenticated": fault(conn.Denied, "credentials", servers.GoogleFault{Err: status.Error(codes.Unauthenticated, "x")}),
-			"not found":       fault(conn.KeyRejected, "no such key", servers.GoogleFault{Err: status.Error(codes.NotFound, "x")}),
+			"down": {
+				Kind: conn.Unreachable, Says: "not available", Begin: func(*testing.T) func() {
+					s.Down()
+					return s.Up
+				},
+			},
+			"corrupt": fault(
+				conn.Unreachable, "CRC32C", servers.GoogleFault{Corrupt: true},
+			),
+			"no sums": fault(conn.Unreachable, "CRC32C", servers.GoogleFault{NoSums: true}),
+			"throttled": fault(
+				conn.Unreachable, "throttled",
+				servers.GoogleFault{Err: status.Error(codes.ResourceExhausted, "Quota exceeded")},
+			),
+			"internal": fault(
+				conn.Unreachable, "fault of its own",
+				servers.GoogleFault{Err: status.Error(codes.Internal, "x")},
+			),
+			"unauthenticated": fault(
+				conn.Denied, "credentials",
+				servers.GoogleFault{Err: status.Error(codes.Unauthenticated, "x")},
+			),
+			"not found": fault(
+				conn.KeyRejected, "no such key",
+				servers.GoogleFault{Err: status.Error(codes.NotFound, "x")},
+			),
 		},
 	})
 }

@@ -40,7 +40,9 @@ func TestVectorsOpen(t *testing.T) {
 			t.Fatal(err)
 		}
 		k := kmstest.Keyring(t, kmstest.Settings("local", "key", path))
-		got, err := k.Unseal(t.Context(), v.ConnID, &conn.Connection{Extra: conn.NewSecret(v.Form)}, nil)
+		got, err := k.Unseal(
+			t.Context(), v.ConnID, &conn.Connection{Extra: conn.NewSecret(v.Form)}, nil,
+		)
 		if err != nil {
 			t.Errorf("%s: %v", v.Form, err)
 			continue

@@ -28,7 +28,9 @@ const (
 // kinds are error codes of the service that mean something other than the common
 // table says. The error is a *conn.Error of a kind in that table, of those in kinds,
 // or Timeout.
-func (l *Login) Call(ctx context.Context, kinds map[string]conn.Kind, f func(context.Context) error) error {
+func (l *Login) Call(
+	ctx context.Context, kinds map[string]conn.Kind, f func(context.Context) error,
+) error {
 	limit := l.settings.Attempts
 	if limit == 0 {
 		limit = attempts

@@ -148,7 +148,8 @@ func (l *Login) Identity() []byte {
 func (l *Login) Adopt(identity []byte) {
 	k := l.creds
 	var h heirloom
-	if json.Unmarshal(identity, &h) != nil || h.Tag != k.tag || !h.Credentials.CanExpire || lasts(h.Credentials) <= early {
+	if json.Unmarshal(identity, &h) != nil || h.Tag != k.tag || !h.Credentials.CanExpire ||
+		lasts(h.Credentials) <= early {
 		return
 	}
 	k.mu.Lock()

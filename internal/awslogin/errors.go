@@ -48,60 +48,80 @@ const (
 // meanings is the table of error codes that services have in common, and of those of
 // the services that connfs uses which no other uses for something else.
 var meanings = map[string]meaning{
-	"AccessDenied":                   {conn.Denied, final, refuses, ""},
-	"AccessDeniedException":          {conn.Denied, final, refuses, ""},
-	"UnauthorizedOperation":          {conn.Denied, final, refuses, ""},
-	"NotAuthorized":                  {conn.Denied, final, refuses, ""},
-	"AuthFailure":                    {conn.Denied, final, refuses, ""},
-	"OptInRequired":                  {conn.Denied, final, refuses, "the account has not subscribed to the service or region"},
-	"RegionDisabledException":        {conn.Denied, final, "STS is switched off in this region", ""},
-	"InvalidIdentityToken":           {conn.Denied, final, "STS does not take the web identity token", ""},
-	"ExpiredTokenException":          {conn.Denied, badCredentials, expired, ""},
-	"ExpiredToken":                   {conn.Denied, badCredentials, expired, ""},
-	"RequestExpired":                 {conn.Denied, badCredentials, expired, ""},
-	"UnrecognizedClientException":    {conn.Denied, badCredentials, unknown, ""},
-	"InvalidClientTokenId":           {conn.Denied, badCredentials, unknown, ""},
-	"InvalidAccessKeyId":             {conn.Denied, badCredentials, unknown, ""},
-	"InvalidSignatureException":      {conn.Denied, final, unknown, "the secret key is not that of the access key, or the clock is wrong"},
-	"SignatureDoesNotMatch":          {conn.Denied, final, unknown, "the secret key is not that of the access key, or the clock is wrong"},
-	"IncompleteSignature":            {conn.Denied, final, unknown, ""},
-	"MissingAuthenticationToken":     {conn.Denied, final, unknown, ""},
-	"RequestTimeTooSkewed":           {conn.Denied, transient, clock, ""},
-	"RequestInTheFuture":             {conn.Denied, transient, clock, ""},
-	"Throttling":                     {conn.Unreachable, throttled, tooMany, ""},
-	"ThrottlingException":            {conn.Unreachable, throttled, tooMany, ""},
-	"ThrottledException":             {conn.Unreachable, throttled, tooMany, ""},
-	"RequestThrottled":               {conn.Unreachable, throttled, tooMany, ""},
-	"RequestThrottledException":      {conn.Unreachable, throttled, tooMany, ""},
-	"TooManyRequestsException":       {conn.Unreachable, throttled, tooMany, ""},
-	"RequestLimitExceeded":           {conn.Unreachable, throttled, tooMany, ""},
-	"LimitExceededException":         {conn.Unreachable, throttled, tooMany, ""},
-	"SlowDown":                       {conn.Unreachable, throttled, tooMany, ""},
-	"ThroughputExceeded":             {conn.Unreachable, throttled, tooMany, ""},
-	"InternalServerError":            {conn.Unreachable, transient, fault, ""},
-	"InternalServiceError":           {conn.Unreachable, transient, fault, ""},
-	"InternalServiceErrorException":  {conn.Unreachable, transient, fault, ""},
-	"InternalFailure":                {conn.Unreachable, transient, fault, ""},
-	"InternalError":                  {conn.Unreachable, transient, fault, ""},
-	"ServiceUnavailable":             {conn.Unreachable, transient, fault, ""},
-	"ServiceUnavailableException":    {conn.Unreachable, transient, fault, ""},
-	"RequestTimeout":                 {conn.Unreachable, transient, fault, ""},
-	"RequestTimeoutException":        {conn.Unreachable, transient, fault, ""},
-	"DependencyTimeoutException":     {conn.Unreachable, transient, fault, ""},
-	"KMSInternalException":           {conn.Unreachable, transient, fault, ""},
-	"KeyUnavailableException":        {conn.Unreachable, transient, noKey, ""},
-	"InvalidKeyId":                   {conn.KeyRejected, final, noKey, ""},
-	"DecryptionFailure":              {conn.KeyRejected, final, noKey, ""},
-	"DisabledException":              {conn.KeyRejected, final, "the KMS key is disabled", ""},
-	"KMSInvalidStateException":       {conn.KeyRejected, final, noKey, "it may be pending deletion"},
-	"ResourceNotFoundException":      {conn.Absent, final, "there is none", ""},
-	"ParameterNotFound":              {conn.Absent, final, "there is none", ""},
-	"ParameterVersionNotFound":       {conn.Absent, final, "there is none", ""},
-	"InvalidParameterException":      {conn.Failed, final, badInput, ""},
-	"InvalidRequestException":        {conn.Failed, final, badInput, ""},
-	"ValidationException":            {conn.Failed, final, badInput, ""},
-	"UnknownOperationException":      {conn.Failed, final, "the endpoint does not know the operation", "is it the endpoint of another service?"},
-	"InvalidAction":                  {conn.Failed, final, "the endpoint does not know the operation", "is it the endpoint of another service?"},
+	"AccessDenied":          {conn.Denied, final, refuses, ""},
+	"AccessDeniedException": {conn.Denied, final, refuses, ""},
+	"UnauthorizedOperation": {conn.Denied, final, refuses, ""},
+	"NotAuthorized":         {conn.Denied, final, refuses, ""},
+	"AuthFailure":           {conn.Denied, final, refuses, ""},
+	"OptInRequired": {
+		conn.Denied, final, refuses, "the account has not subscribed to the service or region",
+	},
+	"RegionDisabledException": {
+		conn.Denied, final, "STS is switched off in this region", "",
+	},
+	"InvalidIdentityToken": {
+		conn.Denied, final, "STS does not take the web identity token", "",
+	},
+	"ExpiredTokenException":       {conn.Denied, badCredentials, expired, ""},
+	"ExpiredToken":                {conn.Denied, badCredentials, expired, ""},
+	"RequestExpired":              {conn.Denied, badCredentials, expired, ""},
+	"UnrecognizedClientException": {conn.Denied, badCredentials, unknown, ""},
+	"InvalidClientTokenId":        {conn.Denied, badCredentials, unknown, ""},
+	"InvalidAccessKeyId":          {conn.Denied, badCredentials, unknown, ""},
+	"InvalidSignatureException": {
+		conn.Denied, final, unknown,
+		"the secret key is not that of the access key, or the clock is wrong",
+	},
+	"SignatureDoesNotMatch": {
+		conn.Denied, final, unknown,
+		"the secret key is not that of the access key, or the clock is wrong",
+	},
+	"IncompleteSignature":           {conn.Denied, final, unknown, ""},
+	"MissingAuthenticationToken":    {conn.Denied, final, unknown, ""},
+	"RequestTimeTooSkewed":          {conn.Denied, transient, clock, ""},
+	"RequestInTheFuture":            {conn.Denied, transient, clock, ""},
+	"Throttling":                    {conn.Unreachable, throttled, tooMany, ""},
+	"ThrottlingException":           {conn.Unreachable, throttled, tooMany, ""},
+	"ThrottledException":            {conn.Unreachable, throttled, tooMany, ""},
+	"RequestThrottled":              {conn.Unreachable, throttled, tooMany, ""},
+	"RequestThrottledException":     {conn.Unreachable, throttled, tooMany, ""},
+	"TooManyRequestsException":      {conn.Unreachable, throttled, tooMany, ""},
+	"RequestLimitExceeded":          {conn.Unreachable, throttled, tooMany, ""},
+	"LimitExceededException":        {conn.Unreachable, throttled, tooMany, ""},
+	"SlowDown":                      {conn.Unreachable, throttled, tooMany, ""},
+	"ThroughputExceeded":            {conn.Unreachable, throttled, tooMany, ""},
+	"InternalServerError":           {conn.Unreachable, transient, fault, ""},
+	"InternalServiceError":          {conn.Unreachable, transient, fault, ""},
+	"InternalServiceErrorException": {conn.Unreachable, transient, fault, ""},
+	"InternalFailure":               {conn.Unreachable, transient, fault, ""},
+	"InternalError":                 {conn.Unreachable, transient, fault, ""},
+	"ServiceUnavailable":            {conn.Unreachable, transient, fault, ""},
+	"ServiceUnavailableException":   {conn.Unreachable, transient, fault, ""},
+	"RequestTimeout":                {conn.Unreachable, transient, fault, ""},
+	"RequestTimeoutException":       {conn.Unreachable, transient, fault, ""},
+	"DependencyTimeoutException":    {conn.Unreachable, transient, fault, ""},
+	"KMSInternalException":          {conn.Unreachable, transient, fault, ""},
+	"KeyUnavailableException":       {conn.Unreachable, transient, noKey, ""},
+	"InvalidKeyId":                  {conn.KeyRejected, final, noKey, ""},
+	"DecryptionFailure":             {conn.KeyRejected, final, noKey, ""},
+	"DisabledException":             {conn.KeyRejected, final, "the KMS key is disabled", ""},
+	"KMSInvalidStateException": {
+		conn.KeyRejected, final, noKey, "it may be pending deletion",
+	},
+	"ResourceNotFoundException": {conn.Absent, final, "there is none", ""},
+	"ParameterNotFound":         {conn.Absent, final, "there is none", ""},
+	"ParameterVersionNotFound":  {conn.Absent, final, "there is none", ""},
+	"InvalidParameterException": {conn.Failed, final, badInput, ""},
+	"InvalidRequestException":   {conn.Failed, final, badInput, ""},
+	"ValidationException":       {conn.Failed, final, badInput, ""},
+	"UnknownOperationException": {
+		conn.Failed, final, "the endpoint does not know the operation",
+		"is it the endpoint of another service?",
+	},
+	"InvalidAction": {
+		conn.Failed, final, "the endpoint does not know the operation",
+		"is it the endpoint of another service?",
+	},
 	"EC2ThrottledException":          {conn.Unreachable, throttled, tooMany, ""},
 	"PriorRequestNotComplete":        {conn.Unreachable, throttled, tooMany, ""},
 	"TransactionInProgressException": {conn.Unreachable, throttled, tooMany, ""},
@@ -149,8 +169,11 @@ func classify(ctx context.Context, err error, kinds map[string]conn.Kind) classi
 		e.Reason += ")"
 		if inLogin && op.Service() == "ec2imds" {
 			m.class = final
-			e.Kind, e.Reason = conn.Denied, "no AWS credentials are found: none in the environment or in files, and no role of this machine"
-			e.Hint = "AWS_ACCESS_KEY_ID, ~/.aws, or a role of the machine, for the user that connfs's children run as"
+			e.Kind = conn.Denied
+			e.Reason = "no AWS credentials are found: " +
+				"none in the environment or in files, and no role of this machine"
+			e.Hint = "AWS_ACCESS_KEY_ID, ~/.aws, or a role of the machine, for the user that " +
+				"connfs's children run as"
 		}
 	} else if inLogin {
 		m.class = final
@@ -174,7 +197,8 @@ func meaningOf(err error, kinds map[string]conn.Kind) meaning {
 	}
 	if known {
 		var api smithy.APIError
-		if m.kind == conn.Denied && errors.As(err, &api) && strings.Contains(api.ErrorMessage(), "kms:Decrypt") {
+		if m.kind == conn.Denied && errors.As(err, &api) &&
+			strings.Contains(api.ErrorMessage(), "kms:Decrypt") {
 			m.hint = "the right that is missing is kms:Decrypt"
 		}
 		return m
@@ -203,7 +227,11 @@ func meaningOf(err error, kinds map[string]conn.Kind) meaning {
 	case code != "":
 		return meaning{kind: conn.Failed, reason: badInput}
 	}
-	return meaning{conn.Unreachable, final, fmt.Sprintf("the answer is not AWS's: HTTP status %d", answer.HTTPStatusCode()), "is the endpoint right?"}
+	return meaning{
+		conn.Unreachable, final,
+		fmt.Sprintf("the answer is not AWS's: HTTP status %d", answer.HTTPStatusCode()),
+		"is the endpoint right?",
+	}
 }
 
 // codeOf returns the error code, "" where there is none. The SDK gives bodies that it
@@ -237,14 +265,20 @@ func loadError(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return classify(ctx, err, nil).err
 	}
-	e := &conn.Error{Kind: conn.Denied, Reason: "AWS's configuration cannot be read: its files, or variables AWS_*, are wrong", Err: err}
+	e := &conn.Error{
+		Kind:   conn.Denied,
+		Reason: "AWS's configuration cannot be read: its files, or variables AWS_*, are wrong",
+		Err:    err,
+	}
 	var profile config.SharedConfigProfileNotExistError
 	switch {
 	case errors.As(err, &profile):
 		e.Reason = "the profile is not in AWS's configuration files"
-		e.Hint = "HOME, AWS_CONFIG_FILE and AWS_SHARED_CREDENTIALS_FILE say where they are, and the user that connfs's children run as must be able to read them"
+		e.Hint = "HOME, AWS_CONFIG_FILE and AWS_SHARED_CREDENTIALS_FILE say where they are, " +
+			"and the user that connfs's children run as must be able to read them"
 	case errors.Is(err, os.ErrPermission):
-		e.Reason = "a file of AWS's configuration cannot be read by the user that connfs's children run as"
+		e.Reason = "a file of AWS's configuration cannot be read by the user that connfs's " +
+			"children run as"
 	case errors.Is(err, os.ErrNotExist):
 		e.Reason = "a file that AWS's configuration names is not there"
 	}

@@ -33,8 +33,10 @@ func (r *reader) settings(extra map[string]any) Settings {
 	o := r.object("", extra)
 	s := Settings{
 		Region: o.text("region_name"), Profile: o.text("profile_name"),
-		AccessKeyID: o.text("aws_access_key_id"), SecretAccessKey: o.text("aws_secret_access_key"), SessionToken: o.text("aws_session_token"),
-		Endpoint: o.url("endpoint_url"),
+		AccessKeyID:     o.text("aws_access_key_id"),
+		SecretAccessKey: o.text("aws_secret_access_key"),
+		SessionToken:    o.text("aws_session_token"),
+		Endpoint:        o.url("endpoint_url"),
 	}
 	if (s.AccessKeyID == "") != (s.SecretAccessKey == "") {
 		r.fail("aws_access_key_id", "it and aws_secret_access_key go together")
@@ -68,7 +70,8 @@ func (r *reader) settings(extra map[string]any) Settings {
 func (r *reader) role(o *object) Role {
 	role := Role{ARN: o.text("role_arn")}
 	method, kwargs := o.text("assume_role_method"), o.take("assume_role_kwargs")
-	federation, file := o.text("assume_role_with_web_identity_federation"), o.text("assume_role_with_web_identity_token_file")
+	federation := o.text("assume_role_with_web_identity_federation")
+	file := o.text("assume_role_with_web_identity_token_file")
 	if role.ARN == "" {
 		return role
 	}
@@ -88,7 +91,8 @@ func (r *reader) role(o *object) Role {
 		}
 		role.WebIdentityTokenFile = file
 	default:
-		r.fail("assume_role_method", `connfs can only do "assume_role" and "assume_role_with_web_identity"`)
+		r.fail("assume_role_method",
+			`connfs can only do "assume_role" and "assume_role_with_web_identity"`)
 	}
 	k := r.object("assume_role_kwargs", kwargs)
 	role.SessionName, role.Policy = k.text("RoleSessionName"), k.text("Policy")
@@ -147,7 +151,10 @@ func (r *reader) config(s *Settings, v any) {
 	if signature := o.text("signature_version"); signature != "" && signature != "v4" {
 		r.fail("config_kwargs.signature_version", `connfs can only do "v4"`)
 	}
-	for _, harmless := range []string{"user_agent", "user_agent_extra", "user_agent_appid", "parameter_validation", "tcp_keepalive", "s3"} {
+	for _, harmless := range []string{
+		"user_agent", "user_agent_extra", "user_agent_appid", "parameter_validation",
+		"tcp_keepalive", "s3",
+	} {
 		o.take(harmless)
 	}
 	o.rest()
@@ -256,4 +263,6 @@ func (o *object) rest() {
 
 // SessionName returns the name under which Airflow assumes a role for one of its
 // secrets backends, a class: what a role's trust policy may ask for.
-func SessionName(class string) string { return "airflow_" + strings.ToLower(class) + "__connection" }
+func SessionName(class string) string {
+	return "airflow_" + strings.ToLower(class) + "__connection"
+}

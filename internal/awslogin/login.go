@@ -100,17 +100,21 @@ func (l *Login) load(ctx context.Context) (aws.Config, error) {
 	if region := first(s.Region, os.Getenv("AWS_DEFAULT_REGION")); region != "" {
 		options = append(options, config.WithRegion(region))
 	}
-	if profile := first(s.Profile, os.Getenv("AWS_DEFAULT_PROFILE")); s.Profile != "" || os.Getenv("AWS_PROFILE") != profile && profile != "" {
+	profile := first(s.Profile, os.Getenv("AWS_DEFAULT_PROFILE"))
+	if s.Profile != "" || os.Getenv("AWS_PROFILE") != profile && profile != "" {
 		options = append(options, config.WithSharedConfigProfile(profile))
 	}
 	if s.CredentialsFile != "" {
 		options = append(options, config.WithSharedCredentialsFiles([]string{s.CredentialsFile}))
 	}
 	if s.AccessKeyID != "" {
-		options = append(options, config.WithCredentialsProvider(credentials.NewStaticCredentialsProvider(s.AccessKeyID, s.SecretAccessKey, s.SessionToken)))
+		static := credentials.NewStaticCredentialsProvider(
+			s.AccessKeyID, s.SecretAccessKey, s.SessionToken)
+		options = append(options, config.WithCredentialsProvider(static))
 	}
 	if s.DualStack {
-		options = append(options, config.WithUseDualStackEndpoint(aws.DualStackEndpointStateEnabled))
+		options = append(options,
+			config.WithUseDualStackEndpoint(aws.DualStackEndpointStateEnabled))
 	}
 	if s.FIPS {
 		options = append(options, config.WithUseFIPSEndpoint(aws.FIPSEndpointStateEnabled))
@@ -130,7 +134,7 @@ func (l *Login) load(ctx context.Context) (aws.Config, error) {
 	if c, ok := cfg.HTTPClient.(*awshttp.BuildableClient); ok {
 		// One transport for all clients, so that Close reaches its connections.
 		l.client = c.GetTransport()
-		cfg.HTTPClient = &http.Client{Transport: l.client, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+		cfg.HTTPClient = &http.Client{Transport: l.client, CheckRedirect: noRedirect}
 	}
 	l.creds.set(l.provider(cfg))
 	cfg.Credentials = l.creds
@@ -157,19 +161,28 @@ func (l *Login) provider(cfg aws.Config) aws.CredentialsProvider {
 	for _, arn := range role.PolicyARNs {
 		policies = append(policies, ststypes.PolicyDescriptorType{Arn: &arn})
 	}
+	session := first(role.SessionName, "connfs")
 	if role.WebIdentityTokenFile != "" {
-		return stscreds.NewWebIdentityRoleProvider(client, role.ARN, stscreds.IdentityTokenFile(role.WebIdentityTokenFile), func(o *stscreds.WebIdentityRoleOptions) {
-			o.RoleSessionName, o.Duration, o.Policy, o.PolicyARNs = first(role.SessionName, "connfs"), duration, optional(role.Policy), policies
-		})
+		file := stscreds.IdentityTokenFile(role.WebIdentityTokenFile)
+		options := func(o *stscreds.WebIdentityRoleOptions) {
+			o.RoleSessionName, o.Duration = session, duration
+			o.Policy, o.PolicyARNs = optional(role.Policy), policies
+		}
+		return stscreds.NewWebIdentityRoleProvider(client, role.ARN, file, options)
 	}
 	return stscreds.NewAssumeRoleProvider(client, role.ARN, func(o *stscreds.AssumeRoleOptions) {
-		o.RoleSessionName, o.Duration, o.Policy, o.PolicyARNs = first(role.SessionName, "connfs"), duration, optional(role.Policy), policies
-		o.ExternalID, o.SourceIdentity, o.TransitiveTagKeys = optional(role.ExternalID), optional(role.SourceIdentity), role.TransitiveTags
+		o.RoleSessionName, o.Duration = session, duration
+		o.Policy, o.PolicyARNs = optional(role.Policy), policies
+		o.ExternalID, o.SourceIdentity = optional(role.ExternalID), optional(role.SourceIdentity)
+		o.TransitiveTagKeys = role.TransitiveTags
 		for _, key := range slices.Sorted(maps.Keys(role.Tags)) {
 			o.Tags = append(o.Tags, ststypes.Tag{Key: &key, Value: aws.String(role.Tags[key])})
 		}
 	})
 }
+
+// noRedirect has a client take a redirect for the answer.
+func noRedirect(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 
 func (l *Login) httpClient() *awshttp.BuildableClient {
 	s := &l.settings

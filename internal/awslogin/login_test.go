@@ -55,8 +55,10 @@ func serve(t *testing.T, answer func(w http.ResponseWriter, r *http.Request)) *s
 func (s *service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	body, _ := io.ReadAll(r.Body)
 	if form, err := url.ParseQuery(string(body)); err == nil && form.Get("Action") == "AssumeRole" {
-		fmt.Fprintf(w, `<AssumeRoleResponse><AssumeRoleResult><Credentials><AccessKeyId>key-%d</AccessKeyId><SecretAccessKey>s</SecretAccessKey>`+
-			`<SessionToken>t</SessionToken><Expiration>%s</Expiration></Credentials></AssumeRoleResult></AssumeRoleResponse>`,
+		fmt.Fprintf(w, `<AssumeRoleResponse><AssumeRoleResult><Credentials>`+
+			`<AccessKeyId>key-%d</AccessKeyId><SecretAccessKey>s</SecretAccessKey>`+
+			`<SessionToken>t</SessionToken><Expiration>%s</Expiration>`+
+			`</Credentials></AssumeRoleResult></AssumeRoleResponse>`,
 			s.logins.Add(1), time.Now().Add(time.Hour).UTC().Format(time.RFC3339))
 		return
 	}
@@ -68,7 +70,8 @@ func (s *service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 func (s *service) settings() awslogin.Settings {
 	return awslogin.Settings{
-		Region: "eu-west-1", AccessKeyID: "static", SecretAccessKey: "secret", Endpoint: s.URL, STSEndpoint: s.URL,
+		Region: "eu-west-1", AccessKeyID: "static", SecretAccessKey: "secret",
+		Endpoint: s.URL, STSEndpoint: s.URL,
 	}
 }
 
@@ -85,7 +88,9 @@ func get(ctx context.Context, l *awslogin.Login, kinds map[string]conn.Kind) err
 			return err
 		}
 		name := "/a"
-		_, err = ssm.NewFromConfig(cfg, func(o *ssm.Options) { o.BaseEndpoint = l.Endpoint() }).GetParameter(ctx, &ssm.GetParameterInput{Name: &name})
+		_, err = ssm.NewFromConfig(
+			cfg, func(o *ssm.Options) { o.BaseEndpoint = l.Endpoint() },
+		).GetParameter(ctx, &ssm.GetParameterInput{Name: &name})
 		return err
 	})
 }
@@ -119,9 +124,20 @@ func TestKindsOfFailures(t *testing.T) {
 		calls  int
 	}{
 		{"absent", code("ParameterNotFound"), conn.Absent, "there is none", 1},
-		{"denied", code("AccessDeniedException"), conn.Denied, "(SSM GetParameter: AccessDeniedException) (the right that is missing is kms:Decrypt)", 1},
-		{"unknown key", code("UnrecognizedClientException"), conn.Denied, "does not take the credentials", 1},
-		{"denied without a code", fails(403, "<ErrorResponse><Error><Code>AccessDenied</Code></Error></ErrorResponse>"), conn.Denied, "refuses", 1},
+		{
+			"denied", code("AccessDeniedException"), conn.Denied,
+			"(SSM GetParameter: AccessDeniedException) (the right that is missing is kms:Decrypt)",
+			1,
+		},
+		{
+			"unknown key", code("UnrecognizedClientException"), conn.Denied,
+			"does not take the credentials", 1,
+		},
+		{
+			"denied without a code",
+			fails(403, "<ErrorResponse><Error><Code>AccessDenied</Code></Error></ErrorResponse>"),
+			conn.Denied, "refuses", 1,
+		},
 		{"throttled", code("ThrottlingException"), conn.Unreachable, "throttled", 0},
 		{"fault", fails(503, "down for maintenance"), conn.Unreachable, "fault", 3},
 		{"of its own", code("InvalidKeyId"), conn.KeyRejected, "KMS key", 1},
@@ -134,8 +150,14 @@ func TestKindsOfFailures(t *testing.T) {
 			_ = http.NewResponseController(w).Flush()
 			panic(http.ErrAbortHandler)
 		}, conn.Unreachable, "broke off", 3},
-		{"reset", func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, conn.Unreachable, "cut the connection", 3},
-		{"silent", func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }, conn.Timeout, "deadline", 1},
+		{
+			"reset", func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) },
+			conn.Unreachable, "cut the connection", 3,
+		},
+		{
+			"silent", func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() },
+			conn.Timeout, "deadline", 1,
+		},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			var calls atomic.Int32
@@ -147,7 +169,8 @@ func TestKindsOfFailures(t *testing.T) {
 			defer l.Close()
 			start := time.Now()
 			err := get(within(t, 2*time.Second), l, map[string]conn.Kind{"Renamed": conn.Absent})
-			if err == nil || conn.KindOf(err) != tc.kind || !strings.Contains(err.Error(), tc.reason) {
+			if err == nil || conn.KindOf(err) != tc.kind ||
+				!strings.Contains(err.Error(), tc.reason) {
 				t.Errorf("%v, want %v: %s", err, tc.kind, tc.reason)
 			}
 			if err != nil && strings.Contains(err.Error(), "SECRET") {
@@ -183,7 +206,8 @@ func TestConfigurationsThatCannotLogIn(t *testing.T) {
 		settings := s.settings()
 		change(&settings)
 		l := awslogin.New(settings)
-		if err := get(within(t, 5*time.Second), l, nil); err == nil || !strings.Contains(err.Error(), want) {
+		if err := get(within(t, 5*time.Second), l, nil); err == nil ||
+			!strings.Contains(err.Error(), want) {
 			t.Errorf("%v, want %q", err, want)
 		}
 		l.Close()
@@ -194,7 +218,8 @@ func TestProfileAndVariablesAreTaken(t *testing.T) {
 	s := serve(t, found)
 	dir := t.TempDir()
 	files := map[string]string{
-		"config":      "[profile billing]\nregion = eu-west-2\n[profile other]\nregion = eu-west-3\n",
+		"config": "[profile billing]\nregion = eu-west-2\n" +
+			"[profile other]\nregion = eu-west-3\n",
 		"credentials": "[billing]\naws_access_key_id = from-profile\naws_secret_access_key = s\n",
 	}
 	for name, text := range files {
@@ -281,7 +306,9 @@ func TestCredentialsThatAWSCallsBadAreRenewedOnce(t *testing.T) {
 	var good atomic.Value
 	good.Store("key-1")
 	s := serve(t, func(w http.ResponseWriter, r *http.Request) {
-		if !strings.Contains(r.Header.Get("Authorization"), "Credential="+good.Load().(string)+"/") {
+		if !strings.Contains(
+			r.Header.Get("Authorization"), "Credential="+good.Load().(string)+"/",
+		) {
 			fails(400, `{"__type": "ExpiredTokenException"}`)(w, r)
 			return
 		}
@@ -324,7 +351,8 @@ func TestThrottlingPausesAllCallersTogether(t *testing.T) {
 	})
 	l := awslogin.New(s.settings())
 	defer l.Close()
-	if err := get(within(t, 500*time.Millisecond), l, nil); conn.KindOf(err) != conn.Unreachable || !strings.Contains(err.Error(), "throttled") {
+	if err := get(within(t, 500*time.Millisecond), l, nil); conn.KindOf(err) != conn.Unreachable ||
+		!strings.Contains(err.Error(), "throttled") {
 		t.Fatal(err)
 	}
 	before := calls.Load()
@@ -355,31 +383,47 @@ func TestACallerThatGivesUpIsNotAnOutage(t *testing.T) {
 	time.AfterFunc(50*time.Millisecond, cancel)
 	err := get(ctx, l, nil)
 	var ce *conn.Error
-	if !errors.As(err, &ce) || ce.Kind != conn.Timeout || !strings.Contains(ce.Reason, "called off") {
+	if !errors.As(err, &ce) || ce.Kind != conn.Timeout ||
+		!strings.Contains(ce.Reason, "called off") {
 		t.Error(err)
 	}
 }
 
 func TestFromExtra(t *testing.T) {
 	s, wrong := awslogin.FromExtra(map[string]any{
-		"region_name": "eu-west-1", "profile_name": nil, "aws_access_key_id": "a", "aws_secret_access_key": "b", "aws_session_token": "c",
-		"endpoint_url": "http://localhost:1", "verify": "/ca.pem", "role_arn": "arn:r", "assume_role_method": "assume_role",
+		"region_name": "eu-west-1", "profile_name": nil,
+		"aws_access_key_id": "a", "aws_secret_access_key": "b", "aws_session_token": "c",
+		"endpoint_url": "http://localhost:1", "verify": "/ca.pem",
+		"role_arn": "arn:r", "assume_role_method": "assume_role",
 		"assume_role_kwargs": map[string]any{
-			"ExternalId": "x", "DurationSeconds": 900.0, "RoleSessionName": "n", "Policy": "{}", "PolicyArns": []any{map[string]any{"arn": "arn:p"}},
-			"Tags": []any{map[string]any{"Key": "k", "Value": "v"}}, "TransitiveTagKeys": []any{"k"}, "SourceIdentity": "me",
+			"ExternalId": "x", "DurationSeconds": 900.0, "RoleSessionName": "n", "Policy": "{}",
+			"PolicyArns": []any{map[string]any{"arn": "arn:p"}},
+			"Tags": []any{
+				map[string]any{"Key": "k", "Value": "v"},
+			}, "TransitiveTagKeys": []any{"k"}, "SourceIdentity": "me",
 		},
-		"service_config": map[string]any{"sts": map[string]any{"endpoint_url": "https://sts"}, "s3": map[string]any{"bucket_name": "b"}},
+		"service_config": map[string]any{
+			"sts": map[string]any{"endpoint_url": "https://sts"},
+			"s3":  map[string]any{"bucket_name": "b"},
+		},
 		"config_kwargs": map[string]any{
-			"connect_timeout": 1.5, "read_timeout": 2.0, "retries": map[string]any{"max_attempts": 4.0, "mode": "standard"},
-			"proxies": map[string]any{"https": "http://proxy:3128"}, "signature_version": "v4", "user_agent_extra": "x",
+			"connect_timeout": 1.5, "read_timeout": 2.0, "retries": map[string]any{
+				"max_attempts": 4.0, "mode": "standard",
+			},
+			"proxies": map[string]any{
+				"https": "http://proxy:3128",
+			}, "signature_version": "v4", "user_agent_extra": "x",
 		},
 	})
 	want := awslogin.Settings{
-		Region: "eu-west-1", AccessKeyID: "a", SecretAccessKey: "b", SessionToken: "c", Endpoint: "http://localhost:1", CAFile: "/ca.pem",
-		STSEndpoint: "https://sts", ConnectTimeout: 1500 * time.Millisecond, ReadTimeout: 2 * time.Second, Attempts: 5,
+		Region: "eu-west-1", AccessKeyID: "a", SecretAccessKey: "b", SessionToken: "c",
+		Endpoint: "http://localhost:1", CAFile: "/ca.pem",
+		STSEndpoint: "https://sts", Attempts: 5,
+		ConnectTimeout: 1500 * time.Millisecond, ReadTimeout: 2 * time.Second,
 		Proxies: map[string]string{"https": "http://proxy:3128"},
 		Role: awslogin.Role{
-			ARN: "arn:r", SessionName: "n", ExternalID: "x", Duration: 15 * time.Minute, Policy: "{}", PolicyARNs: []string{"arn:p"},
+			ARN: "arn:r", SessionName: "n", ExternalID: "x", Duration: 15 * time.Minute,
+			Policy: "{}", PolicyARNs: []string{"arn:p"},
 			SourceIdentity: "me", Tags: map[string]string{"k": "v"}, TransitiveTags: []string{"k"},
 		},
 	}
@@ -387,22 +431,35 @@ func TestFromExtra(t *testing.T) {
 		t.Errorf("%v (-want +got):\n%s", wrong, diff)
 	}
 	for key, extra := range map[string]map[string]any{
-		"foo":                            {"foo": "SECRET"},
-		"region_name":                    {"region_name": 1.0},
-		"verify":                         {"verify": 1.0},
-		"aws_access_key_id":              {"aws_access_key_id": "SECRET"},
-		"endpoint_url":                   {"endpoint_url": "SECRET"},
-		"assume_role_method":             {"role_arn": "r", "assume_role_method": "assume_role_with_saml"},
-		"assume_role_kwargs.TokenCode":   {"role_arn": "r", "assume_role_kwargs": map[string]any{"TokenCode": "SECRET"}},
-		"config_kwargs.client_cert":      {"config_kwargs": map[string]any{"client_cert": "SECRET"}},
-		"config_kwargs.connect_timeout":  {"config_kwargs": map[string]any{"connect_timeout": "SECRET"}},
-		"config_kwargs.retries":          {"config_kwargs": map[string]any{"retries": "SECRET"}},
-		"config_kwargs.proxies.https":    {"config_kwargs": map[string]any{"proxies": map[string]any{"https": "SECRET"}}},
-		"service_config.sts.region_name": {"service_config": map[string]any{"sts": map[string]any{"region_name": "SECRET"}}},
+		"foo":               {"foo": "SECRET"},
+		"region_name":       {"region_name": 1.0},
+		"verify":            {"verify": 1.0},
+		"aws_access_key_id": {"aws_access_key_id": "SECRET"},
+		"endpoint_url":      {"endpoint_url": "SECRET"},
+		"assume_role_method": {
+			"role_arn": "r", "assume_role_method": "assume_role_with_saml",
+		},
+		"assume_role_kwargs.TokenCode": {
+			"role_arn": "r", "assume_role_kwargs": map[string]any{"TokenCode": "SECRET"},
+		},
+		"config_kwargs.client_cert": {
+			"config_kwargs": map[string]any{"client_cert": "SECRET"},
+		},
+		"config_kwargs.connect_timeout": {
+			"config_kwargs": map[string]any{"connect_timeout": "SECRET"},
+		},
+		"config_kwargs.retries": {"config_kwargs": map[string]any{"retries": "SECRET"}},
+		"config_kwargs.proxies.https": {
+			"config_kwargs": map[string]any{"proxies": map[string]any{"https": "SECRET"}},
+		},
+		"service_config.sts.region_name": {
+			"service_config": map[string]any{"sts": map[string]any{"region_name": "SECRET"}},
+		},
 	} {
 		_, wrong := awslogin.FromExtra(extra)
 		text := fmt.Sprint(wrong)
-		if len(wrong) != 1 || !strings.HasPrefix(text, "["+key+": ") || strings.Contains(text, "SECRET") {
+		if len(wrong) != 1 || !strings.HasPrefix(text, "["+key+": ") ||
+			strings.Contains(text, "SECRET") {
 			t.Errorf("%s: %v", key, wrong)
 		}
 	}

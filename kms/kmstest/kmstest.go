@@ -112,8 +112,9 @@ func Sample() *conn.Connection {
 	text := func(s string) *string { return &s }
 	port := int64(5432)
 	return &conn.Connection{
-		Type: text("postgres"), Description: text("billing"), Host: text("db.example"), Login: text("user"),
-		Password: conn.NewSecret(secret), Schema: text(""), Port: &port, Extra: conn.NewSecret("no JSON: \u2028 <é😀>\x00\n" + secret),
+		Type: text("postgres"), Description: text("billing"), Host: text("db.example"),
+		Login: text("user"), Password: conn.NewSecret(secret), Schema: text(""), Port: &port,
+		Extra: conn.NewSecret("no JSON: \u2028 <é😀>\x00\n" + secret),
 	}
 }
 
@@ -121,7 +122,8 @@ func Sample() *conn.Connection {
 // values are those of tests.
 func Fields(c *conn.Connection) map[string]any {
 	m := map[string]any{
-		"conn_type": c.Type, "description": c.Description, "host": c.Host, "login": c.Login, "schema": c.Schema, "port": c.Port,
+		"conn_type": c.Type, "description": c.Description, "host": c.Host,
+		"login": c.Login, "schema": c.Schema, "port": c.Port,
 	}
 	for name, s := range map[string]conn.Secret{"password": c.Password, "extra": c.Extra} {
 		if text, ok := s.Reveal(); ok {
@@ -134,10 +136,13 @@ func Fields(c *conn.Connection) map[string]any {
 func (h Harness) roundTrip(t *testing.T) {
 	k := Keyring(t, h.Settings)
 	for name, plain := range map[string]*conn.Connection{"full": Sample(), "empty": {}} {
-		for _, fields := range [][]string{nil, {"password"}, {"host", "login", "host"}, kms.AllFields()} {
+		for _, fields := range [][]string{
+			nil, {"password"}, {"host", "login", "host"}, kms.AllFields(),
+		} {
 			sealed := sealTo(t, k, id, plain, fields)
 			text, _ := sealed.Extra.Reveal()
-			if strings.Contains(text, secret) || sealed.Password != (conn.Secret{}) && fields == nil {
+			if strings.Contains(text, secret) || sealed.Password != (conn.Secret{}) &&
+				fields == nil {
 				t.Errorf("%s %q: a secret is left in the sealed connection", name, fields)
 			}
 			back, err := k.Unseal(t.Context(), id, sealed, nil)
@@ -151,13 +156,17 @@ func (h Harness) roundTrip(t *testing.T) {
 		}
 	}
 	// Another process, with nothing but the settings, opens it too.
-	back, err := Keyring(t, h.Settings).Unseal(t.Context(), id, sealTo(t, k, id, Sample(), nil), nil)
+	back, err := Keyring(t, h.Settings).Unseal(
+		t.Context(), id, sealTo(t, k, id, Sample(), nil), nil,
+	)
 	if err != nil || !cmp.Equal(Fields(back), Fields(Sample())) {
 		t.Errorf("in another process: %v", err)
 	}
 }
 
-func sealTo(t testing.TB, k *kms.Keyring, id string, plain *conn.Connection, fields []string) *conn.Connection {
+func sealTo(
+	t testing.TB, k *kms.Keyring, id string, plain *conn.Connection, fields []string,
+) *conn.Connection {
 	t.Helper()
 	sealed, err := k.Seal(t.Context(), id, plain, name, fields, nil)
 	if err != nil {
@@ -218,7 +227,9 @@ func with(c *conn.Connection, o object) *conn.Connection {
 // might try.
 func (h Harness) tampering(t *testing.T) {
 	direct := h.Settings.Mode == "direct"
-	k, err := kms.NewKeyring(map[string]kms.Settings{name: h.Settings, "twin": h.Settings, "other": h.Other})
+	k, err := kms.NewKeyring(
+		map[string]kms.Settings{name: h.Settings, "twin": h.Settings, "other": h.Other},
+	)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -260,34 +271,57 @@ func (h Harness) tampering(t *testing.T) {
 			t.Errorf("%s: %v does not say why", what, err)
 		}
 	}
-	for _, other := range []string{"", id + "2", "TEAM/POSTGRES", id + " ", "team/postgres\x00", "other"} {
+	for _, other := range []string{
+		"", id + "2", "TEAM/POSTGRES", id + " ", "team/postgres\x00", "other",
+	} {
 		try("moved to another id", other, sealed, conn.KeyRejected)
 	}
 	for what, change := range map[string]func(o object){
-		"another KMS with the same key":    func(o object) { o["kms_conn_id"] = "twin" },
-		"another KMS with another key":     func(o object) { o["kms_conn_id"] = "other" },
-		"another type":                     func(o object) { o["kms_type"] = otherType(h.Settings.Type) },
-		"other fields":                     func(o object) { o["fields"] = "extra" },
-		"more fields":                      func(o object) { o["fields"] = "extra,host,password" },
-		"another key's name":               func(o object) { o.extra()["key"] = foreign.extra()["key"] },
-		"a key's name that is none":        func(o object) { o.extra()["key"] = "nothing" },
-		"no key's name":                    func(o object) { o.extra()["key"] = "" },
-		"first bit of the ciphertext":      func(o object) { o.extra().flip("ciphertext", 0) },
-		"middle bit of the ciphertext":     func(o object) { o.extra().flip("ciphertext", len(o.extra()["ciphertext"].(string))*3/8) },
-		"last bit of the ciphertext":       func(o object) { o.extra().flip("ciphertext", -1) },
-		"ciphertext cut by one":            func(o object) { o.extra().cut("ciphertext", 1) },
-		"ciphertext cut by twenty":         func(o object) { o.extra().cut("ciphertext", 20) },
-		"no ciphertext":                    func(o object) { o.extra()["ciphertext"] = "" },
-		"ciphertext that is not base64":    func(o object) { o.extra()["ciphertext"] = "?" },
-		"ciphertext with a line break":     func(o object) { o.extra()["ciphertext"] = "\n" + o.extra()["ciphertext"].(string) },
-		"something more in kms_extra":      func(o object) { o.extra()["region"] = "here" },
-		"no ciphertext key":                func(o object) { delete(o.extra(), "ciphertext") },
-		"kms_extra of another id":          func(o object) { o["kms_extra"] = elsewhere["kms_extra"] },
-		"kms_extra of another key":         func(o object) { o["kms_extra"] = foreign["kms_extra"] },
-		"kms_extra of the other mode":      func(o object) { o["kms_extra"] = inOtherMode["kms_extra"] },
-		"kms_extra of the whole, as fewer": func(o object) { o["kms_extra"] = whole["kms_extra"]; o["payload"] = whole["payload"] },
-		"everything of another KMS's form": func(o object) { clear(o); copyTo(o, foreign); o["kms_conn_id"] = name },
-		"everything of another id's form":  func(o object) { clear(o); copyTo(o, elsewhere) },
+		"another KMS with the same key": func(o object) { o["kms_conn_id"] = "twin" },
+		"another KMS with another key":  func(o object) { o["kms_conn_id"] = "other" },
+		"another type": func(o object) {
+			o["kms_type"] = otherType(h.Settings.Type)
+		},
+		"other fields": func(o object) { o["fields"] = "extra" },
+		"more fields":  func(o object) { o["fields"] = "extra,host,password" },
+		"another key's name": func(o object) {
+			o.extra()["key"] = foreign.extra()["key"]
+		},
+		"a key's name that is none":   func(o object) { o.extra()["key"] = "nothing" },
+		"no key's name":               func(o object) { o.extra()["key"] = "" },
+		"first bit of the ciphertext": func(o object) { o.extra().flip("ciphertext", 0) },
+		"middle bit of the ciphertext": func(o object) {
+			o.extra().flip("ciphertext", len(o.extra()["ciphertext"].(string))*3/8)
+		},
+		"last bit of the ciphertext":    func(o object) { o.extra().flip("ciphertext", -1) },
+		"ciphertext cut by one":         func(o object) { o.extra().cut("ciphertext", 1) },
+		"ciphertext cut by twenty":      func(o object) { o.extra().cut("ciphertext", 20) },
+		"no ciphertext":                 func(o object) { o.extra()["ciphertext"] = "" },
+		"ciphertext that is not base64": func(o object) { o.extra()["ciphertext"] = "?" },
+		"ciphertext with a line break": func(o object) {
+			o.extra()["ciphertext"] = "\n" + o.extra()["ciphertext"].(string)
+		},
+		"something more in kms_extra": func(o object) { o.extra()["region"] = "here" },
+		"no ciphertext key":           func(o object) { delete(o.extra(), "ciphertext") },
+		"kms_extra of another id": func(o object) {
+			o["kms_extra"] = elsewhere["kms_extra"]
+		},
+		"kms_extra of another key": func(o object) {
+			o["kms_extra"] = foreign["kms_extra"]
+		},
+		"kms_extra of the other mode": func(o object) {
+			o["kms_extra"] = inOtherMode["kms_extra"]
+		},
+		"kms_extra of the whole, as fewer": func(o object) {
+			o["kms_extra"] = whole["kms_extra"]
+			o["payload"] = whole["payload"]
+		},
+		"everything of another KMS's form": func(o object) {
+			clear(o)
+			copyTo(o, foreign)
+			o["kms_conn_id"] = name
+		},
+		"everything of another id's form": func(o object) { clear(o); copyTo(o, elsewhere) },
 	} {
 		o := formOf(t, sealed)
 		change(o)
@@ -322,18 +356,29 @@ func (h Harness) tampering(t *testing.T) {
 		return
 	}
 	for what, change := range map[string]func(o object){
-		"first bit of the payload":           func(o object) { o.flip("payload", 0) },
-		"a bit after the nonce":              func(o object) { o.flip("payload", 12) },
-		"last bit of the payload":            func(o object) { o.flip("payload", -1) },
-		"payload cut by one":                 func(o object) { o.cut("payload", 1) },
-		"payload of five bytes":              func(o object) { o["payload"] = "AAAAAAA=" },
-		"payload of the same id":             func(o object) { o["payload"] = same["payload"] },
-		"kms_extra of the same id":           func(o object) { o["kms_extra"] = same["kms_extra"] },
-		"payload of another id":              func(o object) { o["payload"] = elsewhere["payload"] },
-		"payload and kms_extra of another":   func(o object) { o["payload"] = elsewhere["payload"]; o["kms_extra"] = elsewhere["kms_extra"] },
-		"a payload that says fewer fields":   func(o object) { o["payload"] = whole["payload"] },
-		"payload and kms_extra of all":       func(o object) { o["payload"] = whole["payload"]; o["kms_extra"] = whole["kms_extra"] },
-		"payload and kms_extra of other key": func(o object) { o["payload"] = foreign["payload"]; o["kms_extra"] = foreign["kms_extra"] },
+		"first bit of the payload": func(o object) { o.flip("payload", 0) },
+		"a bit after the nonce":    func(o object) { o.flip("payload", 12) },
+		"last bit of the payload":  func(o object) { o.flip("payload", -1) },
+		"payload cut by one":       func(o object) { o.cut("payload", 1) },
+		"payload of five bytes":    func(o object) { o["payload"] = "AAAAAAA=" },
+		"payload of the same id":   func(o object) { o["payload"] = same["payload"] },
+		"kms_extra of the same id": func(o object) { o["kms_extra"] = same["kms_extra"] },
+		"payload of another id": func(o object) {
+			o["payload"] = elsewhere["payload"]
+		},
+		"payload and kms_extra of another": func(o object) {
+			o["payload"] = elsewhere["payload"]
+			o["kms_extra"] = elsewhere["kms_extra"]
+		},
+		"a payload that says fewer fields": func(o object) { o["payload"] = whole["payload"] },
+		"payload and kms_extra of all": func(o object) {
+			o["payload"] = whole["payload"]
+			o["kms_extra"] = whole["kms_extra"]
+		},
+		"payload and kms_extra of other key": func(o object) {
+			o["payload"] = foreign["payload"]
+			o["kms_extra"] = foreign["kms_extra"]
+		},
 	} {
 		o := formOf(t, sealed)
 		change(o)
@@ -383,12 +428,16 @@ func (h Harness) rewritten(t *testing.T) {
 			inText = !inText
 			escaped.WriteRune(r)
 		case inText:
-			escaped.WriteString(`\u00` + string("0123456789ABCDEF"[r>>4]) + string("0123456789abcdef"[r&15]))
+			escaped.WriteString(
+				`\u00` + string("0123456789ABCDEF"[r>>4]) + string("0123456789abcdef"[r&15]),
+			)
 		default:
 			escaped.WriteRune(r)
 		}
 	}
-	for what, text := range map[string]string{"indented": " \r\n" + string(indented) + "\n", "escaped": escaped.String()} {
+	for what, text := range map[string]string{
+		"indented": " \r\n" + string(indented) + "\n", "escaped": escaped.String(),
+	} {
 		changed := *sealed
 		changed.Extra = conn.NewSecret(text)
 		back, err := k.Unseal(t.Context(), id, &changed, nil)
@@ -402,9 +451,13 @@ func (h Harness) rewritten(t *testing.T) {
 func (h Harness) columns(t *testing.T) {
 	k := Keyring(t, h.Settings)
 	host, port := "new.example", int64(1)
-	for what, plain := range map[string]*conn.Connection{"with a password": Sample(), "without": {Type: Sample().Type}} {
+	for what, plain := range map[string]*conn.Connection{
+		"with a password": Sample(), "without": {Type: Sample().Type},
+	} {
 		sealed := sealTo(t, k, id, plain, nil)
-		sealed.Host, sealed.Port, sealed.Login, sealed.Password = &host, &port, nil, conn.NewSecret("typed in the UI")
+		sealed.Host, sealed.Port, sealed.Login, sealed.Password = &host, &port, nil, conn.NewSecret(
+			"typed in the UI",
+		)
 		want := *plain
 		want.Host, want.Port, want.Login = &host, &port, nil
 		got, err := k.Unseal(t.Context(), id, sealed, nil)
@@ -416,7 +469,8 @@ func (h Harness) columns(t *testing.T) {
 		}
 		d, err := kms.Describe(sealed)
 		want2 := kms.Description{
-			Version: 1, KMSConnID: name, KMSType: h.Settings.Type, Mode: h.Settings.Mode, Key: d.Key,
+			Version: 1, KMSConnID: name, KMSType: h.Settings.Type,
+			Mode: h.Settings.Mode, Key: d.Key,
 			Fields: []string{"extra", "password"}, Ignored: []string{"password"},
 		}
 		if diff := cmp.Diff(want2, d); diff != "" || err != nil || d.Key == "" {
@@ -431,7 +485,8 @@ func (h Harness) sizes(t *testing.T) {
 		plain := &conn.Connection{Extra: conn.NewSecret(strings.Repeat("x", size))}
 		sealed, err := k.Seal(t.Context(), id, plain, name, nil, nil)
 		if limit := h.DirectLimit; h.Settings.Mode == "direct" && limit > 0 && size > limit {
-			if err == nil || conn.KindOf(err) != conn.Failed || !strings.Contains(err.Error(), "envelope") {
+			if err == nil || conn.KindOf(err) != conn.Failed ||
+				!strings.Contains(err.Error(), "envelope") {
 				t.Errorf("%d bytes: %v, want a refusal that names the other mode", size, err)
 			}
 			continue
@@ -458,7 +513,8 @@ func (h Harness) failures(t *testing.T) {
 		cancel()
 		end()
 		for verb, err := range map[string]error{"unsealing": err, "sealing": sealErr} {
-			if err == nil || conn.KindOf(err) != f.Kind || !strings.Contains(err.Error(), f.Says) || !strings.HasPrefix(err.Error(), "kms "+name+": ") {
+			if err == nil || conn.KindOf(err) != f.Kind || !strings.Contains(err.Error(), f.Says) ||
+				!strings.HasPrefix(err.Error(), "kms "+name+": ") {
 				t.Errorf("%s, %s: %v, want %v: %s", what, verb, err, f.Kind, f.Says)
 			}
 		}
@@ -498,7 +554,8 @@ func (h Harness) unreachable(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
 	start := time.Now()
-	if _, err := k.Unseal(ctx, id, sealed, nil); err == nil || conn.KindOf(err) != conn.Unreachable {
+	if _, err := k.Unseal(ctx, id, sealed, nil); err == nil ||
+		conn.KindOf(err) != conn.Unreachable {
 		t.Errorf("%v, want unreachable", err)
 	}
 	if took := time.Since(start); took > 5*time.Second {

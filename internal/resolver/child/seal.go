@@ -23,7 +23,9 @@ func (s *sealer) answer(
 ) (meta, body []byte, digest uint64, err error) {
 	var req resolver.SealRequest
 	if err := json.Unmarshal(f.Meta, &req); err != nil {
-		return nil, nil, 0, conn.Errorf(conn.Failed, "", "the question about sealing is not readable")
+		return nil, nil, 0, conn.Errorf(
+			conn.Failed, "", "the question about sealing is not readable",
+		)
 	}
 	change := kms.Change{
 		Action: kms.Action(req.Action), ID: req.ID, KMS: req.KMS, To: req.To, All: req.All,
