@@ -8,7 +8,8 @@ import (
 	"runtime/debug"
 
 	"github.com/connfs/connfs/conn"
-	"github.com/connfs/connfs/internal/daemon"
+	"github.com/connfs/connfs/internal/doctor"
+	"github.com/connfs/connfs/internal/session"
 )
 
 var configCommand = command{
@@ -32,7 +33,7 @@ func (p *program) config(ctx context.Context, fl *flags) error {
 	if err != nil {
 		return err
 	}
-	return daemon.ShowSettings(ctx, o, p.stdout, fl.showSecrets, fl.json)
+	return session.ShowSettings(ctx, o, p.stdout, fl.showSecrets, fl.json)
 }
 
 var checkCommand = command{
@@ -52,7 +53,7 @@ func (p *program) check(ctx context.Context, fl *flags) error {
 	if err != nil {
 		return err
 	}
-	findings := daemon.Check(ctx, o)
+	findings := doctor.Check(ctx, o)
 	failed := false
 	for _, f := range findings {
 		failed = failed || f.Level == "fail"

@@ -10,6 +10,7 @@ import (
 	"text/tabwriter"
 
 	"github.com/connfs/connfs/conn"
+	"github.com/connfs/connfs/internal/commands"
 )
 
 var grantsCommand = command{
@@ -39,14 +40,14 @@ func (p *program) grants(ctx context.Context, fl *flags) error {
 	}
 	defer s.Close()
 	if fl.suggest {
-		return s.Suggest(ctx, p.stdout)
+		return commands.Suggest(ctx, s, p.stdout)
 	}
 	// An ordinary user is told what concerns that user.
 	only := &uid
 	if os.Geteuid() == 0 && fl.uid == -1 {
 		only = nil
 	}
-	granted, never := s.Grants(only, fl.id)
+	granted, never := commands.Grants(s, only, fl.id)
 	for _, g := range never {
 		fmt.Fprintf(p.stderr, "connfs: warning: DAG %s names %s (uid %d), to whom no DAG can grant anything\n", oneLine(g.DAG), oneLine(g.RunAsUser), *g.UID)
 	}

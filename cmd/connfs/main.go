@@ -13,8 +13,10 @@ import (
 	"strings"
 
 	"github.com/connfs/connfs/conn"
+	"github.com/connfs/connfs/internal/commands"
 	"github.com/connfs/connfs/internal/daemon"
 	"github.com/connfs/connfs/internal/harden"
+	"github.com/connfs/connfs/internal/session"
 )
 
 // version is set by the linker.
@@ -50,7 +52,7 @@ type command struct {
 	options  func(*flags)
 }
 
-var commands = []command{mountCommand, getCommand, listCommand, explainCommand, grantsCommand, configCommand, checkCommand, checkPluginCommand,
+var commandTable = []command{mountCommand, getCommand, listCommand, explainCommand, grantsCommand, configCommand, checkCommand, checkPluginCommand,
 	sealCommand, unsealCommand, resealCommand, rotateCommand, keygenCommand, versionCommand}
 
 func main() {
@@ -87,7 +89,7 @@ func (p *program) run(ctx context.Context) int {
 	}
 	name, args := p.args[0], p.args[1:]
 	switch name {
-	case daemon.ResolverCommand:
+	case session.ResolverCommand:
 		return p.resolver()
 	case "help", "-h", "-help", "--help":
 		if len(args) == 1 {
@@ -118,9 +120,9 @@ func (p *program) run(ctx context.Context) int {
 }
 
 func find(name string) *command {
-	for i := range commands {
-		if commands[i].name == name {
-			return &commands[i]
+	for i := range commandTable {
+		if commandTable[i].name == name {
+			return &commandTable[i]
 		}
 	}
 	return nil
@@ -169,7 +171,7 @@ func (fl *flags) uidOption() {
 
 func (p *program) usage(w io.Writer) {
 	fmt.Fprint(w, "connfs serves Apache Airflow's connections as files that only their users can read.\n\nUsage: connfs COMMAND [options] [arguments]\n\n")
-	for _, c := range commands {
+	for _, c := range commandTable {
 		fmt.Fprintf(w, "  %-12s %s\n", c.name, c.summary)
 	}
 	fmt.Fprint(w, "\n\"connfs COMMAND --help\" shows a command's options and examples.\n")
@@ -244,7 +246,7 @@ func exitCode(err error) int {
 		return exitMount
 	case !errors.As(err, &ce):
 		return exitFailed
-	case daemon.IsConfigurationError(ce):
+	case commands.IsConfigurationError(ce):
 		return exitConfig
 	}
 	switch ce.Kind {

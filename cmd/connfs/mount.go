@@ -12,6 +12,7 @@ import (
 	"github.com/connfs/connfs/internal/daemon"
 	"github.com/connfs/connfs/internal/harden"
 	"github.com/connfs/connfs/internal/resolver/child"
+	"github.com/connfs/connfs/internal/session"
 )
 
 var mountCommand = command{
@@ -42,7 +43,7 @@ func (p *program) mount(ctx context.Context, fl *flags) error {
 		return &usageError{fmt.Sprintf("one mountpoint is enough, and there are %d", fl.NArg()), fl.Name()}
 	}
 	o.NeedMount = true
-	if err := daemon.Cleanse(); err != nil {
+	if err := session.Cleanse(); err != nil {
 		return err
 	}
 	o.Log = p.logger(slog.LevelInfo)
@@ -50,8 +51,8 @@ func (p *program) mount(ctx context.Context, fl *flags) error {
 }
 
 // options returns what the options that all commands share say.
-func (p *program) options(fl *flags) (daemon.Options, error) {
-	o := daemon.Options{ConfigFile: fl.config, ConfigExplicit: fl.config != "", Log: p.logger(slog.LevelWarn)}
+func (p *program) options(fl *flags) (session.Options, error) {
+	o := session.Options{ConfigFile: fl.config, ConfigExplicit: fl.config != "", Log: p.logger(slog.LevelWarn)}
 	if o.ConfigFile == "" {
 		o.ConfigFile = os.Getenv("CONNFS_CONFIG")
 		o.ConfigExplicit = o.ConfigFile != ""

@@ -11,7 +11,9 @@ import (
 	"time"
 
 	"github.com/connfs/connfs/conn"
+	"github.com/connfs/connfs/internal/commands"
 	"github.com/connfs/connfs/internal/daemon"
+	"github.com/connfs/connfs/internal/session"
 )
 
 var getCommand = command{
@@ -52,7 +54,7 @@ The value is never shown. What the policy refuses reaches no backend.
 
 // asking is the start of every command that resolves without a mount: who asks, and
 // the configuration.
-func (p *program) asking(ctx context.Context, fl *flags, args int) (*daemon.Session, uint32, error) {
+func (p *program) asking(ctx context.Context, fl *flags, args int) (*session.Session, uint32, error) {
 	if fl.NArg() != args {
 		what := "no argument"
 		if args == 1 {
@@ -74,7 +76,7 @@ func (p *program) asking(ctx context.Context, fl *flags, args int) (*daemon.Sess
 	if err != nil {
 		return nil, 0, err
 	}
-	s, err := daemon.NewSession(ctx, o)
+	s, err := session.New(ctx, o)
 	return s, uid, err
 }
 
@@ -90,7 +92,7 @@ func (p *program) get(ctx context.Context, fl *flags) error {
 		return err
 	}
 	defer s.Close()
-	return s.Get(ctx, uid, fl.Arg(0), format, p.stdout)
+	return commands.Get(ctx, s, uid, fl.Arg(0), format, p.stdout)
 }
 
 func (p *program) list(ctx context.Context, fl *flags) error {
@@ -99,7 +101,7 @@ func (p *program) list(ctx context.Context, fl *flags) error {
 		return err
 	}
 	defer s.Close()
-	ids, failed, err := s.List(ctx, uid)
+	ids, failed, err := commands.List(ctx, s, uid)
 	if err != nil {
 		return err
 	}
@@ -133,7 +135,7 @@ func (p *program) explain(ctx context.Context, fl *flags) error {
 		return err
 	}
 	defer s.Close()
-	e, err := s.Explain(ctx, uid, fl.Arg(0))
+	e, err := commands.Explain(ctx, s, uid, fl.Arg(0))
 	if err != nil {
 		return err
 	}
@@ -144,7 +146,7 @@ func (p *program) explain(ctx context.Context, fl *flags) error {
 	return nil
 }
 
-func (p *program) printExplanation(e *daemon.Explanation) {
+func (p *program) printExplanation(e *commands.Explanation) {
 	w := tabwriter.NewWriter(p.stdout, 0, 0, 2, ' ', 0)
 	row := func(key, format string, args ...any) { fmt.Fprintf(w, "%s\t%s\n", key, fmt.Sprintf(format, args...)) }
 	row("connection", "%s", oneLine(e.ID))
@@ -224,7 +226,7 @@ func (p *program) reportJSON(err error) {
 		if ce.Source != "" {
 			out.Message = ce.Source + ": " + ce.Reason
 		}
-		if daemon.IsConfigurationError(ce) {
+		if commands.IsConfigurationError(ce) {
 			out.Kind, out.Message = "configuration", ce.Reason
 		}
 	}

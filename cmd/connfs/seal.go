@@ -11,8 +11,9 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/connfs/connfs/conn"
-	"github.com/connfs/connfs/internal/daemon"
+	"github.com/connfs/connfs/internal/commands"
 	"github.com/connfs/connfs/internal/resolver"
+	"github.com/connfs/connfs/internal/session"
 )
 
 // whoMay ends the help of every command that seals.
@@ -154,20 +155,20 @@ func (p *program) seal(ctx context.Context, fl *flags) error {
 	if err != nil {
 		return err
 	}
-	s, err := daemon.NewSession(ctx, o)
+	s, err := session.New(ctx, o)
 	if err != nil {
 		return err
 	}
 	defer s.Close()
 	if patterns == nil {
-		done, err := s.SealValue(ctx, req, p.stdin, p.stdout)
+		done, err := commands.SealValue(ctx, s, req, p.stdin, p.stdout)
 		if err == nil && done.Done == "unchanged" {
 			fmt.Fprintf(p.stderr, "connfs: %s: unchanged: %s\n", oneLine(req.ID), done.Note)
 		}
 		return err
 	}
 	r := &rows{p: p, json: fl.json, dryRun: fl.dryRun, count: make(map[string]int)}
-	err = s.SealRows(ctx, *req, patterns, func(n int) { r.total = n }, r.one)
+	err = commands.SealRows(ctx, s, *req, patterns, func(n int) { r.total = n }, r.one)
 	if r.total > 0 {
 		fmt.Fprintf(p.stderr, "connfs: %s\n", r.summary())
 	}
@@ -190,7 +191,7 @@ type rows struct {
 // progressEvery is after how many rows a line says how far the work is.
 const progressEvery = 100
 
-func (r *rows) one(row daemon.SealedRow) {
+func (r *rows) one(row commands.SealedRow) {
 	r.tried++
 	if row.Err != nil {
 		r.count["failed"]++
@@ -222,7 +223,7 @@ func (r *rows) one(row daemon.SealedRow) {
 	}
 }
 
-func (r *rows) asJSON(row daemon.SealedRow) {
+func (r *rows) asJSON(row commands.SealedRow) {
 	out := struct {
 		ID      string `json:"id"`
 		Done    string `json:"done"`

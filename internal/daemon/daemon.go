@@ -1,3 +1,4 @@
+// Package daemon serves: it mounts, reloads and shuts down.
 package daemon
 
 import (
@@ -18,8 +19,8 @@ import (
 	"github.com/connfs/connfs/fs"
 	"github.com/connfs/connfs/internal/audit"
 	"github.com/connfs/connfs/internal/broker"
-	"github.com/connfs/connfs/internal/cache"
 	"github.com/connfs/connfs/internal/harden"
+	"github.com/connfs/connfs/internal/session"
 	"github.com/connfs/connfs/internal/settings"
 )
 
@@ -29,7 +30,7 @@ const usersEvery = time.Minute
 
 // Mount serves until ctx ends, SIGTERM or SIGINT; then it unmounts. SIGHUP reads the
 // configuration anew. It says "ready" once reads work.
-func Mount(ctx context.Context, o Options) error {
+func Mount(ctx context.Context, o session.Options) error {
 	// From here on no descriptor that was handed to us reaches a child.
 	unix.CloseRange(3, ^uint(0), unix.CLOSE_RANGE_CLOEXEC)
 	// A reader of our log that goes away must not take the daemon with it.
@@ -40,18 +41,19 @@ func Mount(ctx context.Context, o Options) error {
 	defer stop()
 
 	locked := harden.LockAll(true)
-	s, err := NewSession(ctx, o)
+	s, err := session.New(ctx, o)
 	if err != nil {
 		return err
 	}
-	defer s.Close()
+	d := &daemon{Session: s, log: o.Log}
+	defer func() { d.Close() }()
 	log, err := s.OpenAudit()
 	if err != nil {
 		return err
 	}
-	d := &daemon{Session: s, log: o.Log, audit: log}
+	d.audit = log
 	defer func() { d.audit.Close() }()
-	d.broker = broker.New(broker.Config{State: s.state(log), Cache: s.cache, Errno: fs.ErrnoName, Log: o.Log})
+	d.broker = broker.New(broker.Config{State: state(s, log), Cache: s.Cache, Errno: fs.ErrnoName, Log: o.Log})
 	d.introduce(locked)
 
 	if err := d.mountAll(); err != nil {
@@ -77,8 +79,8 @@ func Mount(ctx context.Context, o Options) error {
 			d.reload(ctx)
 			dags.Reset(d.nextDAGs())
 		case <-users.C:
-			if s.users.refresh(ctx, s.names()) {
-				d.broker.SetPolicy(s.Policy())
+			if d.RefreshUsers(ctx) {
+				d.broker.SetPolicy(d.Policy())
 			}
 			users.Reset(jitter(usersEvery))
 		case <-dags.C:
@@ -97,7 +99,7 @@ func jitter(d time.Duration) time.Duration { return d*3/4 + rand.N(d/2) }
 
 // daemon is what serves.
 type daemon struct {
-	*Session
+	*session.Session
 	log    *slog.Logger
 	audit  *audit.Log
 	broker *broker.Broker
@@ -175,52 +177,34 @@ func reloading() string {
 	return fmt.Sprintf("%s\nMONOTONIC_USEC=%d", sd.SdNotifyReloading, now.Nano()/1000)
 }
 
-func (d *daemon) replace(ctx context.Context) (err error) {
-	front, blob, err := configure(ctx, &d.options, d.env)
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			blob.Close()
-		}
-	}()
-	if err := unchanged(&d.Front, &front); err != nil {
-		return err
-	}
-	for _, w := range front.Warnings {
-		d.log.Warn(w)
-	}
-	pool, err := d.newPool(ctx, &front, blob)
+func (d *daemon) replace(ctx context.Context) error {
+	next, err := d.Next(ctx, func(now *settings.Front) error { return unchanged(&d.Front, now) })
 	if err != nil {
 		return err
 	}
 	log := d.audit
-	if front.Audit == d.Front.Audit {
+	if next.Front.Audit == d.Front.Audit {
 		err = log.Reopen()
 	} else {
-		log, err = openAudit(front.Audit)
+		log, err = next.OpenAudit()
 	}
 	if err != nil {
-		pool.Close()
+		next.Retire()
 		return err
 	}
-	oldPool, oldBlob, oldLog, wait := d.pool, d.blob, d.audit, d.Front.Timeout
-	d.Front, d.blob, d.pool, d.audit = front, blob, pool, log
+	old, oldLog := d.Session, d.audit
+	d.Session, d.audit = next, log
 	d.renewDAGs(ctx)
-	d.users.refresh(ctx, d.names())
-	d.broker.Replace(d.state(log))
+	d.RefreshUsers(ctx)
+	d.broker.Replace(state(next, log))
 	// Reads that began under the old configuration end under it.
-	time.AfterFunc(wait+time.Second, func() { retire(oldPool.Close, oldBlob, oldLog, oldLog != log) })
+	time.AfterFunc(old.Front.Timeout+time.Second, func() {
+		old.Retire()
+		if oldLog != log {
+			oldLog.Close()
+		}
+	})
 	return nil
-}
-
-func retire(closePool func(), blob *cache.Region, log *audit.Log, closeLog bool) {
-	closePool()
-	blob.Close()
-	if closeLog {
-		log.Close()
-	}
 }
 
 // unchanged refuses what a running daemon cannot change.

@@ -37,7 +37,7 @@ func mountTree(path string, tree fuse.RawFileSystem, others bool) (*mount, error
 		// go-fuse takes an open connection by this name.
 		target = fmt.Sprintf("/dev/fd/%d", fd)
 	} else {
-		if err := checkFusermount(path, others); err != nil {
+		if err := CheckFusermount(path, others); err != nil {
 			return nil, err
 		}
 		o.AllowOther = others
@@ -56,7 +56,7 @@ func mountTree(path string, tree fuse.RawFileSystem, others bool) (*mount, error
 func mountAsRoot(path string, others bool) (int, error) {
 	fd, err := unix.Open("/dev/fuse", unix.O_RDWR|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return 0, noDevice(path, err)
+		return 0, NoDevice(path, err)
 	}
 	options := fmt.Sprintf("fd=%d,rootmode=40000,user_id=0,group_id=0,max_read=131072", fd)
 	if others {
@@ -74,17 +74,18 @@ func mountAsRoot(path string, others bool) (int, error) {
 	return fd, nil
 }
 
-func noDevice(path string, err error) error {
+// NoDevice is the error of opening /dev/fuse, in words.
+func NoDevice(path string, err error) error {
 	if errors.Is(err, syscall.ENOENT) || errors.Is(err, syscall.ENXIO) || errors.Is(err, syscall.ENODEV) {
 		return &MountError{path, "there is no /dev/fuse on this machine", `load the module with "modprobe fuse"; in a container, pass --device /dev/fuse`}
 	}
 	return &MountError{path, "/dev/fuse cannot be opened: " + err.Error(), ""}
 }
 
-// checkFusermount says beforehand, in words, what fusermount3 would fail of.
-func checkFusermount(path string, others bool) error {
+// CheckFusermount says beforehand, in words, what fusermount3 would fail of.
+func CheckFusermount(path string, others bool) error {
 	if _, err := os.Stat("/dev/fuse"); err != nil {
-		return noDevice(path, syscall.ENOENT)
+		return NoDevice(path, syscall.ENOENT)
 	}
 	if _, err := fusermount(); err != nil {
 		return &MountError{path, "an ordinary user mounts through fusermount3, which is not installed", "install the package fuse3, or start connfs as root"}

@@ -37,7 +37,7 @@ func (e *MountError) Error() string {
 // underneath unreadable, so that an unmounted /conn never looks like one without
 // connections.
 func prepareMountpoint(path string, root bool) error {
-	if err := checkPath(path, root); err != nil {
+	if err := CheckPath(path, root); err != nil {
 		return err
 	}
 	if err := clearStale(path); err != nil {
@@ -86,10 +86,10 @@ func checkEmpty(path string) error {
 	return nil
 }
 
-// checkPath refuses, as root, a mountpoint whose path somebody else could redirect:
+// CheckPath refuses, as root, a mountpoint whose path somebody else could redirect:
 // every directory on the way must be root's, and writable by others only with the
 // sticky bit, which keeps them from renaming what is root's.
-func checkPath(path string, root bool) error {
+func CheckPath(path string, root bool) error {
 	parent := filepath.Dir(path)
 	real, err := filepath.EvalSymlinks(parent)
 	if err != nil {

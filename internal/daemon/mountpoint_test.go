@@ -14,7 +14,7 @@ import (
 // stranger is a uid that is not root's and runs no test.
 const stranger = 54321
 
-// own is what checkPath says, as root, of directories that the user of the tests
+// own is what CheckPath says, as root, of directories that the user of the tests
 // made: nothing where that is root.
 func own(reason string) string {
 	if uid := os.Geteuid(); uid != 0 {
@@ -124,8 +124,8 @@ func TestCheckPathRefusesWhatOthersCouldRedirect(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			path := tc.make(t, t.TempDir())
-			wantMountError(t, checkPath(path, true), tc.root)
-			wantMountError(t, checkPath(path, false), tc.anyone)
+			wantMountError(t, CheckPath(path, true), tc.root)
+			wantMountError(t, CheckPath(path, false), tc.anyone)
 		})
 	}
 }

@@ -1,4 +1,4 @@
-package daemon
+package doctor
 
 import (
 	"errors"
@@ -10,7 +10,10 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/connfs/connfs/internal/commands"
+	"github.com/connfs/connfs/internal/daemon"
 	"github.com/connfs/connfs/internal/policy"
+	"github.com/connfs/connfs/internal/session"
 )
 
 // subordinate is a range of uids that an account may use in its user namespaces
@@ -105,18 +108,18 @@ func asksPermission(info string) bool {
 }
 
 // checkHost looks at what on this machine undoes a policy by uid.
-func (s *Session) checkHost(add addFinding) {
+func checkHost(s *session.Session, add addFinding) {
 	text, _ := os.ReadFile("/etc/subuid")
-	granted, _ := s.Grants(nil, "")
+	granted, _ := commands.Grants(s, nil, "")
 	checkSubuid(granted, string(text), add)
 	for _, who := range permissionListeners(os.DirFS("/proc")) {
 		add("warn", "fanotify", "exclude the mountpoint there; never grant root instead",
 			"%s is asked before files are opened, and where it opens them itself, as root, readers are refused", who)
 	}
 	if os.Geteuid() == 0 {
-		checkConfigPath(s.options.ConfigFile, add)
+		checkConfigPath(s.Options.ConfigFile, add)
 	}
-	s.checkReaders(granted, add)
+	checkReaders(s, granted, add)
 }
 
 // checkConfigPath fails where somebody else than root could put another file in the place
@@ -127,13 +130,13 @@ func checkConfigPath(file string, add addFinding) {
 	}
 	path, err := filepath.Abs(file)
 	if err == nil {
-		err = checkPath(path, true)
+		err = daemon.CheckPath(path, true)
 	}
 	if err == nil {
 		return
 	}
 	reason := err.Error()
-	var me *MountError
+	var me *daemon.MountError
 	if errors.As(err, &me) {
 		reason = me.Reason
 	}
@@ -142,7 +145,7 @@ func checkConfigPath(file string, add addFinding) {
 
 // checkReaders looks at the processes that read connections. Where connfs serves its own
 // user alone, there is nobody to keep anything from.
-func (s *Session) checkReaders(granted []policy.Grant, add addFinding) {
+func checkReaders(s *session.Session, granted []policy.Grant, add addFinding) {
 	if s.Front.OwnerOnly != nil {
 		return
 	}

@@ -1,4 +1,4 @@
-package daemon
+package commands
 
 import (
 	"context"
@@ -11,6 +11,7 @@ import (
 	"github.com/connfs/connfs/internal/broker"
 	"github.com/connfs/connfs/internal/policy"
 	"github.com/connfs/connfs/internal/python"
+	"github.com/connfs/connfs/internal/session"
 	"github.com/connfs/connfs/internal/users"
 )
 
@@ -22,11 +23,11 @@ type Details struct {
 	Limits  string   `json:"limits"`         // what can refuse a read that is allowed
 }
 
-func (s *Session) details(ctx context.Context, uid uint32, id string, d policy.Decision) Details {
-	out := Details{Account: account(ctx, uid), Note: meant(id), Limits: s.limits()}
+func details(ctx context.Context, s *session.Session, uid uint32, id string, d policy.Decision) Details {
+	out := Details{Account: account(ctx, uid), Note: meant(id), Limits: limits(s)}
 	if !d.Allowed {
-		rules := s.rules()
-		out.Why = missing(&rules, uid, id, s.Front.DAGs != nil && s.dags.failing())
+		rules := s.Rules()
+		out.Why = missing(&rules, uid, id, s.Front.DAGs != nil && s.DAGsFail())
 	}
 	return out
 }
@@ -60,9 +61,9 @@ func meant(id string) string {
 
 // limits says what can refuse a read that the policy allows. They count in the daemon, and
 // an explanation asks by itself.
-func (s *Session) limits() string {
+func limits(s *session.Session) string {
 	return fmt.Sprintf("the daemon keeps each uid to %d fetches at a time (more wait, ETIMEDOUT after %s), to %d unknown ids a second (EAGAIN) and to its share of %d MiB of slots (EAGAIN while all are in use); its audit and log show where that refused a read",
-		broker.MaxInFlight, s.Front.Timeout, broker.MaxUnknown, slots>>20)
+		broker.MaxInFlight, s.Front.Timeout, broker.MaxUnknown, session.CacheSize>>20)
 }
 
 // maxWhy is how many rules an explanation goes through.

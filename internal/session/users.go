@@ -1,4 +1,4 @@
-package daemon
+package session
 
 import (
 	"context"
@@ -77,7 +77,7 @@ func (t *userTable) refresh(ctx context.Context, names []string) bool {
 	}
 	if len(unknown) > 0 {
 		slices.Sort(unknown)
-		t.log.Warn("this machine does not know a run_as_user: its grants let nobody read", "users", some(unknown))
+		t.log.Warn("this machine does not know a run_as_user: its grants let nobody read", "users", Some(unknown))
 	}
 	for name := range found {
 		delete(t.warned, name)
@@ -90,8 +90,8 @@ func (t *userTable) refresh(ctx context.Context, names []string) bool {
 // maxNamed is how many names one line shows: documents can hold any number.
 const maxNamed = 10
 
-// some joins names, or the first of them.
-func some(names []string) string {
+// Some joins names, or the first of them.
+func Some(names []string) string {
 	if len(names) <= maxNamed {
 		return strings.Join(names, ", ")
 	}

@@ -1,4 +1,6 @@
-package daemon
+// Package commands is what the commands answer that resolve without a mount: each decides
+// by the same policy as a mount, and asks a resolver of its own.
+package commands
 
 import (
 	"context"
@@ -14,27 +16,28 @@ import (
 	"github.com/connfs/connfs/internal/cache"
 	"github.com/connfs/connfs/internal/policy"
 	"github.com/connfs/connfs/internal/resolver"
+	"github.com/connfs/connfs/internal/session"
 )
 
 // Get writes the connection id to w in format, if the policy lets uid read it. It is
 // audited as a read of the file would be, where the audit goes to a file.
-func (s *Session) Get(ctx context.Context, uid uint32, id string, format conn.Format, w io.Writer) error {
+func Get(ctx context.Context, s *session.Session, uid uint32, id string, format conn.Format, w io.Writer) error {
 	d := s.Policy().Decide(uid, id)
 	e := audit.Entry{
 		Time: time.Now(), Op: "get", UID: uid, GID: uint32(os.Getgid()), PID: uint32(os.Getpid()),
 		RunAsUser: d.RunAsUser, DAGs: d.DAG, ID: id, Allowed: d.Allowed, Rule: d.Rule,
 	}
 	var v *cache.Value
-	err := s.refused(uid, d)
+	err := refused(uid, d)
 	if err == nil {
 		var slot resolver.Slot
-		if slot, e.Source, err = s.pool.Get(ctx, id, format); err == nil {
+		if slot, e.Source, err = s.Pool.Get(ctx, id, format); err == nil {
 			v = slot.(*cache.Value)
 			defer v.Release()
 		}
 	}
 	e.Errno, e.Duration = fs.ErrnoName(err), time.Since(e.Time)
-	if auditErr := s.auditOnce(&e); err == nil && s.Front.Audit.Required {
+	if auditErr := auditOnce(s, &e); err == nil && s.Front.Audit.Required {
 		err = auditErr
 	}
 	if err != nil {
@@ -48,7 +51,7 @@ func (s *Session) Get(ctx context.Context, uid uint32, id string, format conn.Fo
 	return nil
 }
 
-func (s *Session) refused(uid uint32, d policy.Decision) error {
+func refused(uid uint32, d policy.Decision) error {
 	if d.Allowed {
 		return nil
 	}
@@ -57,7 +60,7 @@ func (s *Session) refused(uid uint32, d policy.Decision) error {
 
 // auditOnce writes one line to the audit file. Standard error, where a command's
 // own messages go, is no place for it.
-func (s *Session) auditOnce(e *audit.Entry) error {
+func auditOnce(s *session.Session, e *audit.Entry) error {
 	if s.Front.Audit.File == "-" {
 		return nil
 	}
@@ -73,12 +76,12 @@ func (s *Session) auditOnce(e *audit.Entry) error {
 
 // List returns the ids that uid may read, and the backends that could not list
 // theirs.
-func (s *Session) List(ctx context.Context, uid uint32) ([]string, []resolver.Answer, error) {
+func List(ctx context.Context, s *session.Session, uid uint32) ([]string, []resolver.Answer, error) {
 	p := s.Policy()
 	if !p.ReadsAnything(uid) {
 		return nil, nil, nil
 	}
-	l, err := s.pool.List(ctx)
+	l, err := s.Pool.List(ctx)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -108,16 +111,16 @@ type Explanation struct {
 }
 
 // Explain says what would happen if uid read id.
-func (s *Session) Explain(ctx context.Context, uid uint32, id string) (*Explanation, error) {
+func Explain(ctx context.Context, s *session.Session, uid uint32, id string) (*Explanation, error) {
 	d := s.Policy().Decide(uid, id)
 	e := &Explanation{ID: id, UID: uid, RunAsUser: d.RunAsUser, Allowed: d.Allowed, Rule: d.Rule, Path: s.Front.Path, Answers: []resolver.Answer{}}
 	e.File, _ = conn.FileName(id)
-	e.Details = s.details(ctx, uid, id, d)
+	e.Details = details(ctx, s, uid, id, d)
 	var failed error
 	if !d.Allowed {
-		failed = s.refused(uid, d)
+		failed = refused(uid, d)
 	} else {
-		answers, err := s.pool.Explain(ctx, id)
+		answers, err := s.Pool.Explain(ctx, id)
 		if err != nil {
 			return nil, err
 		}

@@ -1,4 +1,6 @@
-package daemon
+// Package doctor examines what serving rests on: configuration, users, backends and the
+// machine.
+package doctor
 
 import (
 	"context"
@@ -9,9 +11,12 @@ import (
 	"syscall"
 
 	"github.com/connfs/connfs/conn"
+	"github.com/connfs/connfs/internal/commands"
+	"github.com/connfs/connfs/internal/daemon"
 	"github.com/connfs/connfs/internal/harden"
 	"github.com/connfs/connfs/internal/policy"
 	"github.com/connfs/connfs/internal/resolver"
+	"github.com/connfs/connfs/internal/session"
 )
 
 // Finding is one thing that Check looked at.
@@ -24,18 +29,18 @@ type Finding struct {
 
 // Check examines what serving rests on. Where the configuration itself is wrong, or
 // the resolver does not start, that is the last finding.
-func Check(ctx context.Context, o Options) []Finding {
+func Check(ctx context.Context, o session.Options) []Finding {
 	var found []Finding
 	add := func(level, subject, hint, format string, args ...any) {
 		found = append(found, Finding{level, subject, fmt.Sprintf(format, args...), hint})
 	}
-	s, err := NewSession(ctx, o)
+	s, err := session.New(ctx, o)
 	if err != nil {
 		subject, hint, message := "start", "", err.Error()
 		var ce *conn.Error
 		if errors.As(err, &ce) {
 			message, hint = ce.Reason, ce.Hint
-			if IsConfigurationError(ce) {
+			if commands.IsConfigurationError(ce) {
 				subject = "configuration"
 			}
 		}
@@ -49,18 +54,18 @@ func Check(ctx context.Context, o Options) []Finding {
 	for _, w := range s.Front.Warnings {
 		add("warn", "configuration", "", "%s", w)
 	}
-	s.checkUsers(add)
-	s.checkHost(add)
-	s.checkBackends(ctx, add)
-	s.checkMachine(add)
+	checkUsers(s, add)
+	checkHost(s, add)
+	checkBackends(ctx, s, add)
+	checkMachine(s, add)
 	return found
 }
 
 type addFinding func(level, subject, hint, format string, args ...any)
 
 // checkUsers looks at whom the grants are for.
-func (s *Session) checkUsers(add addFinding) {
-	granted, never := s.Grants(nil, "")
+func checkUsers(s *session.Session, add addFinding) {
+	granted, never := commands.Grants(s, nil, "")
 	named := make(map[string]bool)
 	var inDAGs []string
 	for _, g := range granted {
@@ -77,23 +82,23 @@ func (s *Session) checkUsers(add addFinding) {
 		}
 	}
 	if len(inDAGs) > 0 {
-		add("warn", "users", "their tasks cannot run here either", "this machine does not know users that DAGs name: %s", some(inDAGs))
+		add("warn", "users", "their tasks cannot run here either", "this machine does not know users that DAGs name: %s", session.Some(inDAGs))
 	}
 	for _, g := range never {
 		add("warn", "users", "", "DAG %q names %s (uid %d), to whom no DAG can grant anything", g.DAG, g.RunAsUser, *g.UID)
 	}
-	if s.Front.DAGs != nil && s.dags.failing() {
+	if s.Front.DAGs != nil && s.DAGsFail() {
 		add("fail", "dags", "the role needs SELECT on the tables of serialized DAGs", "the serialized DAGs cannot be read, so grants without run_as_user let nobody read")
 	}
 }
 
 // checkBackends tries the credentials and permissions of every backend and KMS, call by
 // call, and lets the backends list their ids.
-func (s *Session) checkBackends(ctx context.Context, add addFinding) {
+func checkBackends(ctx context.Context, s *session.Session, add addFinding) {
 	for _, sentence := range s.Front.Path {
 		add("ok", "search path", "", "%s", sentence)
 	}
-	checks, err := s.pool.Check(ctx)
+	checks, err := s.Pool.Check(ctx)
 	if err != nil {
 		add("fail", "backends", "", "%v", err)
 		return
@@ -108,7 +113,7 @@ func (s *Session) checkBackends(ctx context.Context, add addFinding) {
 		f := checkedFinding(c)
 		add(f.Level, f.Subject, f.Hint, "%s", f.Message)
 	}
-	l, err := s.pool.List(ctx)
+	l, err := s.Pool.List(ctx)
 	if err != nil {
 		add("fail", "backends", "", "%v", err)
 		return
@@ -134,29 +139,29 @@ func checkedFinding(c resolver.Checked) Finding {
 	return f
 }
 
-func (s *Session) checkMachine(add addFinding) {
+func checkMachine(s *session.Session, add addFinding) {
 	root := os.Geteuid() == 0
 	if _, err := os.Stat("/dev/fuse"); err != nil {
-		e := noDevice("", syscall.ENOENT).(*MountError)
+		e := daemon.NoDevice("", syscall.ENOENT).(*daemon.MountError)
 		add("fail", "fuse", e.Hint, "%s", e.Reason)
 	} else {
 		add("ok", "fuse", "", "/dev/fuse is there")
 	}
 	if !root {
-		if err := checkFusermount("", s.Front.OwnerOnly == nil); err != nil {
-			var me *MountError
+		if err := daemon.CheckFusermount("", s.Front.OwnerOnly == nil); err != nil {
+			var me *daemon.MountError
 			errors.As(err, &me)
 			add("fail", "fuse", me.Hint, "%s", me.Reason)
 		}
 	}
 	for _, m := range s.Front.Mounts {
-		if err := checkPath(m.Path, root); err != nil {
-			var me *MountError
+		if err := daemon.CheckPath(m.Path, root); err != nil {
+			var me *daemon.MountError
 			errors.As(err, &me)
 			add("fail", "mountpoint", me.Hint, "%s: %s", m.Path, me.Reason)
 		}
 	}
-	if err := s.cache.LockError(); err != nil {
+	if err := s.Cache.LockError(); err != nil {
 		add("warn", "memory", "raise the limit on locked memory", "slots for plaintext cannot be locked: %v", err)
 	} else {
 		add("ok", "memory", "", "slots for plaintext are locked")

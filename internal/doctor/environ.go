@@ -1,4 +1,4 @@
-package daemon
+package doctor
 
 import (
 	"errors"
@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/connfs/connfs/internal/session"
 )
 
 // Variables that hold what connfs logs in with, or name where it lies. Airflow reads each
@@ -129,7 +131,7 @@ func list(names []string) string {
 			names[i] = quoted
 		}
 	}
-	return some(names)
+	return session.Some(names)
 }
 
 // first names the first process, and how many more there are.

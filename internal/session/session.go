@@ -1,7 +1,7 @@
-// Package daemon puts the front together: it has a child read the configuration,
-// builds policy, pool, cache and audit from the front's part, mounts, reloads and
-// shuts down. The commands that resolve without a mount use the same parts.
-package daemon
+// Package session is a configuration in use: it has a child read the configuration, and
+// makes policy, pool and cache from the front's part. The daemon serves with it, and the
+// commands that resolve without a mount answer with it.
+package session
 
 import (
 	"context"
@@ -17,7 +17,6 @@ import (
 
 	"github.com/connfs/connfs/conn"
 	"github.com/connfs/connfs/internal/audit"
-	"github.com/connfs/connfs/internal/broker"
 	"github.com/connfs/connfs/internal/cache"
 	"github.com/connfs/connfs/internal/policy"
 	"github.com/connfs/connfs/internal/resolver"
@@ -27,9 +26,9 @@ import (
 // ResolverCommand is the hidden command of this binary that runs the child's role.
 const ResolverCommand = "resolver"
 
-// slots is the size of the cache in bytes. It fits the usual limit of 8 MiB on
+// CacheSize is the size of the cache in bytes. It fits the usual limit of 8 MiB on
 // locked memory.
-const slots = 4 << 20
+const CacheSize = 4 << 20
 
 // configureTimeout bounds the reading of the configuration, commands of airflow.cfg
 // included.
@@ -47,16 +46,16 @@ type Options struct {
 
 // Session is a configuration in use.
 type Session struct {
-	Front settings.Front
+	Front   settings.Front
+	Options Options
+	Cache   *cache.Cache
+	Pool    *resolver.Pool
 
-	options Options
-	env     *environment
-	blob    *cache.Region
-	cache   *cache.Cache
-	key     []byte
-	pool    *resolver.Pool
-	users   *userTable
-	dags    *dagTable
+	env   *environment
+	blob  *cache.Region
+	key   []byte
+	users *userTable
+	dags  *dagTable
 }
 
 // command returns how children are started, as the user that the settings name.
@@ -130,24 +129,22 @@ func ShowSettings(ctx context.Context, o Options, w io.Writer, secrets, asJSON b
 	return err
 }
 
-// NewSession reads the configuration and starts the resolver.
-func NewSession(ctx context.Context, o Options) (*Session, error) {
+// New reads the configuration and starts the resolver.
+func New(ctx context.Context, o Options) (*Session, error) {
 	env, err := loadEnvironment()
 	if err != nil {
 		return nil, err
 	}
-	s := &Session{options: o, env: env, key: make([]byte, 32)}
+	s := &Session{Options: o, env: env, key: make([]byte, 32)}
 	rand.Read(s.key)
 	if s.Front, s.blob, err = configure(ctx, &o, env); err != nil {
 		return nil, err
 	}
 	if o.NeedMount {
 		// The other commands are asked often; "connfs check" lists what is odd.
-		for _, w := range s.Front.Warnings {
-			o.Log.Warn(w)
-		}
+		s.warn()
 	}
-	if s.cache, err = cache.New(slots); err != nil {
+	if s.Cache, err = cache.New(CacheSize); err != nil {
 		return nil, err
 	}
 	if err := s.checkLocked(); err != nil {
@@ -158,32 +155,32 @@ func NewSession(ctx context.Context, o Options) (*Session, error) {
 		quiet = slog.New(slog.DiscardHandler)
 	}
 	s.users, s.dags = newUserTable(quiet), newDAGTable(quiet)
-	if s.pool, err = s.newPool(ctx, &s.Front, s.blob); err != nil {
+	if s.Pool, err = s.newPool(ctx); err != nil {
 		return nil, err
 	}
 	if s.Front.DAGs != nil {
 		// A metastore that is down must not keep what else is granted from being
 		// served; it is asked again soon.
-		if err := s.firstDAGs(ctx); err != nil {
+		if err := s.FirstDAGs(ctx); err != nil {
 			o.Log.Warn("no user is known from serialized DAGs yet", "error", err)
 		}
 	}
-	s.users.refresh(ctx, s.names())
+	s.RefreshUsers(ctx)
 	return s, nil
 }
 
 // checkLocked refuses to go on with secrets in memory that can be swapped out,
 // unless the configuration allows it.
 func (s *Session) checkLocked() error {
-	err := errors.Join(s.cache.LockError(), s.blob.LockError(), s.env.lockError())
+	err := errors.Join(s.Cache.LockError(), s.blob.LockError(), s.env.lockError())
 	if err == nil {
 		return nil
 	}
 	var limit syscall.Rlimit
 	syscall.Getrlimit(8 /* RLIMIT_MEMLOCK */, &limit)
-	reason := fmt.Sprintf("%d KiB of memory for secrets cannot be locked (limit: %d KiB)", slots>>10, limit.Cur>>10)
+	reason := fmt.Sprintf("%d KiB of memory for secrets cannot be locked (limit: %d KiB)", CacheSize>>10, limit.Cur>>10)
 	if s.Front.MemoryLock == "try" {
-		s.options.Log.Warn(reason + ": plaintext may be swapped out")
+		s.Options.Log.Warn(reason + ": plaintext may be swapped out")
 		return nil
 	}
 	return &conn.Error{
@@ -192,12 +189,12 @@ func (s *Session) checkLocked() error {
 	}
 }
 
-func (s *Session) newPool(ctx context.Context, front *settings.Front, blob *cache.Region) (*resolver.Pool, error) {
+func (s *Session) newPool(ctx context.Context) (*resolver.Pool, error) {
 	ctx, cancel := context.WithTimeout(ctx, configureTimeout)
 	defer cancel()
 	return resolver.NewPool(ctx, resolver.Config{
-		Command: command(front.Child), Memory: memory{s.cache}, Key: s.key, Blob: blob.Bytes(),
-		Epoch: front.Epoch, Timeout: front.Timeout, Log: s.options.Log,
+		Command: command(s.Front.Child), Memory: memory{s.Cache}, Key: s.key, Blob: s.blob.Bytes(),
+		Epoch: s.Front.Epoch, Timeout: s.Front.Timeout, Log: s.Options.Log,
 	})
 }
 
@@ -212,33 +209,8 @@ func (m memory) Reserve(n int) (resolver.Slot, error) {
 	return v, nil
 }
 
-// fetcher is the pool as the broker needs it.
-type fetcher struct {
-	pool *resolver.Pool
-	log  *slog.Logger
-}
-
-func (f fetcher) Fetch(ctx context.Context, id string) (*cache.Value, string, error) {
-	slot, source, err := f.pool.Get(ctx, id, conn.FormatJSON)
-	if err != nil {
-		return nil, "", err
-	}
-	return slot.(*cache.Value), source, nil
-}
-
-func (f fetcher) List(ctx context.Context) ([]string, bool, error) {
-	l, err := f.pool.List(ctx)
-	if err != nil {
-		return nil, false, err
-	}
-	for _, a := range l.Failed {
-		f.log.Warn("not listed", "backend", a.Backend, "error", a.Result, "reason", a.Reason)
-	}
-	return l.IDs, l.Complete, nil
-}
-
-// rules is what the policy is made of, with users as they are known now.
-func (s *Session) rules() policy.Config {
+// Rules is what the policy is made of, with users as they are known now.
+func (s *Session) Rules() policy.Config {
 	cfg := policy.Config{Rules: s.Front.Rules, Users: s.users.table(), Owner: s.Front.OwnerOnly}
 	if d := s.Front.DAGs; d != nil {
 		cfg.Facts, cfg.DefaultUser, cfg.Never = s.dags.facts(), d.DefaultUser, d.Never
@@ -246,39 +218,60 @@ func (s *Session) rules() policy.Config {
 	return cfg
 }
 
-// names are the user names that the rules need.
-func (s *Session) names() []string {
-	cfg := s.rules()
-	return cfg.Names()
+// RefreshUsers looks up the users of the rules, and reports whether any uid changed.
+func (s *Session) RefreshUsers(ctx context.Context) bool {
+	cfg := s.Rules()
+	return s.users.refresh(ctx, cfg.Names())
 }
 
 // Policy compiles the rules with the users as they are known now.
 func (s *Session) Policy() *policy.Policy {
-	return policy.New(s.rules())
+	return policy.New(s.Rules())
 }
 
-// Pool returns the resolver.
-func (s *Session) Pool() *resolver.Pool { return s.pool }
-
 // OpenAudit opens the audit log of the settings.
-func (s *Session) OpenAudit() (*audit.Log, error) { return openAudit(s.Front.Audit) }
-
-func openAudit(a settings.Audit) (*audit.Log, error) {
+func (s *Session) OpenAudit() (*audit.Log, error) {
+	a := s.Front.Audit
 	return audit.Open(audit.Config{File: a.File, Required: a.Required, Cgroup: a.Cgroup})
 }
 
-// state is the broker's part of the session.
-func (s *Session) state(log broker.Auditor) *broker.State {
-	return &broker.State{
-		Policy: s.Policy(), Fetcher: fetcher{s.pool, s.options.Log},
-		TTL: s.Front.TTL, NegativeTTL: s.Front.NegativeTTL, Timeout: s.Front.Timeout,
-		Audit: log, AuditMust: s.Front.Audit.Required,
+// Next reads the configuration anew and starts its resolver. The session that it returns
+// shares the cache, the users and the DAGs with s, which stays as it is. accept sees the new
+// settings before anything is started, and can refuse them.
+func (s *Session) Next(ctx context.Context, accept func(now *settings.Front) error) (*Session, error) {
+	front, blob, err := configure(ctx, &s.Options, s.env)
+	if err != nil {
+		return nil, err
 	}
+	next := *s
+	next.Front, next.blob = front, blob
+	if err = accept(&front); err == nil {
+		next.warn()
+		next.Pool, err = next.newPool(ctx)
+	}
+	if err != nil {
+		blob.Close()
+		return nil, err
+	}
+	return &next, nil
+}
+
+func (s *Session) warn() {
+	for _, w := range s.Front.Warnings {
+		s.Options.Log.Warn(w)
+	}
+}
+
+// Retire ends the children and wipes their settings, but keeps what s shares with the
+// sessions before and after it.
+func (s *Session) Retire() {
+	s.Pool.Close()
+	s.blob.Close()
 }
 
 // Close ends the children and wipes what is left.
 func (s *Session) Close() {
-	s.pool.Close()
-	s.cache.Close()
+	s.Pool.Close()
+	s.Cache.Close()
 	s.blob.Close()
 }

@@ -1,4 +1,4 @@
-package daemon
+package session
 
 import (
 	"bytes"
@@ -170,23 +170,5 @@ func TestUsersAreLookedUpAnewAndUnknownOnesSaidOnce(t *testing.T) {
 	}
 	if n := strings.Count(log.String(), "no-such-user-of-connfs"); n != 1 {
 		t.Errorf("%d lines in the log:\n%s", n, log.String())
-	}
-}
-
-func TestWhatARunningDaemonCannotChange(t *testing.T) {
-	owner := uint32(7)
-	base := settings.Front{Mounts: []settings.Mount{{Path: "/conn"}}}
-	for want, change := range map[string]func(*settings.Front){
-		"":            func(f *settings.Front) { f.TTL, f.Warnings = 9, []string{"x"} },
-		"mountpoints": func(f *settings.Front) { f.Mounts = []settings.Mount{{Path: "/other"}} },
-		"share_names": func(f *settings.Front) { f.ShareNames = true },
-		"one user":    func(f *settings.Front) { f.OwnerOnly = &owner },
-	} {
-		now := base
-		change(&now)
-		err := unchanged(&base, &now)
-		if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
-			t.Errorf("%q: %v", want, err)
-		}
 	}
 }

@@ -1,4 +1,4 @@
-package daemon
+package commands
 
 import (
 	"bytes"
@@ -12,13 +12,14 @@ import (
 	"github.com/connfs/connfs/internal/policy"
 	"github.com/connfs/connfs/internal/python"
 	"github.com/connfs/connfs/internal/resolver"
+	"github.com/connfs/connfs/internal/session"
 )
 
 // Grants returns who may read what, with the users and DAGs of now. uid and id narrow
 // it to one reader and to one connection: nil and "" do not. The second result is what
 // serialized DAGs name but can never grant.
-func (s *Session) Grants(uid *uint32, id string) (granted, never []policy.Grant) {
-	cfg := s.rules()
+func Grants(s *session.Session, uid *uint32, id string) (granted, never []policy.Grant) {
+	cfg := s.Rules()
 	granted, never = cfg.Grants()
 	other := func(g policy.Grant) bool {
 		return uid != nil && (g.UID == nil || *g.UID != *uid) ||
@@ -29,12 +30,12 @@ func (s *Session) Grants(uid *uint32, id string) (granted, never []policy.Grant)
 
 // Suggest writes [[grant]] blocks to start a policy from: for each DAG and each user of
 // its tasks, the connections that its document shows.
-func (s *Session) Suggest(ctx context.Context, w io.Writer) error {
-	if _, err := s.dags.refresh(ctx, s.pool, true); err != nil {
+func Suggest(ctx context.Context, s *session.Session, w io.Writer) error {
+	if _, err := s.RefreshDAGs(ctx, true); err != nil {
 		return err
 	}
 	exists := func(string) bool { return true }
-	l, err := s.pool.List(ctx)
+	l, err := s.Pool.List(ctx)
 	if err != nil {
 		return err
 	}
@@ -51,7 +52,7 @@ func (s *Session) Suggest(ctx context.Context, w io.Writer) error {
 	} else {
 		b.WriteString("# Not every backend lists its connections: some words here may be no connection's id.\n")
 	}
-	for _, d := range s.dags.dags() {
+	for _, d := range s.DAGs() {
 		d.Connections = slices.DeleteFunc(slices.Clone(d.Connections), func(id string) bool { return !exists(id) })
 		suggest(&b, &d)
 	}

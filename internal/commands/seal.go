@@ -1,4 +1,4 @@
-package daemon
+package commands
 
 import (
 	"context"
@@ -11,6 +11,7 @@ import (
 	"github.com/connfs/connfs/internal/cache"
 	"github.com/connfs/connfs/internal/python"
 	"github.com/connfs/connfs/internal/resolver"
+	"github.com/connfs/connfs/internal/session"
 )
 
 // maxSealed bounds what is read to be sealed or unsealed: more is never served.
@@ -18,7 +19,7 @@ const maxSealed = 1 << 20
 
 // SealValue does what req says with the value that in holds, and writes the new value to
 // out. The value goes from one to the other through locked memory and a resolver child.
-func (s *Session) SealValue(ctx context.Context, req *resolver.SealRequest, in io.Reader, out io.Writer) (*resolver.SealAnswer, error) {
+func SealValue(ctx context.Context, s *session.Session, req *resolver.SealRequest, in io.Reader, out io.Writer) (*resolver.SealAnswer, error) {
 	memory, err := cache.NewRegion(maxSealed + 1)
 	if err != nil {
 		return nil, err
@@ -37,7 +38,7 @@ func (s *Session) SealValue(ctx context.Context, req *resolver.SealRequest, in i
 	case !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF):
 		return nil, fmt.Errorf("reading the value: %w", err)
 	}
-	done, slot, err := s.pool.Seal(ctx, req, memory.Bytes()[:n])
+	done, slot, err := s.Pool.Seal(ctx, req, memory.Bytes()[:n])
 	if err != nil {
 		return nil, err
 	}
@@ -70,12 +71,12 @@ const maxOutage = 3
 // but not through an outage. total is told how many rows there are, before the first.
 // The error is that the rows are not known, that a pattern is for none of them, or that
 // the work was given up.
-func (s *Session) SealRows(ctx context.Context, req resolver.SealRequest, patterns []string, total func(int), each func(SealedRow)) error {
+func SealRows(ctx context.Context, s *session.Session, req resolver.SealRequest, patterns []string, total func(int), each func(SealedRow)) error {
 	by := ""
 	if req.Action == resolver.ActionRotate {
 		by = req.KMS
 	}
-	all, err := s.pool.SealRows(ctx, req.Action, by)
+	all, err := s.Pool.SealRows(ctx, req.Action, by)
 	if err != nil {
 		return err
 	}
@@ -89,7 +90,7 @@ func (s *Session) SealRows(ctx context.Context, req resolver.SealRequest, patter
 		one := req
 		one.ID, one.Row = id, true
 		row := SealedRow{ID: id}
-		done, _, err := s.pool.Seal(ctx, &one, nil)
+		done, _, err := s.Pool.Seal(ctx, &one, nil)
 		if row.Err = err; err == nil {
 			row.SealAnswer = *done
 		}

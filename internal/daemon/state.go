@@ -1,0 +1,46 @@
+package daemon
+
+import (
+	"context"
+	"log/slog"
+
+	"github.com/connfs/connfs/conn"
+	"github.com/connfs/connfs/internal/broker"
+	"github.com/connfs/connfs/internal/cache"
+	"github.com/connfs/connfs/internal/resolver"
+	"github.com/connfs/connfs/internal/session"
+)
+
+// fetcher is the pool as the broker needs it.
+type fetcher struct {
+	pool *resolver.Pool
+	log  *slog.Logger
+}
+
+func (f fetcher) Fetch(ctx context.Context, id string) (*cache.Value, string, error) {
+	slot, source, err := f.pool.Get(ctx, id, conn.FormatJSON)
+	if err != nil {
+		return nil, "", err
+	}
+	return slot.(*cache.Value), source, nil
+}
+
+func (f fetcher) List(ctx context.Context) ([]string, bool, error) {
+	l, err := f.pool.List(ctx)
+	if err != nil {
+		return nil, false, err
+	}
+	for _, a := range l.Failed {
+		f.log.Warn("not listed", "backend", a.Backend, "error", a.Result, "reason", a.Reason)
+	}
+	return l.IDs, l.Complete, nil
+}
+
+// state is the broker's part of the session.
+func state(s *session.Session, log broker.Auditor) *broker.State {
+	return &broker.State{
+		Policy: s.Policy(), Fetcher: fetcher{s.Pool, s.Options.Log},
+		TTL: s.Front.TTL, NegativeTTL: s.Front.NegativeTTL, Timeout: s.Front.Timeout,
+		Audit: log, AuditMust: s.Front.Audit.Required,
+	}
+}

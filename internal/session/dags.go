@@ -1,0 +1,162 @@
+package session
+
+import (
+	"context"
+	"log/slog"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/connfs/connfs/internal/policy"
+	"github.com/connfs/connfs/internal/resolver"
+)
+
+// dagTable keeps what the metastore's serialized DAGs say. Only what changed is read,
+// and while the metastore does not answer the last answer holds for a while.
+type dagTable struct {
+	log *slog.Logger
+
+	mu   sync.Mutex
+	rows map[string]resolver.DAGRow
+	read time.Time // when the metastore last answered
+	down bool      // it did not answer the last time
+}
+
+func newDAGTable(log *slog.Logger) *dagTable { return &dagTable{log: log} }
+
+// maxSkips bounds how many skipped parts one reading logs.
+const maxSkips = 20
+
+// refresh asks pool for what changed, and reports whether anything did. After an error
+// the table is as it was. With anew, it asks for everything: another metastore can
+// have the same revisions.
+func (t *dagTable) refresh(ctx context.Context, pool *resolver.Pool, anew bool) (bool, error) {
+	t.mu.Lock()
+	old := t.rows
+	t.mu.Unlock()
+	if anew {
+		old = nil
+	}
+	known := make(map[string]string, len(old))
+	for key, row := range old {
+		known[key] = row.Revision
+	}
+	answer, err := pool.DAGs(ctx, known)
+	t.mu.Lock()
+	t.down = err != nil
+	t.mu.Unlock()
+	if err != nil {
+		return false, err
+	}
+	rows := make(map[string]resolver.DAGRow, len(answer))
+	changed := len(answer) != len(old)
+	said := 0
+	for _, row := range answer {
+		if before, ok := old[row.Key]; ok && row.Unchanged {
+			rows[row.Key] = before
+			continue
+		}
+		if before, ok := old[row.Key]; !ok || before.Revision != row.Revision {
+			changed = true
+			t.skipped(row, &said)
+		}
+		rows[row.Key] = row
+	}
+	if said > maxSkips {
+		t.log.Warn("more serialized DAGs, or parts of them, do not count", "number", said-maxSkips)
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.rows, t.read = rows, time.Now()
+	return changed || anew, nil
+}
+
+// skipped logs why a row, or parts of it, do not count.
+func (t *dagTable) skipped(row resolver.DAGRow, said *int) {
+	for _, why := range row.Skipped {
+		if *said++; *said <= maxSkips {
+			t.log.Warn("a serialized DAG, or a part of it, does not count", "dag", row.ID, "reason", why)
+		}
+	}
+}
+
+// failing reports whether the metastore did not answer the last time.
+func (t *dagTable) failing() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.down
+}
+
+// expire forgets everything once the metastore has not answered for keep, and reports
+// whether it did.
+func (t *dagTable) expire(keep time.Duration) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if len(t.rows) == 0 || time.Since(t.read) < keep {
+		return false
+	}
+	t.rows = nil
+	return true
+}
+
+// dags returns what is known, in the order of the DAGs.
+func (t *dagTable) dags() []resolver.DAG {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	var all []resolver.DAG
+	for _, key := range slices.Sorted(maps.Keys(t.rows)) {
+		all = append(all, t.rows[key].DAGs...)
+	}
+	slices.SortStableFunc(all, func(a, b resolver.DAG) int {
+		switch {
+		case a.DAG < b.DAG:
+			return -1
+		case a.DAG > b.DAG:
+			return 1
+		}
+		return 0
+	})
+	return all
+}
+
+// facts returns what is known as the policy needs it.
+func (t *dagTable) facts() []policy.Fact {
+	var facts []policy.Fact
+	for _, d := range t.dags() {
+		facts = append(facts, d.Fact)
+	}
+	return facts
+}
+
+// dagsStart bounds the first reading of a daemon and of a new configuration: what else
+// is granted, or was revoked, must not wait long for it. It is tried again soon after.
+const dagsStart = 10 * time.Second
+
+// FirstDAGs reads the serialized DAGs for a session that knows none. A command, which
+// cannot try again, has all the time that it may take.
+func (s *Session) FirstDAGs(ctx context.Context) error {
+	if s.Options.NeedMount {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, dagsStart)
+		defer cancel()
+	}
+	_, err := s.dags.refresh(ctx, s.Pool, true)
+	return err
+}
+
+// RefreshDAGs asks for the serialized DAGs that changed, or for all of them, and reports
+// whether any did.
+func (s *Session) RefreshDAGs(ctx context.Context, anew bool) (bool, error) {
+	return s.dags.refresh(ctx, s.Pool, anew)
+}
+
+// DAGs returns what is known of the serialized DAGs, in their order.
+func (s *Session) DAGs() []resolver.DAG { return s.dags.dags() }
+
+// DAGsFail reports whether the metastore did not answer when it was last asked for DAGs.
+func (s *Session) DAGsFail() bool { return s.dags.failing() }
+
+// ExpireDAGs forgets all serialized DAGs once they could not be read for dags_keep, and
+// reports whether it did.
+func (s *Session) ExpireDAGs() bool { return s.dags.expire(s.Front.DAGs.Keep) }
