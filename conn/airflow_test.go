@@ -145,7 +145,8 @@ func TestParseGivesWhatAirflowGives(t *testing.T) {
 			uri, err := c.URI()
 			if tc.URIError != "" {
 				if KindOf(err) != Invalid || err == nil {
-					t.Errorf("URI of %q: %v, want Invalid: Airflow raises %s", value, err, tc.URIError)
+					t.Errorf("URI of %q: %v, want Invalid: Airflow raises %s",
+						value, err, tc.URIError)
 				}
 			} else if diff := cmp.Diff(tc.URI, any(uri)); diff != "" || err != nil {
 				t.Errorf("URI of %q: %v (-Airflow +connfs):\n%s", value, err, diff)

@@ -1,9 +1,9 @@
 // Package conn is the connection: Airflow's model of it, the URI and JSON forms
 // in which Airflow's secrets backends keep one, and the rendering that connfs
-// serves. Values mean exactly what they mean to Airflow 2.10; where its versions
-// differ, what a task of 2.10 reads counts.
+// serves. Values mean exactly what they mean to Airflow. Where its versions
+// differ, what a task of Airflow 2.10 reads counts.
 //
-// It is the one package that every other may import, and imports none of ours but
+// Every other package may import this one. Of this module it imports only
 // internal/python.
 package conn
 
@@ -22,8 +22,9 @@ type Connection struct {
 
 // Equal reports whether both connections have the same fields, text by text.
 func (c *Connection) Equal(other *Connection) bool {
-	return equal(c.Type, other.Type) && equal(c.Description, other.Description) && equal(c.Host, other.Host) &&
-		equal(c.Login, other.Login) && c.Password == other.Password && equal(c.Schema, other.Schema) &&
+	return equal(c.Type, other.Type) && equal(c.Description, other.Description) &&
+		equal(c.Host, other.Host) && equal(c.Login, other.Login) &&
+		c.Password == other.Password && equal(c.Schema, other.Schema) &&
 		equal(c.Port, other.Port) && c.Extra == other.Extra
 }
 

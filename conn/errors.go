@@ -12,7 +12,7 @@ type Kind uint8
 // The kinds. Absent is the only one that lets the search go on to the next
 // backend.
 const (
-	// Failed is a failure that nobody classified: the reader sees EIO.
+	// Failed: a failure of no other kind. The reader sees EIO.
 	Failed Kind = iota
 	// Absent: the backend works and has no such connection.
 	Absent
@@ -41,15 +41,26 @@ const (
 	NoSlot
 	// NameTooLong: a file name over 1,024 bytes.
 	NameTooLong
-	// NoSuchName: a file name that no id is written as.
+	// NoSuchName: a file name that belongs to no id.
 	NoSuchName
 )
 
 var kindNames = [...]string{
-	Failed: "failed", Absent: "absent", Denied: "denied", Unreachable: "unreachable", Timeout: "timeout",
-	KeyRejected: "key rejected", Invalid: "invalid", NotGranted: "not granted", Interrupted: "interrupted",
-	PageRead: "page-cache read", Changed: "changed", TooLarge: "too large", NoSlot: "no free slot",
-	NameTooLong: "name too long", NoSuchName: "no such name",
+	Failed:      "failed",
+	Absent:      "absent",
+	Denied:      "denied",
+	Unreachable: "unreachable",
+	Timeout:     "timeout",
+	KeyRejected: "key rejected",
+	Invalid:     "invalid",
+	NotGranted:  "not granted",
+	Interrupted: "interrupted",
+	PageRead:    "page-cache read",
+	Changed:     "changed",
+	TooLarge:    "too large",
+	NoSlot:      "no free slot",
+	NameTooLong: "name too long",
+	NoSuchName:  "no such name",
 }
 
 // String returns the kind in words, as logs and `connfs explain` show it.
@@ -61,11 +72,11 @@ func (k Kind) String() string {
 }
 
 // Error is a classified failure. Its text is for people, is one line, and never
-// holds a secret: whoever makes one from a driver's or SDK's error takes over
+// holds a secret. Code that makes one from a driver's or SDK's error uses
 // only what cannot contain a value, a password or a URL.
 type Error struct {
 	Kind   Kind
-	Source string // who answered so: "metastore", "environment", a KMS's name; may be empty
+	Source string // who failed: "metastore", "environment", a KMS's name; may be empty
 	Reason string // what happened
 	Hint   string // what to do about it; may be empty
 	Err    error  // the cause, for errors.Is and errors.As; never printed
@@ -94,8 +105,8 @@ func (e *Error) Error() string {
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Err }
 
-// KindOf returns the kind of the first [Error] in err's chain, and Failed if
-// there is none.
+// KindOf returns the kind of the first [Error] in err's chain, and Failed if the chain
+// holds no Error.
 func KindOf(err error) Kind {
 	var e *Error
 	if errors.As(err, &e) {

@@ -2,31 +2,32 @@ package conn
 
 import "github.com/connfs/connfs/internal/python"
 
-// fileKeys are the keys of an object that stands for a connection in a local file: the
-// arguments of Airflow 2.10's constructor, and extra_dejson.
+// fileKeys are the keys that a connection may have in a local file, where it is an object:
+// the arguments of Airflow 2.10's constructor, and extra_dejson.
 var fileKeys = map[string]bool{
-	"conn_id": true, "conn_type": true, "description": true, "host": true, "login": true, "password": true,
-	"schema": true, "port": true, "extra": true, "uri": true, "extra_dejson": true,
+	"conn_id": true, "conn_type": true, "description": true, "host": true, "login": true,
+	"password": true, "schema": true, "port": true, "extra": true, "uri": true,
+	"extra_dejson": true,
 }
 
 // FileEntry is one connection of a local file.
 type FileEntry struct {
-	Connection *Connection // nil where Err says why there is none
-	// Err is of kind Invalid: Airflow reads the file, and finds no connection that it
-	// can use, or that connfs has a form of, under this id.
+	Connection *Connection // nil if Err is set
+	// Err is of kind Invalid: Airflow reads the file, but under this id it finds no
+	// connection that it can use, or one that connfs cannot represent.
 	Err error
 }
 
-// ParseFileEntry reads an entry of a local file, as Airflow's LocalFilesystemBackend:
-// text is a URI, and an object gives the arguments of the constructor as they are.
-// Nothing is normalised, with one exception: Airflow keeps a port that is text, which
-// nothing but an integer can be in a connection file, so text that Python's int() takes
-// becomes that integer.
+// ParseFileEntry reads an entry of a local file, as Airflow's LocalFilesystemBackend does:
+// a text is a URI, and an object holds the arguments of the constructor.
+// Nothing is normalised, with one exception: Airflow keeps a port that is text, but in a
+// file of connfs a port can only be an integer, so text that Python's int() takes becomes
+// that integer.
 //
-// A sealed form, as text or as the object itself, is a connection with nothing but that
-// as its extra; see [Connection.Sealed].
+// A sealed form, as text or as the object itself, becomes a connection with only an extra,
+// which is the sealed form; see [Connection.Sealed].
 //
-// The error, of kind Invalid, is what makes Airflow refuse the whole file.
+// The error is of kind Invalid, and means that Airflow refuses the whole file.
 func ParseFileEntry(id string, value any) (FileEntry, error) {
 	switch v := value.(type) {
 	case string:
@@ -43,8 +44,7 @@ func ParseFileEntry(id string, value any) (FileEntry, error) {
 	return FileEntry{}, invalid("a connection is neither text nor an object")
 }
 
-// fileURI is the constructor with nothing but a URI, which counts as none if it is
-// empty.
+// fileURI is the constructor with only a URI. With an empty one it sets no field.
 func fileURI(uri string) (FileEntry, error) {
 	if uri == "" {
 		return FileEntry{Connection: &Connection{}}, nil
@@ -69,7 +69,7 @@ func fileObject(id string, o *python.Object) (FileEntry, error) {
 		}
 		decoded := o.Get("extra_dejson")
 		if !python.Dumpable(decoded) {
-			return FileEntry{}, invalid("an extra holds what JSON has no form of")
+			return FileEntry{}, invalid("an extra holds a value that JSON cannot hold")
 		}
 		extra = python.DumpJSON(decoded)
 	}
@@ -77,7 +77,7 @@ func fileObject(id string, o *python.Object) (FileEntry, error) {
 		return FileEntry{}, invalid("a connection has a conn_id that is not its key")
 	}
 	if python.Truthy(extra) && !python.Dumpable(extra) {
-		return FileEntry{}, invalid("an extra holds what JSON has no form of")
+		return FileEntry{}, invalid("an extra holds a value that JSON cannot hold")
 	}
 	if uri := o.Get("uri"); python.Truthy(uri) {
 		return fileURIKey(uri, o, extra)
@@ -85,8 +85,8 @@ func fileObject(id string, o *python.Object) (FileEntry, error) {
 	return fileFields(o, extra)
 }
 
-// fileURIKey reads the connection from the key "uri", beside which only a description
-// may stand, and what is empty or otherwise false.
+// fileURIKey reads the connection from the key "uri". Of the other keys only the
+// description may hold anything but what is empty or otherwise false.
 func fileURIKey(uri any, o *python.Object, extra any) (FileEntry, error) {
 	mixed := python.Truthy(extra)
 	for _, key := range []string{"conn_type", "host", "login", "password", "schema", "port"} {
@@ -108,8 +108,9 @@ func fileURIKey(uri any, o *python.Object, extra any) (FileEntry, error) {
 	return constructed(c, wrong)
 }
 
-// fileFields reads the connection from single values. What is no text where Airflow
-// stores any value spoils this connection alone, what its constructor refuses the file.
+// fileFields reads the connection from single values. A value that Airflow stores, though
+// it is no text, makes this connection invalid; a value that its constructor refuses makes
+// the whole file invalid.
 func fileFields(o *python.Object, extra any) (FileEntry, error) {
 	c := &Connection{}
 	if password := o.Get("password"); python.Truthy(password) {
@@ -119,7 +120,7 @@ func fileFields(o *python.Object, extra any) (FileEntry, error) {
 		}
 		c.Password = NewSecret(text)
 	}
-	// An extra that is empty and no text stands for none.
+	// An extra that is empty and no text means that there is no extra.
 	if text, ok := extra.(string); ok {
 		c.Extra = NewSecret(text)
 	} else {
@@ -129,7 +130,10 @@ func fileFields(o *python.Object, extra any) (FileEntry, error) {
 	for _, f := range []struct {
 		name string
 		to   **string
-	}{{"conn_type", &c.Type}, {"description", &c.Description}, {"host", &c.Host}, {"login", &c.Login}, {"schema", &c.Schema}} {
+	}{
+		{"conn_type", &c.Type}, {"description", &c.Description}, {"host", &c.Host},
+		{"login", &c.Login}, {"schema", &c.Schema},
+	} {
 		text, err := textOf(f.name, o.Get(f.name))
 		if err != nil && wrong == nil {
 			wrong = err
@@ -143,9 +147,10 @@ func fileFields(o *python.Object, extra any) (FileEntry, error) {
 	return constructed(c, wrong)
 }
 
-// constructed returns the entry of a connection that Airflow's constructor has looked
-// at: a password and an extra must be UTF-8, and the extra no JSON at all or JSON that
-// Python's parser can read. Its other fields matter only to who asks for it.
+// constructed returns the entry of a connection after the checks of Airflow's constructor:
+// a password and an extra must be UTF-8, and the extra either no JSON at all or JSON that
+// Python's parser can read. Other fields only matter when somebody asks for the connection,
+// and wrong says what is wrong with them.
 func constructed(c *Connection, wrong error) (FileEntry, error) {
 	if err := (&Connection{Password: c.Password, Extra: c.Extra}).checkConstructed(); err != nil {
 		return FileEntry{}, err
@@ -159,14 +164,14 @@ func constructed(c *Connection, wrong error) (FileEntry, error) {
 	return FileEntry{Connection: c}, nil
 }
 
-// filePort returns a port that is an integer, or text that says one.
+// filePort returns a port that is an integer, or the text of one.
 func filePort(value any) (*int64, error) {
 	switch v := value.(type) {
 	case nil:
 		return nil, nil
 	case python.Integer, string:
 		if v == any("") {
-			return nil, nil // to Airflow no port, as 0 is none
+			return nil, nil // to Airflow that is no port
 		}
 		if v == any(python.Integer("0")) {
 			var zero int64

@@ -7,22 +7,21 @@ import (
 	"github.com/connfs/connfs/internal/python"
 )
 
-// jsonKeys are the keys of a connection in JSON: the arguments of Airflow's
-// constructor without conn_id, which its reader refuses.
+// jsonKeys are the keys that a connection may have in JSON: the arguments of Airflow's
+// constructor, but conn_id, which from_json refuses.
 var jsonKeys = map[string]bool{
 	"conn_type": true, "description": true, "host": true, "login": true, "password": true,
 	"schema": true, "port": true, "extra": true, "uri": true,
 }
 
-// ParseJSON reads a connection from JSON, as Airflow's Connection.from_json. It
+// ParseJSON reads a connection from JSON, as Airflow's Connection.from_json does. It
 // takes what Python's parser takes (NaN, lone surrogates, equal keys of which
 // the last counts) and what Python's int() takes for a port (" 54_32 ", 5432.9,
-// true). An extra that is not text is written anew, as json.dumps does.
+// true). An extra that is not text is written as json.dumps writes it.
 //
-// Every failure is Invalid. Airflow lets some connections pass of which connfs
-// has no form, because they hold what a Connection cannot: a description, host
-// or schema that is no text, a port beyond 64 bits, a lone surrogate. They are
-// Invalid too.
+// Every failure is Invalid. Airflow also accepts connections with values that a
+// Connection cannot hold: a description, host or schema that is no text, a port
+// beyond 64 bits, a lone surrogate. They are Invalid too.
 func ParseJSON(text string) (*Connection, error) { return parseJSON(python.SurrogateEscape(text)) }
 
 func parseJSON(text string) (*Connection, error) {
@@ -49,7 +48,7 @@ func parseJSON(text string) (*Connection, error) {
 	return c, nil
 }
 
-// fromObject is Airflow's constructor after from_json.
+// fromObject is Airflow's constructor, with the arguments that from_json gives it.
 func fromObject(o *python.Object) (c *Connection, err error) {
 	c = &Connection{}
 	if c.Type, err = connType(o.Get("conn_type")); err != nil {
@@ -84,8 +83,8 @@ func fromObject(o *python.Object) (c *Connection, err error) {
 	return c, nil
 }
 
-// fromURIKey reads the connection from the key "uri". Next to it only a
-// description may stand, and what is empty or otherwise false, of any type.
+// fromURIKey reads the connection from the key "uri". Of the other keys only the
+// description may hold anything but what is empty or otherwise false, of any type.
 func (c *Connection) fromURIKey(uri any, o *python.Object) (*Connection, error) {
 	mixed := c.Type != nil || c.Port != nil && *c.Port != 0
 	for _, key := range []string{"host", "login", "password", "schema", "extra"} {
@@ -106,7 +105,7 @@ func (c *Connection) fromURIKey(uri any, o *python.Object) (*Connection, error) 
 	return parsed, nil
 }
 
-// connType returns a conn_type as Airflow normalises it, and nil for one that
+// connType returns a conn_type as Airflow normalises it, and nil if it
 // is empty or otherwise false.
 func connType(value any) (*string, error) {
 	if !python.Truthy(value) {
@@ -128,8 +127,8 @@ func normalizeType(connType string) string {
 	return strings.ReplaceAll(connType, "-", "_")
 }
 
-// port returns a port by Python's int(), and nil for one that is 0, empty or
-// otherwise false. (The text "0" is not, and gives 0.)
+// port returns a port by Python's int(), and nil if it is 0, empty or
+// otherwise false. (The text "0" is not false, and is port 0.)
 func port(value any) (*int64, error) {
 	if !python.Truthy(value) {
 		return nil, nil
@@ -167,8 +166,8 @@ func textOf(name string, value any) (*string, error) {
 	return nil, invalid("the %s is not a string", name)
 }
 
-// extraOf returns the text that Airflow stores for an extra, and null for one
-// that is empty or otherwise false.
+// extraOf returns the text that Airflow stores for an extra, and null if it
+// is empty or otherwise false.
 func extraOf(value any) Secret {
 	if !python.Truthy(value) {
 		return Secret{}

@@ -8,18 +8,18 @@ import (
 	"github.com/connfs/connfs/internal/python"
 )
 
-// Validate reports whether Airflow's look-up finds this connection: it evaluates
-// the URI of what a backend returns and, where that fails, goes on as if there
+// Validate reports whether Airflow's look-up finds this connection. Airflow makes the
+// URI of every connection that a backend returns; if that fails, it goes on as if there
 // were no such connection. The error is Invalid.
 func (c *Connection) Validate() error {
 	_, err := c.URI()
 	return err
 }
 
-// URI returns the connection as Airflow 2.10's get_uri writes it. What Airflow
-// loses in it is lost here too: the description, port 0, a login that is empty,
-// the case of the conn_type. An extra that is not a flat object of texts is kept
-// whole in the parameter __extra__. The error is Invalid.
+// URI returns the connection as Airflow 2.10's get_uri writes it. What Airflow's URI
+// does not hold is lost here too: the description, port 0, an empty login,
+// the case of the conn_type. An extra that is not a flat object of texts is the
+// parameter __extra__ as a whole. The error is Invalid.
 func (c *Connection) URI() (string, error) {
 	if err := c.checkUnicode(); err != nil {
 		return "", err
@@ -62,8 +62,8 @@ func (c *Connection) URI() (string, error) {
 	return b.String(), nil
 }
 
-// quotedUser returns login and password with the "@" after them, and nothing
-// where there is neither.
+// quotedUser returns login and password with the "@" after them, and "" if there
+// is neither.
 func (c *Connection) quotedUser() string {
 	user := python.Quote(deref(c.Login))
 	if password, ok := c.Password.Reveal(); ok {
@@ -75,8 +75,8 @@ func (c *Connection) quotedUser() string {
 	return user
 }
 
-// extraQuery returns the query that stands for the extra: its parameters where
-// they read back as the same object, and the whole text otherwise.
+// extraQuery returns the query that holds the extra: its keys as parameters if
+// they read back as the same object, and else the whole text as one parameter.
 func (c *Connection) extraQuery() (string, error) {
 	text, _ := c.Extra.Reveal()
 	if text == "" {
@@ -106,9 +106,9 @@ func (c *Connection) extraQuery() (string, error) {
 	return extraKey + "=" + python.QuotePlus(text), nil
 }
 
-// encodable says whether every text in a decoded extra, at any depth, can be
-// written as UTF-8. Airflow gives each of them to the masker of its task logs,
-// which must be able to; keys it does not.
+// encodable reports whether every text in a decoded extra, at any depth, can be
+// written as UTF-8. Airflow gives each of them, but not the keys, to the masker of its
+// task logs, which fails if it cannot.
 func encodable(value any) bool {
 	switch v := value.(type) {
 	case string:

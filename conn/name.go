@@ -6,7 +6,7 @@ import (
 	"github.com/connfs/connfs/internal/python"
 )
 
-// MaxFileName is the longest file name in bytes, which is the kernel's limit for
+// MaxFileName is the length of the longest file name in bytes: the kernel's limit for
 // FUSE.
 const MaxFileName = 1024
 
@@ -17,13 +17,13 @@ const (
 
 // EnvName returns the environment variable of a connection: AIRFLOW_CONN_ and
 // the id in upper case, by Python's rules ("ß" becomes "SS"). Ids that differ
-// only in case share a variable. "." and "-" stay, so not every name is one that
-// a shell can set.
+// only in case share a variable. "." and "-" stay, so that a shell cannot set every
+// variable.
 func EnvName(id string) string { return "AIRFLOW_CONN_" + python.Upper(id) }
 
 // FileName returns the name of the file of a connection: the id, in which "%",
-// "/", control bytes and a leading "." are written as %XX, and ".json". It is
-// false where there is no file: for the empty id, and for a name over
+// "/", control bytes and a leading "." are written as %XX, and ".json". It returns
+// false if the connection has no file: for the empty id, and for a name over
 // [MaxFileName].
 func FileName(id string) (string, bool) {
 	if id == "" {
@@ -45,9 +45,9 @@ func FileName(id string) (string, bool) {
 }
 
 // IDFromFileName returns the id whose file has this name: the one for which
-// [FileName] gives it. A name that FileName gives for no id is NoSuchName, one
-// over [MaxFileName] NameTooLong. Names that begin with "." are no id's; they
-// are the filesystem's own.
+// [FileName] returns it. The error is NoSuchName if that is no id, and NameTooLong for
+// a name over [MaxFileName]. Names that begin with "." belong to no id, but to the
+// filesystem itself.
 func IDFromFileName(name string) (string, error) {
 	if len(name) > MaxFileName {
 		return "", Errorf(NameTooLong, "", "a name has at most %d bytes", MaxFileName)
@@ -83,9 +83,9 @@ func IDFromFileName(name string) (string, error) {
 	return string(b), nil
 }
 
-func errNoSuchName() error { return Errorf(NoSuchName, "", "no id is written so") }
+func errNoSuchName() error { return Errorf(NoSuchName, "", "no id has this file name") }
 
-// escaped says whether a byte of an id is written as %XX in the file name.
+// escaped reports whether a byte of an id is written as %XX in the file name.
 func escaped(c byte, first bool) bool {
 	return c == '%' || c == '/' || c < ' ' || c == 0x7F || c == '.' && first
 }

@@ -85,7 +85,9 @@ func TestOtherSpellingsDoNotExist(t *testing.T) {
 }
 
 func FuzzFileName(f *testing.F) {
-	for _, s := range []string{"", "a", ".a", "%2E", "a/b.json", "\xff%", "a%2Fb.json", "%2E.json"} {
+	for _, s := range []string{
+		"", "a", ".a", "%2E", "a/b.json", "\xff%", "a%2Fb.json", "%2E.json",
+	} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {

@@ -8,18 +8,18 @@ import (
 )
 
 // Parse reads a connection from the text that a string backend holds for it: an
-// environment variable, an SSM parameter, a Vault secret. It is Airflow's shared
-// rule: white space around the text is dropped (Python's idea of it), then text
-// that begins with "{" is JSON, as [ParseJSON] reads it, and all other text is a
-// URI, as [ParseURI] reads it. Bytes that are not UTF-8 are what Python's
+// environment variable, an SSM parameter, a Vault secret. It follows the rule that all of
+// Airflow's backends share: what Python takes for white space is dropped around the text.
+// Then text that begins with "{" is JSON, as [ParseJSON] reads it, and all other text is a
+// URI, as [ParseURI] reads it. Bytes that are not UTF-8 become what Python's
 // surrogateescape makes of them.
 //
-// A JSON object that is a sealed form is a connection with nothing but that as its
-// extra; see [Connection.Sealed].
+// A JSON object that is a sealed form becomes a connection with only an extra, which is
+// the sealed form; see [Connection.Sealed].
 //
-// An empty value means to Airflow that there is no connection, which the caller
-// must decide before. A value of white space only is Invalid, as every failure
-// is. No error says anything of the value, which may hold a password anywhere.
+// To Airflow an empty value means that there is no connection; the caller must find that
+// out first. Every failure is Invalid, a value of white space only too. No error shows
+// anything of the value, which may hold a password anywhere.
 func Parse(value string) (*Connection, error) {
 	text := python.Strip(python.SurrogateEscape(value))
 	switch {
@@ -80,8 +80,8 @@ func (c *Connection) checkUnicode() error {
 
 // checkConstructed reports what Airflow's constructor refuses in a connection
 // that was read from text: it writes the fields as UTF-8 and reads the extra as
-// JSON once. That the extra is no JSON at all is accepted; that Python's parser
-// gives up on it is not.
+// JSON once. It accepts an extra that is no JSON at all, but not one that exceeds a
+// limit of Python's parser.
 func (c *Connection) checkConstructed() error {
 	if err := c.checkUnicode(); err != nil {
 		return err
@@ -91,7 +91,7 @@ func (c *Connection) checkConstructed() error {
 }
 
 // loadExtra returns the extra as Airflow's extra_dejson does: decoded, and an
-// empty object where there is none or it is no JSON.
+// empty object if there is no extra or it is no JSON.
 func (c *Connection) loadExtra() (any, error) {
 	text, _ := c.Extra.Reveal()
 	if text == "" {

@@ -18,21 +18,35 @@ func TestLimitsOfPythonsParser(t *testing.T) {
 		value string
 		ok    bool
 	}{
-		"deepest list":               {`{"extra":` + nest("[", "]", python.MaxDepth) + `}`, true},
-		"deepest object":             {`{"extra":` + nest(`{"a":`, "}", python.MaxDepth) + `}`, true},
-		"list too deep":              {`{"extra":` + nest("[", "]", python.MaxDepth+1) + `}`, false},
-		"text of deepest list":       {`{"extra":"` + nest("[", "]", python.MaxDepth) + `"}`, true},
-		"text of list too deep":      {`{"extra":"` + nest("[", "]", python.MaxDepth+1) + `"}`, false},
-		"parameter too deep":         {`a://?__extra__=` + nest("[", "]", python.MaxDepth+1), false},
-		"hostile depth":              {`{"extra":` + strings.Repeat("[", 1<<20), false},
-		"longest integer":            {`{"extra":` + digits + `}`, true},
-		"longest negative integer":   {`{"extra":-` + digits + `}`, true},
-		"integer too long":           {`{"extra":` + digits + `9}`, false},
-		"text of integer too long":   {`{"extra":"` + digits + `9"}`, false},
-		"long text that is no JSON":  {`{"extra":"x` + digits + `9"}`, true},
-		"longest port with zeros":    {`{"port":"` + strings.Repeat("0", python.MaxDigits-1) + `7"}`, true},
-		"port with too many zeros":   {`{"port":"` + strings.Repeat("0", python.MaxDigits) + `7"}`, false},
-		"URI port with many zeros":   {`a://h:` + strings.Repeat("0", python.MaxDigits) + `7`, false},
+		"deepest list": {`{"extra":` + nest("[", "]", python.MaxDepth) + `}`, true},
+		"deepest object": {
+			`{"extra":` + nest(`{"a":`, "}", python.MaxDepth) + `}`, true,
+		},
+		"list too deep": {
+			`{"extra":` + nest("[", "]", python.MaxDepth+1) + `}`, false,
+		},
+		"text of deepest list": {`{"extra":"` + nest("[", "]", python.MaxDepth) + `"}`, true},
+		"text of list too deep": {
+			`{"extra":"` + nest("[", "]", python.MaxDepth+1) + `"}`, false,
+		},
+		"parameter too deep": {
+			`a://?__extra__=` + nest("[", "]", python.MaxDepth+1), false,
+		},
+		"hostile depth":             {`{"extra":` + strings.Repeat("[", 1<<20), false},
+		"longest integer":           {`{"extra":` + digits + `}`, true},
+		"longest negative integer":  {`{"extra":-` + digits + `}`, true},
+		"integer too long":          {`{"extra":` + digits + `9}`, false},
+		"text of integer too long":  {`{"extra":"` + digits + `9"}`, false},
+		"long text that is no JSON": {`{"extra":"x` + digits + `9"}`, true},
+		"longest port with zeros": {
+			`{"port":"` + strings.Repeat("0", python.MaxDigits-1) + `7"}`, true,
+		},
+		"port with too many zeros": {
+			`{"port":"` + strings.Repeat("0", python.MaxDigits) + `7"}`, false,
+		},
+		"URI port with many zeros": {
+			`a://h:` + strings.Repeat("0", python.MaxDigits) + `7`, false,
+		},
 		"exponent of any size":       {`{"extra":{"a":1e` + digits + `}}`, true},
 		"largest port that fits":     {`{"port":9223372036854775807}`, true},
 		"smallest port that fits":    {`{"port":"-9223372036854775808"}`, true},
@@ -60,12 +74,18 @@ func TestLimitsOfPythonsParser(t *testing.T) {
 
 func TestExtraIsWrittenAsPythonWritesIt(t *testing.T) {
 	for in, want := range map[string]string{
-		`{"a":1E5,"b":1e16,"c":1e400,"d":-1e400,"e":NaN}`:       `{"a": 100000.0, "b": 1e+16, "c": Infinity, "d": -Infinity, "e": NaN}`,
-		`{"a":-0,"b":-0.0,"c":0.0001,"d":1e-5,"e":5e-324}`:      `{"a": 0, "b": -0.0, "c": 0.0001, "d": 1e-05, "e": 5e-324}`,
-		`{"b":1,"a":{},"b":[],"c":[1,{"x":null}]}`:              `{"b": [], "a": {}, "c": [1, {"x": null}]}`,
-		`{"é":"🔑\u007f<\/>\u2028"}`:                             `{"\u00e9": "\ud83d\udd11\u007f</>\u2028"}`,
-		`{"a":"\"\\\b\f\n\r\t\u001f"}`:                          `{"a": "\"\\\b\f\n\r\t\u001f"}`,
-		`{"a":123456789012345678901234567890,"b":[true,false]}`: `{"a": 123456789012345678901234567890, "b": [true, false]}`,
+		`{"a":1E5,"b":1e16,"c":1e400,"d":-1e400,"e":NaN}`: "" +
+			`{"a": 100000.0, "b": 1e+16, "c": Infinity, "d": -Infinity, "e": NaN}`,
+		`{"a":-0,"b":-0.0,"c":0.0001,"d":1e-5,"e":5e-324}`: "" +
+			`{"a": 0, "b": -0.0, "c": 0.0001, "d": 1e-05, "e": 5e-324}`,
+		`{"b":1,"a":{},"b":[],"c":[1,{"x":null}]}`: "" +
+			`{"b": [], "a": {}, "c": [1, {"x": null}]}`,
+		`{"é":"🔑\u007f<\/>\u2028"}`: "" +
+			`{"\u00e9": "\ud83d\udd11\u007f</>\u2028"}`,
+		`{"a":"\"\\\b\f\n\r\t\u001f"}`: "" +
+			`{"a": "\"\\\b\f\n\r\t\u001f"}`,
+		`{"a":123456789012345678901234567890,"b":[true,false]}`: "" +
+			`{"a": 123456789012345678901234567890, "b": [true, false]}`,
 	} {
 		c, err := Parse(`{"extra":` + in + `}`)
 		if err != nil {
@@ -78,8 +98,8 @@ func TestExtraIsWrittenAsPythonWritesIt(t *testing.T) {
 	}
 }
 
-// Where a surrogate stands decides: keys inside the extra are the only place
-// from which Airflow never has to write one.
+// It depends on the place of a surrogate: only from keys inside the extra does Airflow
+// never have to write one.
 func TestLoneSurrogates(t *testing.T) {
 	for value, ok := range map[string]bool{
 		`{"host":"\ud800"}`:                      false,
@@ -108,10 +128,13 @@ func TestErrorsSayNothingOfTheValue(t *testing.T) {
 	const secret = "Hunter2"
 	refused := 0
 	for _, value := range []string{
-		"mysql://u:Hunter2/x@h", "mysql://u:p@h:Hunter2", "a://Hunter2://c://d", "a://u:Hunter2@b://h", "mysql://[Hunter2]/", "mysql://[Hunter2/",
+		"mysql://u:Hunter2/x@h", "mysql://u:p@h:Hunter2", "a://Hunter2://c://d",
+		"a://u:Hunter2@b://h", "mysql://[Hunter2]/", "mysql://[Hunter2/",
 		"mysql://u:Hunter2／@h", "mysql://u:Hunter2\xff@h", "mysql://h:99999Hunter2",
-		`{"Hunter2":1}`, `{"password":"Hunter2}`, `{"password":["Hunter2"]}`, `{"host":["Hunter2"]}`, `{"port":"Hunter2"}`, `{"password":"Hunter2\ud800"}`,
-		`{"uri":"mysql://h:Hunter2"}`, `{"uri":"x","host":"Hunter2"}`, `{"conn_type":{"Hunter2":1}}`, `{"extra":{"Hunter2":"\ud800"}}`,
+		`{"Hunter2":1}`, `{"password":"Hunter2}`, `{"password":["Hunter2"]}`,
+		`{"host":["Hunter2"]}`, `{"port":"Hunter2"}`, `{"password":"Hunter2\ud800"}`,
+		`{"uri":"mysql://h:Hunter2"}`, `{"uri":"x","host":"Hunter2"}`,
+		`{"conn_type":{"Hunter2":1}}`, `{"extra":{"Hunter2":"\ud800"}}`,
 	} {
 		c, err := Parse(value)
 		if err == nil {
@@ -131,8 +154,8 @@ func TestErrorsSayNothingOfTheValue(t *testing.T) {
 	}
 }
 
-// reread is what facts of Airflow's reader make of a connection that is given
-// back as JSON: no empty conn_type or extra, no port 0, an object dumped anew.
+// reread returns the fields that Airflow reads from a connection's JSON: it loses an empty
+// conn_type or extra and port 0, and writes an object as json.dumps does.
 func reread(t *testing.T, c *Connection) map[string]any {
 	t.Helper()
 	want := fields(c)
@@ -159,7 +182,7 @@ func reread(t *testing.T, c *Connection) map[string]any {
 	return want
 }
 
-// checkReread fails where the file of a connection does not give it back.
+// checkReread fails if the file of a connection is not read as the same connection.
 func checkReread(t *testing.T, c *Connection) {
 	t.Helper()
 	if c.Validate() != nil {

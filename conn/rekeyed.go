@@ -10,10 +10,10 @@ import (
 var RekeyedFields = []string{"login", "password", "host", "port", "schema", "conn_type", "extra"}
 
 // ParseRekeyed reads a connection from a JSON object that has its fields under other
-// words, as Airflow's backend for AWS Secrets Manager. words holds, for each of
-// [RekeyedFields], the keys that mean it; of several that the object has, its own
-// first one counts. All other keys are dropped. Otherwise it is [ParseJSON]. The
-// object must not be a sealed form, of which nothing would be left.
+// keys, as Airflow's backend for AWS Secrets Manager does. words holds, for each of
+// [RekeyedFields], the keys that mean it; if the object has several of them, the one that
+// comes first in the object counts. All other keys are dropped. Otherwise it is
+// [ParseJSON]. The object must not be a sealed form, of which nothing would be left.
 func ParseRekeyed(text string, words map[string][]string) (*Connection, error) {
 	value, err := python.LoadJSON(python.SurrogateEscape(text), python.MaxDepth)
 	if err != nil {
@@ -25,8 +25,8 @@ func ParseRekeyed(text string, words map[string][]string) (*Connection, error) {
 	}
 	fields := &python.Object{}
 	for _, field := range RekeyedFields {
-		i := slices.IndexFunc(o.Keys(), func(key string) bool { return slices.Contains(words[field], key) })
-		if i >= 0 {
+		means := func(key string) bool { return slices.Contains(words[field], key) }
+		if i := slices.IndexFunc(o.Keys(), means); i >= 0 {
 			fields.Set(field, o.Get(o.Keys()[i]))
 		}
 	}
@@ -40,7 +40,7 @@ func ParseRekeyed(text string, words map[string][]string) (*Connection, error) {
 	return c, nil
 }
 
-// IsJSONObject reports whether Airflow takes a value for JSON and not for a URI.
+// IsJSONObject reports whether Airflow reads a value as JSON, and not as a URI.
 func IsJSONObject(value string) bool {
 	text := python.Strip(python.SurrogateEscape(value))
 	return text != "" && text[0] == '{'

@@ -22,12 +22,12 @@ const (
 	FormatEnv Format = "env"
 )
 
-// Render returns the connection id as its reader gets it, once Airflow's look-up
-// would accept it; see [Connection.Validate].
+// Render returns the connection id as its reader gets it. The error is Invalid if Airflow's
+// look-up would not accept the connection; see [Connection.Validate].
 //
 // A line of FormatEnv is for eval or source by any POSIX shell. The value is
-// quoted whole, so it can hold line breaks where the extra does. An id whose
-// variable no shell can name, as "a.b", is Invalid in that format.
+// quoted as a whole, and holds line breaks if the extra does. An id whose
+// variable no shell can name, such as "a.b", is Invalid in that format.
 func Render(id string, c *Connection, format Format) ([]byte, error) {
 	uri, err := c.URI()
 	if err != nil {
@@ -58,7 +58,7 @@ func (c *Connection) shellLine(id string) ([]byte, error) {
 	return []byte(name + "='" + strings.ReplaceAll(value, "'", `'\''`) + "'\n"), nil
 }
 
-// isShellName says whether a POSIX shell can assign to the variable name, which
+// isShellName reports whether a POSIX shell can assign to the variable name, which
 // is not empty and does not begin with a digit.
 func isShellName(name string) bool {
 	for _, c := range []byte(name) {
@@ -70,12 +70,12 @@ func isShellName(name string) bool {
 	return true
 }
 
-// JSON returns the content of the connection's file: one object with always the
-// same eight keys, null where Airflow has none, compact, and a newline. An extra
-// that is a JSON object (RFC 8259) stands in it byte for byte; any other extra
-// is a string with the text. Given back to Airflow it is an equal connection.
+// JSON returns the content of the connection's file: one compact object that always has
+// the same eight keys, with null for what Airflow does not have, and a newline. An extra
+// that is a JSON object (RFC 8259) is copied into it byte for byte; any other extra
+// is a string with the text. Airflow reads an equal connection from it.
 //
-// A field that is not UTF-8 has no such form; the error is Invalid.
+// The error is Invalid if a field is not UTF-8.
 func (c *Connection) JSON() ([]byte, error) {
 	if err := c.checkUnicode(); err != nil {
 		return nil, err
@@ -100,8 +100,8 @@ func (c *Connection) JSON() ([]byte, error) {
 	return append(b, '}', '\n'), nil
 }
 
-// isJSONObject says whether text is an object by RFC 8259, with white space
-// around it or not.
+// isJSONObject reports whether text is an object by RFC 8259, with or without white
+// space around it.
 func isJSONObject(text string) bool {
 	return strings.HasPrefix(strings.TrimLeft(text, " \t\n\r"), "{") && json.Valid([]byte(text))
 }
@@ -118,8 +118,8 @@ func appendField(b []byte, key string, text *string) []byte {
 }
 
 // appendString appends a JSON string as encoding/json writes it without HTML
-// escapes. That package is not used because it keeps the buffers in which it
-// encoded, passwords and all, for later.
+// escapes. That package is not used because it keeps its buffers for later, with the
+// passwords that it wrote into them.
 func appendString(b []byte, s string) []byte {
 	b = append(b, '"')
 	for _, r := range s {

@@ -20,23 +20,31 @@ func TestJSONOfRows(t *testing.T) {
 	}{
 		"nothing": {
 			Connection{},
-			`{"conn_type":null,"description":null,"host":null,"login":null,"password":null,"schema":null,"port":null,"extra":null}`,
+			`{"conn_type":null,"description":null,"host":null,"login":null,"password":null,` +
+				`"schema":null,"port":null,"extra":null}`,
 		},
 		"everything empty": {
-			Connection{ptr(""), ptr(""), ptr(""), ptr(""), NewSecret(""), ptr(""), ptr(int64(0)), NewSecret("")},
-			`{"conn_type":"","description":"","host":"","login":"","password":"","schema":"","port":0,"extra":""}`,
+			Connection{
+				ptr(""), ptr(""), ptr(""), ptr(""), NewSecret(""), ptr(""), ptr(int64(0)),
+				NewSecret(""),
+			},
+			`{"conn_type":"","description":"","host":"","login":"","password":"","schema":"",` +
+				`"port":0,"extra":""}`,
 		},
 		"an extra with layout of its own": {
 			Connection{Extra: NewSecret("\n {\"a\":\n1.0} \t")},
-			"{\"conn_type\":null,\"description\":null,\"host\":null,\"login\":null,\"password\":null,\"schema\":null,\"port\":null,\"extra\":\n {\"a\":\n1.0} \t}",
+			`{"conn_type":null,"description":null,"host":null,"login":null,"password":null,` +
+				`"schema":null,"port":null,"extra":` + "\n {\"a\":\n1.0} \t}",
 		},
 		"an extra with NaN": {
 			Connection{Extra: NewSecret(`{"a":NaN}`)},
-			`{"conn_type":null,"description":null,"host":null,"login":null,"password":null,"schema":null,"port":null,"extra":"{\"a\":NaN}"}`,
+			`{"conn_type":null,"description":null,"host":null,"login":null,"password":null,` +
+				`"schema":null,"port":null,"extra":"{\"a\":NaN}"}`,
 		},
 		"a list": {
 			Connection{Extra: NewSecret(`[1]`)},
-			`{"conn_type":null,"description":null,"host":null,"login":null,"password":null,"schema":null,"port":null,"extra":"[1]"}`,
+			`{"conn_type":null,"description":null,"host":null,"login":null,"password":null,` +
+				`"schema":null,"port":null,"extra":"[1]"}`,
 		},
 		"a host that is not UTF-8":   {Connection{Host: ptr("\xff")}, ""},
 		"an extra that is not UTF-8": {Connection{Extra: NewSecret("{\"a\":\"\xff\"}")}, ""},
@@ -72,7 +80,7 @@ func TestStringsAreWrittenAsEncodingJSONDoes(t *testing.T) {
 	}
 }
 
-// What only a row can be; text that a backend holds is in the golden cases.
+// These are connections that only rows can hold. The golden cases have those of texts.
 func TestURIOfRows(t *testing.T) {
 	for _, tc := range []struct {
 		c    Connection
@@ -82,10 +90,19 @@ func TestURIOfRows(t *testing.T) {
 		{Connection{Type: ptr("My_Type"), Port: ptr(int64(-3))}, "my-type://@:-3"},
 		{Connection{Type: ptr("a"), Host: ptr("h"), Port: ptr(int64(70000))}, "a://h:70000"},
 		{Connection{Type: ptr("a"), Host: ptr("://h")}, "a://h"},
-		{Connection{Type: ptr("a"), Host: ptr("B_c://d://e"), Login: ptr("l@")}, "a://B_c://l%40@d%3A%2F%2Fe"},
+		{
+			Connection{Type: ptr("a"), Host: ptr("B_c://d://e"), Login: ptr("l@")},
+			"a://B_c://l%40@d%3A%2F%2Fe",
+		},
 		{Connection{Type: ptr("ΑΣ")}, "ας://"},
-		{Connection{Type: ptr("a"), Extra: NewSecret(`{"b":"c d","e":"é"}`)}, "a:///?b=c+d&e=%C3%A9"},
-		{Connection{Type: ptr("a"), Schema: ptr("s"), Extra: NewSecret(`{"b":1}`)}, "a:///s?__extra__=%7B%22b%22%3A1%7D"},
+		{
+			Connection{Type: ptr("a"), Extra: NewSecret(`{"b":"c d","e":"é"}`)},
+			"a:///?b=c+d&e=%C3%A9",
+		},
+		{
+			Connection{Type: ptr("a"), Schema: ptr("s"), Extra: NewSecret(`{"b":1}`)},
+			"a:///s?__extra__=%7B%22b%22%3A1%7D",
+		},
 		{Connection{Type: ptr("a"), Extra: NewSecret(`{}`)}, "a:///?__extra__=%7B%7D"},
 		{Connection{Type: ptr("a"), Extra: NewSecret("no JSON")}, "a:///?__extra__=no+JSON"},
 	} {
@@ -101,7 +118,8 @@ func TestRender(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	const content = `{"conn_type":"mysql","description":null,"host":"h","login":"u","password":"it's $HOME\n\"","schema":"s","port":null,"extra":{"a": "'b'"}}`
+	const content = `{"conn_type":"mysql","description":null,"host":"h","login":"u",` +
+		`"password":"it's $HOME\n\"","schema":"s","port":null,"extra":{"a": "'b'"}}`
 	for format, want := range map[Format]string{
 		FormatJSON: content + "\n",
 		FormatURI:  "mysql://u:it%27s%20%24HOME%0A%22@h/s?a=%27b%27\n",
@@ -127,7 +145,10 @@ func TestRender(t *testing.T) {
 }
 
 func TestShellReadsTheEnvLine(t *testing.T) {
-	c := Connection{Type: ptr("a"), Password: NewSecret("'\\\n$(id)`id` \"é'"), Extra: NewSecret("{\"a\":\n\"'\"}")}
+	c := Connection{
+		Type: ptr("a"), Password: NewSecret("'\\\n$(id)`id` \"é'"),
+		Extra: NewSecret("{\"a\":\n\"'\"}"),
+	}
 	line, err := Render("x1", &c, FormatEnv)
 	if err != nil {
 		t.Fatal(err)
@@ -136,7 +157,8 @@ func TestShellReadsTheEnvLine(t *testing.T) {
 	if err := os.WriteFile(script, line, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	got, err := exec.Command("/bin/sh", "-c", `. "$0"; printf '%s\n' "$AIRFLOW_CONN_X1"`, script).Output()
+	const show = `. "$0"; printf '%s\n' "$AIRFLOW_CONN_X1"`
+	got, err := exec.Command("/bin/sh", "-c", show, script).Output()
 	if err != nil {
 		t.Fatal(err)
 	}

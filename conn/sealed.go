@@ -17,10 +17,10 @@ func (c *Connection) Sealed() bool {
 	return IsSealed(text)
 }
 
-// IsSealed reports whether text is a JSON object that is, or claims to be, a sealed
-// form of some version.
+// IsSealed reports whether text is a JSON object with [SealedKey]: a sealed form of some
+// version, or an object that claims to be one.
 func IsSealed(text string) bool {
-	// Nearly every extra is told from a sealed form by this alone.
+	// This is enough for nearly every extra that is not sealed.
 	if !strings.Contains(text, SealedKey) {
 		return false
 	}

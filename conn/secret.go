@@ -5,14 +5,14 @@ import (
 	"log/slog"
 )
 
-// redacted is what a [Secret] shows wherever it is printed.
+// redacted is what a [Secret] prints as.
 const redacted = "[redacted]"
 
 // Secret is text that no formatting verb, log handler or encoder prints. The
-// zero Secret is null: no text at all, which Airflow tells from the empty text.
+// zero Secret is null: no text at all, which to Airflow differs from the empty text.
 //
-// It guards against accidents, not against memory scans: the text lives in
-// ordinary memory, which is why only the short-lived resolver child holds any.
+// It guards against accidents, not against memory scans: the text is in
+// ordinary memory, which is why only the short-lived resolver child holds secrets.
 type Secret struct {
 	text  string
 	valid bool

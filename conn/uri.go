@@ -6,15 +6,15 @@ import (
 	"github.com/connfs/connfs/internal/python"
 )
 
-// extraKey is the parameter that carries an extra whole, of whatever form.
+// extraKey is the parameter that holds a whole extra, whatever its form.
 const extraKey = "__extra__"
 
-// ParseURI reads a connection from a URI, as Airflow's Connection(uri=...). It
+// ParseURI reads a connection from a URI, as Airflow's Connection(uri=...) does. It
 // follows Python's urlsplit, not RFC 3986: every text is a URI, a text without a
-// scheme gives a connection whose conn_type is empty, and the first character of
+// scheme is a connection with an empty conn_type, and the first character of
 // the path is dropped whatever it is. Host and schema are never null.
 //
-// Every failure is Invalid, a lone surrogate among them; see [ParseJSON].
+// Every failure is Invalid. A lone surrogate is one; see [ParseJSON].
 func ParseURI(uri string) (*Connection, error) { return parseURI(python.SurrogateEscape(uri)) }
 
 func parseURI(uri string) (*Connection, error) {
@@ -28,8 +28,7 @@ func parseURI(uri string) (*Connection, error) {
 	return c, nil
 }
 
-// splitConnection returns the connection that a URI says, and does not look at what
-// its fields hold.
+// splitConnection returns the connection in a URI, without any check of its fields.
 func splitConnection(uri string) (*Connection, error) {
 	parts, connType, protocol, err := splitURI(uri)
 	if err != nil {
@@ -67,10 +66,9 @@ func splitConnection(uri string) (*Connection, error) {
 	return c, nil
 }
 
-// splitURI takes a URI apart. One that holds "://" twice is a host with a
-// protocol of its own, http://https://host, and protocol is the second scheme.
-// Airflow counts, and removes the first scheme, in the whole text, query
-// included.
+// splitURI takes a URI apart. If it holds "://" twice, the host has a protocol of its own,
+// as in http://https://host, and protocol is the second scheme. Airflow counts them in the
+// whole text, query included, and also removes the first scheme wherever it is.
 func splitURI(uri string) (parts python.SplitResult, connType, protocol string, err error) {
 	count := strings.Count(uri, "://")
 	if count > 2 {
@@ -85,10 +83,9 @@ func splitURI(uri string) (parts python.SplitResult, connType, protocol string, 
 		instead = ""
 	}
 	rest := strings.ReplaceAll(uri, first.Scheme+"://", instead)
-	if count == 2 {
-		if before, _, _ := strings.Cut(rest, "://"); strings.ContainsAny(before, "@:") {
-			return python.SplitResult{}, "", "", invalid("the URI holds @ or : before its second ://")
-		}
+	before, _, _ := strings.Cut(rest, "://")
+	if count == 2 && strings.ContainsAny(before, "@:") {
+		return python.SplitResult{}, "", "", invalid("the URI holds @ or : before its second ://")
 	}
 	if parts, err = python.URLSplit(rest); err != nil {
 		return python.SplitResult{}, "", "", invalid("%v", err)
@@ -99,8 +96,8 @@ func splitURI(uri string) (parts python.SplitResult, connType, protocol string, 
 	return parts, normalizeType(first.Scheme), protocol, nil
 }
 
-// hostOf returns the host. One that holds "/" once it is decoded is a path,
-// whose case must not change, so it is read again.
+// hostOf returns the host. If it holds "/" after it is decoded, it is a path, whose case
+// must not change, so it is read again.
 func hostOf(parts python.SplitResult) string {
 	host := python.Unquote(parts.Hostname())
 	if !strings.Contains(host, "/") {
@@ -111,7 +108,7 @@ func hostOf(parts python.SplitResult) string {
 	return python.Unquote(host)
 }
 
-// extraOfQuery returns the extra that a query stands for.
+// extraOfQuery returns the extra that a query holds.
 func extraOfQuery(query string) Secret {
 	params := python.ParseQuery(query)
 	if extra, ok := params.Get(extraKey).(string); ok {

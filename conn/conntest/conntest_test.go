@@ -16,7 +16,8 @@ func TestSameSeedMakesTheSame(t *testing.T) {
 	if diff := cmp.Diff(Connections(7, 500), Connections(7, 500)); diff != "" {
 		t.Errorf("rows differ:\n%s", diff)
 	}
-	if cmp.Equal(Values(7, 50), Values(8, 50)) || cmp.Equal(Connections(7, 50), Connections(8, 50)) {
+	if cmp.Equal(Values(7, 50), Values(8, 50)) ||
+		cmp.Equal(Connections(7, 50), Connections(8, 50)) {
 		t.Error("another seed makes the same")
 	}
 }
@@ -41,7 +42,9 @@ func TestValuesAreOfEveryKind(t *testing.T) {
 		}
 		counts[kind]++
 	}
-	for _, kind := range []string{"uri found", "uri refused", "json found", "json refused", "json refused by look-up"} {
+	for _, kind := range []string{
+		"uri found", "uri refused", "json found", "json refused", "json refused by look-up",
+	} {
 		if counts[kind] < 20 {
 			t.Errorf("%d values are %s; all: %v", counts[kind], kind, counts)
 		}

@@ -7,22 +7,30 @@ import (
 
 var (
 	keys = []string{
-		"conn_type", "description", "host", "login", "password", "schema", "port", "extra", "conn_type", "host", "extra", "port",
+		"conn_type", "description", "host", "login", "password", "schema", "port", "extra",
+		"conn_type", "host", "extra", "port",
 	}
-	otherKeys = []string{"uri", "conn_id", "self", "extra_dejson", "user", "", "Host", "host ", "team_name", `h\u006fst`, `\ud800`}
-	numbers   = []string{
-		"0", "-0", "1", "-7", "5432", "0.0", "-0.0", "1.5", "5432.9", "-0.4", "1e2", "1E+5", "1e-5", "0.0001", "123456.789e3", "1e15", "1e16", "1e22", "1e30", "1e400", "-1e400",
-		"5e-324", "9223372036854775807", "9223372036854775808", "-9223372036854775808", "9223372036854774784.0", "9223372036854775808.0", "12345678901234567890123",
+	otherKeys = []string{
+		"uri", "conn_id", "self", "extra_dejson", "user", "", "Host", "host ", "team_name",
+		`h\u006fst`, `\ud800`,
+	}
+	numbers = []string{
+		"0", "-0", "1", "-7", "5432", "0.0", "-0.0", "1.5", "5432.9", "-0.4", "1e2", "1E+5", "1e-5",
+		"0.0001", "123456.789e3", "1e15", "1e16", "1e22", "1e30", "1e400", "-1e400",
+		"5e-324", "9223372036854775807", "9223372036854775808", "-9223372036854775808",
+		"9223372036854774784.0", "9223372036854775808.0", "12345678901234567890123",
 		"NaN", "Infinity", "-Infinity", "01", "1.", ".5", "- 1", "+1", "1e", "0x1", "-", "1_0",
 	}
 	// escapes are what a JSON string may hold, and what it may not.
 	escapes = []string{
-		`\"`, `\\`, `\/`, `\b\f\n\r\t`, `\u0000`, `\u001f`, `\u007f`, `\u00e9`, `\u2028`, `\ud83d\udd11`, `\uD83D\uDD11`, `\ud800`, `\udc00`, `\udc00\ud800`, `\ud83d \udd11`, `\ud83d\u0041`,
+		`\"`, `\\`, `\/`, `\b\f\n\r\t`, `\u0000`, `\u001f`, `\u007f`, `\u00e9`, `\u2028`,
+		`\ud83d\udd11`, `\uD83D\uDD11`, `\ud800`, `\udc00`, `\udc00\ud800`, `\ud83d \udd11`,
+		`\ud83d\u0041`,
 		`\ud83d\ud83d\udd11`, `\u12`, `\x41`, `\a`, `\u00G0`, `\u 123`, `\`,
 	}
 )
 
-// object returns a connection in JSON, more or less.
+// object returns a connection in JSON, or nearly one.
 func (g generator) object() string {
 	var members []string
 	for range g.IntN(9) {
@@ -33,12 +41,14 @@ func (g generator) object() string {
 		members = append(members, g.gap()+`"`+key+`"`+g.gap()+":"+g.gap()+g.member(key)+g.gap())
 	}
 	if g.chance(40) {
-		return `{"uri":` + g.quoted(g.uri()) + g.pick([]string{"", `,"host":[]`, `,"description":"d"`, `,"port":"0"`, `,"extra":{}`, `,"login":"x"`}) + "}"
+		return `{"uri":` + g.quoted(g.uri()) + g.pick([]string{
+			"", `,"host":[]`, `,"description":"d"`, `,"port":"0"`, `,"extra":{}`, `,"login":"x"`,
+		}) + "}"
 	}
 	return "{" + strings.Join(members, ",") + "}"
 }
 
-// gap returns white space between tokens, seldom of a kind that JSON forbids.
+// gap returns white space between tokens, rarely of a kind that JSON forbids.
 func (g generator) gap() string {
 	switch {
 	case g.chance(400):
@@ -77,7 +87,7 @@ func (g generator) member(key string) string {
 	return g.quoted(g.text())
 }
 
-// text returns what a string may be, before it is quoted.
+// text returns the content of a string, before it is quoted.
 func (g generator) text() string {
 	if g.chance(3) {
 		return g.some(fragments, 5)
@@ -85,7 +95,7 @@ func (g generator) text() string {
 	return g.word()
 }
 
-// quoted returns a JSON string, seldom with something wrong in it.
+// quoted returns a JSON string, rarely with something wrong in it.
 func (g generator) quoted(s string) string {
 	var b strings.Builder
 	for _, c := range []byte(s) {

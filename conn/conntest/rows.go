@@ -6,8 +6,8 @@ import (
 	"github.com/connfs/connfs/conn"
 )
 
-// Row is a connection as a row of a metastore, null fields as nil. Unlike
-// [conn.Connection] it marshals with its password and extra in the open, for a
+// Row is a connection as a row of a metastore, with nil for null. Unlike
+// [conn.Connection] it is marshalled with its password and extra in plain text, for a
 // script that writes it into a real Airflow.
 type Row struct {
 	ID          string  `json:"conn_id"`
@@ -24,8 +24,8 @@ type Row struct {
 // Connection returns what the row means.
 func (r Row) Connection() *conn.Connection {
 	return &conn.Connection{
-		Type: r.Type, Description: r.Description, Host: r.Host, Login: r.Login, Schema: r.Schema, Port: r.Port,
-		Password: secret(r.Password), Extra: secret(r.Extra),
+		Type: r.Type, Description: r.Description, Host: r.Host, Login: r.Login,
+		Schema: r.Schema, Port: r.Port, Password: secret(r.Password), Extra: secret(r.Extra),
 	}
 }
 
@@ -36,17 +36,19 @@ func secret(text *string) conn.Secret {
 	return conn.NewSecret(*text)
 }
 
-// Connections returns n rows with ids that differ even where case does not
-// count. Every field is text that each of Airflow's databases stores: valid
-// UTF-8 without NUL, ports of 32 bits, and a conn_type that is not null. Ids and
-// conn_types fit their columns.
+// Connections returns n rows with ids that differ, even if case is ignored. Every field
+// can be stored by each of Airflow's databases: it is valid UTF-8 without NUL, ports have
+// 32 bits, and no conn_type is null. Ids and conn_types fit into their columns.
 func Connections(seed int64, n int) []Row {
 	g := newGenerator(seed)
 	rows := make([]Row, n)
+	ids := []string{
+		"plain_", "Mixed-", "a.b_", "team/", "x:", "é_", "100%25", ".dot", "w s ",
+	}
 	for i := range rows {
 		connType := g.clean(g.pick(schemes))
 		rows[i] = Row{
-			ID:          fmt.Sprintf("%s%d", g.pick([]string{"plain_", "Mixed-", "a.b_", "team/", "x:", "é_", "100%25", ".dot", "w s "}), i),
+			ID:          fmt.Sprintf("%s%d", g.pick(ids), i),
 			Type:        &connType,
 			Description: g.nullable(g.text()),
 			Host:        g.nullable(g.hostText()),
@@ -69,7 +71,7 @@ func (g generator) nullable(s string) *string {
 	return &s
 }
 
-// clean drops NUL and what is not UTF-8.
+// clean drops NUL and bytes that are not UTF-8.
 func (g generator) clean(s string) string {
 	var b []rune
 	for _, r := range s {

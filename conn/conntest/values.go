@@ -1,7 +1,6 @@
-// Package conntest makes connections to test with: texts such as a string
-// backend may hold, most of them odd, and rows such as a metastore may hold.
-// What it makes depends on the seed only, so that a test can put the same into
-// a real Airflow and compare.
+// Package conntest makes connections to test with: texts that a string backend may
+// hold, most of them unusual, and rows that a metastore may hold. They depend only on
+// the seed, so that a test can put the same ones into a real Airflow and compare.
 package conntest
 
 import (
@@ -10,8 +9,8 @@ import (
 	"strings"
 )
 
-// Values returns n texts that a string backend may hold: URIs, JSON, and what is
-// neither. Many of them Airflow refuses. Some hold bytes that are not UTF-8.
+// Values returns n texts that a string backend may hold: URIs, JSON, and texts that are
+// neither. Airflow refuses many of them. Some hold bytes that are not UTF-8.
 func Values(seed int64, n int) []string {
 	g := newGenerator(seed)
 	values := make([]string, n)
@@ -46,7 +45,7 @@ func newGenerator(seed int64) generator {
 // pick returns one of the choices.
 func (g generator) pick(choices []string) string { return choices[g.IntN(len(choices))] }
 
-// chance is true once in n times.
+// chance is true once in n times, on average.
 func (g generator) chance(n int) bool { return g.IntN(n) == 0 }
 
 // some joins up to n of the choices.
@@ -58,7 +57,7 @@ func (g generator) some(choices []string, n int) string {
 	return b.String()
 }
 
-// word returns a few letters, seldom anything else.
+// word returns a few letters, rarely anything else.
 func (g generator) word() string {
 	if g.chance(6) {
 		return g.some(fragments, 4)
@@ -66,7 +65,7 @@ func (g generator) word() string {
 	return g.some(letters, 8)
 }
 
-// mutate deletes, doubles or inserts something somewhere.
+// mutate deletes, repeats or inserts something at up to three random places.
 func (g generator) mutate(s string) string {
 	for range 1 + g.IntN(3) {
 		i := g.IntN(len(s) + 1)
@@ -86,28 +85,40 @@ func (g generator) mutate(s string) string {
 // The pieces that texts are made of.
 var (
 	letters = strings.Split("a b c x y z A Z 0 7 - _ .", " ")
-	space   = []string{"", " ", "\n", "\t ", "\x1c", "\u0085", "\u00a0", "\u2028", "\u3000", "\u180e", "\ufeff", "\x00", "\r\n"}
+	space   = []string{
+		"", " ", "\n", "\t ", "\x1c", "\u0085", "\u00a0", "\u2028", "\u3000", "\u180e", "\ufeff",
+		"\x00", "\r\n",
+	}
 	schemes = []string{
-		"mysql", "postgresql", "postgres", "HTTP", "http", "https", "google-cloud-platform", "postgresql+psycopg2",
+		"mysql", "postgresql", "postgres", "HTTP", "http", "https", "google-cloud-platform",
+		"postgresql+psycopg2",
 		"spark", "", "my_type", "1a", "a.b", "k8s", "POSTGRESQL", "é", "s3 ", "x\ty",
 	}
 	fragments = []string{
-		"a", "B", "é", "ß", "İ", "Σ", "ΑΣ", "ﬁ", "接", "🔑", "\u0301", "\u2028", "\ufeff", "\u180e", "／", "？", "＠", "：", "＃", "℀", "⁇", "。", "％",
-		"%", "%41", "%C3%A9", "%c3", "%E2%82", "%F0%9F%94%91", "%ff", "%ED%A0%80", "%zz", "%2", "%00", "%2F", "%3A", "%40", "%25", "%5B", "%20",
-		"+", "&", "=", ";", ",", "/", "//", "://", ":", "@", "?", "#", "[", "]", "::1", "[::1]", "{", "}", "\"", "'", "\\", "<", ">",
-		" ", "\t", "\r", "\n", "\x00", "\x01", "\x1d", "\x1f", "\x7f", "\u0080", "\u0085", "\u00a0", "\xff", "\xc3", "\xed\xa0\x80", "__extra__", "0", "9", "٣", "３",
+		"a", "B", "é", "ß", "İ", "Σ", "ΑΣ", "ﬁ", "接", "🔑", "\u0301", "\u2028", "\ufeff", "\u180e",
+		"／", "？", "＠", "：", "＃", "℀", "⁇", "。", "％",
+		"%", "%41", "%C3%A9", "%c3", "%E2%82", "%F0%9F%94%91", "%ff", "%ED%A0%80", "%zz", "%2",
+		"%00", "%2F", "%3A", "%40", "%25", "%5B", "%20",
+		"+", "&", "=", ";", ",", "/", "//", "://", ":", "@", "?", "#", "[", "]", "::1", "[::1]",
+		"{", "}", "\"", "'", "\\", "<", ">",
+		" ", "\t", "\r", "\n", "\x00", "\x01", "\x1d", "\x1f", "\x7f", "\u0080", "\u0085", "\u00a0",
+		"\xff", "\xc3", "\xed\xa0\x80", "__extra__", "0", "9", "٣", "３",
 	}
 	ports = []string{
-		"0", "1", "80", "5432", "65535", "65536", "00080", "-1", "+80", "8_0", " 80", "80 ", "８０", "٣", "x", "80x", "1\t2", "99999999999999999999", "",
+		"0", "1", "80", "5432", "65535", "65536", "00080", "-1", "+80", "8_0", " 80", "80 ", "８０",
+		"٣", "x", "80x", "1\t2", "99999999999999999999", "",
 	}
 	brackets = []string{
-		"[::1]", "[fe80::1%eth0]", "[FE80::1%25eth0]", "[::ffff:1.2.3.4]", "[1.2.3.4]", "[v1.x]", "[vF.A:b]", "[vg.x]", "[V1.x]", "[v1.]", "[]",
-		"[::1", "::1]", "x[::1]y", "[::1%]", "[::1%a%b]", "[1::2::3]", "[1:2:3:4:5:6:7:8]", "[1:2:3:4:5:6:7::]", "[1:2:3:4:5:6:7:8:9]", "[::01.2.3.4]",
-		"[12345::]", "[::é]", "[1:2:3:4:5:6:1.2.3.4]", "[:1]", "[1:]", "[v1./x]", "[v1.%2F]", "[::1%2F]", "[::256.1.1.1]", "[::1.2.3]", "[::1]]", "[[::1]]",
+		"[::1]", "[fe80::1%eth0]", "[FE80::1%25eth0]", "[::ffff:1.2.3.4]", "[1.2.3.4]", "[v1.x]",
+		"[vF.A:b]", "[vg.x]", "[V1.x]", "[v1.]", "[]",
+		"[::1", "::1]", "x[::1]y", "[::1%]", "[::1%a%b]", "[1::2::3]", "[1:2:3:4:5:6:7:8]",
+		"[1:2:3:4:5:6:7::]", "[1:2:3:4:5:6:7:8:9]", "[::01.2.3.4]",
+		"[12345::]", "[::é]", "[1:2:3:4:5:6:1.2.3.4]", "[:1]", "[1:]", "[v1./x]", "[v1.%2F]",
+		"[::1%2F]", "[::256.1.1.1]", "[::1.2.3]", "[::1]]", "[[::1]]",
 	}
 )
 
-// uri returns a URI, more or less.
+// uri returns a URI, or nearly one.
 func (g generator) uri() string {
 	s := g.pick(schemes)
 	if g.chance(20) {

@@ -12,30 +12,31 @@ import (
 const (
 	maxConnectionID = 250    // characters, as in the table connection
 	maxConnections  = 10_000 // of one DAG; more are not kept
-	maxTemplates    = 50_000 // places in templates of one document that are looked at
+	maxTemplates    = 50_000 // places in a document's templates that are searched
 	maxReference    = 600    // bytes of such a place
 )
 
 var (
 	// reference is conn.ID, conn.get('ID') or conn['ID'].
-	reference = regexp.MustCompile(`^conn(?:\.get\(\s*(?:'([^']*)'|"([^"]*)")|\[\s*(?:'([^']*)'|"([^"]*)")|\.(\w+))`)
-	// word is what a positional argument of a Python function looks like if it can be an
-	// id and not a date, a path or a sentence.
+	reference = regexp.MustCompile(`^conn(?:\.get\(\s*(?:'([^']*)'|"([^"]*)")` +
+		`|\[\s*(?:'([^']*)'|"([^"]*)")|\.(\w+))`)
+	// word matches a positional argument of a Python function that can be an id, and is
+	// no date, path or sentence.
 	word = regexp.MustCompile(`^[A-Za-z_][\w.-]*$`)
 )
 
-// hints gathers connection ids that a document shows.
+// hints collects the connection ids in a document.
 type hints struct {
 	*document
-	ids    map[string]bool
-	budget *int // how many places in templates have been looked at
+	ids      map[string]bool
+	searched *int // places in templates, up to maxTemplates
 }
 
 // arguments are the attributes that hold the arguments of a mapped task.
 var arguments = []string{"partial_kwargs", "expand_input", "op_kwargs_expand_input"}
 
-// task looks where Airflow serializes what an author wrote: the template fields of an
-// operator, and the arguments of a mapped one.
+// task searches where Airflow serializes what the author of a DAG wrote: in the template
+// fields of an operator, and in the arguments of a mapped one.
 func (h hints) task(task value) {
 	fields := make(map[string]bool)
 	for name := range h.Items(h.get(task, "template_fields")) {
@@ -53,22 +54,22 @@ func (h hints) task(task value) {
 	}
 }
 
-// named adds what members called *conn_id* hold, without looking for templates.
+// named adds the values of keys that contain conn_id, and does not search templates.
 func (h hints) named(v value) {
 	for key, member := range h.Members(v) {
 		if isConnKey(python.JSONText(key)) {
-			h.held(member)
+			h.addAll(member)
 		}
 	}
 }
 
 func isConnKey(key string) bool { return strings.Contains(key, "conn_id") }
 
-// member looks at one named value.
+// member searches the value of one key.
 func (h hints) member(key string, v value) {
 	switch {
 	case isConnKey(key):
-		h.held(v)
+		h.addAll(v)
 	case key == "op_args":
 		for item := range h.Items(v) {
 			if text, ok := h.string(item); ok && word.MatchString(text) {
@@ -79,8 +80,8 @@ func (h hints) member(key string, v value) {
 	h.walk(v)
 }
 
-// held adds a text, or each of a list.
-func (h hints) held(v value) {
+// addAll adds a text, or each text of a list.
+func (h hints) addAll(v value) {
 	if text, ok := h.string(v); ok {
 		h.add(text)
 	}
@@ -91,7 +92,7 @@ func (h hints) held(v value) {
 	}
 }
 
-// walk looks at everything inside v.
+// walk searches everything inside v.
 func (h hints) walk(v value) {
 	switch h.Kind(v) {
 	case python.KindText:
@@ -109,7 +110,7 @@ func (h hints) walk(v value) {
 	}
 }
 
-// template looks at the parts of a text that Jinja evaluates.
+// template searches the parts of a text that Jinja evaluates.
 func (h hints) template(text string) {
 	for {
 		start := strings.IndexByte(text, '{')
@@ -135,9 +136,9 @@ func (h hints) template(text string) {
 	}
 }
 
-// expression looks for connections in one of them.
+// expression searches one of these parts.
 func (h hints) expression(text string) {
-	for before := byte(0); *h.budget < maxTemplates; {
+	for before := byte(0); *h.searched < maxTemplates; {
 		at := strings.Index(text, "conn")
 		if at < 0 {
 			return
@@ -145,23 +146,25 @@ func (h hints) expression(text string) {
 		if at > 0 {
 			before = text[at-1]
 		}
-		*h.budget++
+		*h.searched++
 		m := reference.FindStringSubmatch(text[at:min(len(text), at+maxReference)])
 		if m != nil && m[5] != "get" && before != '.' && !isWord(before) {
-			h.add(strings.Join(m[1:], "")) // one of them has matched
+			h.add(strings.Join(m[1:], "")) // exactly one of them is not empty
 		}
 		before, text = 'n', text[at+len("conn"):]
 	}
 }
 
 func isWord(c byte) bool {
-	return c == '_' || c >= '0' && c <= '9' || c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= 0x80
+	return c == '_' || '0' <= c && c <= '9' || 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' ||
+		c >= 0x80
 }
 
-// add keeps what can be an id, and not a template that makes one.
+// add keeps a text that can be an id. A template, whose result may be one, is not kept.
 func (h hints) add(id string) {
-	if id == "" || len(h.ids) >= maxConnections || strings.Contains(id, "{{") || strings.Contains(id, "{%") ||
-		!utf8.ValidString(id) || utf8.RuneCountInString(id) > maxConnectionID || strings.ContainsFunc(id, isControl) {
+	template := strings.Contains(id, "{{") || strings.Contains(id, "{%")
+	if id == "" || template || len(h.ids) >= maxConnections || !utf8.ValidString(id) ||
+		utf8.RuneCountInString(id) > maxConnectionID || strings.ContainsFunc(id, isControl) {
 		return
 	}
 	h.ids[id] = true

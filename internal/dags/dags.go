@@ -1,12 +1,12 @@
 // Package dags reads Airflow's serialized DAGs: which users the tasks of a DAG run
-// as, and which connections its document shows. It never runs or imports DAG code,
-// and follows Airflow's own reader wherever that is safe; where it is not, a document
-// loses its DAG rather than gaining it a user.
+// as, and which connections its document mentions. It never runs or imports DAG code.
+// It follows Airflow's own reader wherever that is safe; where it is not, the document
+// does not count, so that no DAG gets a user that it should not have.
 //
-// Documents are written by whoever can write the metastore, which in Airflow 2 is
-// every task. So the package takes nothing on trust: size, depth and number of values
-// are bounded, text is checked before it is taken for a name, and what it returns is
-// never more than the document says. It runs in the resolver child only.
+// Everybody who can write to the metastore can write documents; in Airflow 2 every task
+// can. So the package trusts nothing: size, depth and number of values are bounded, text
+// is checked before it is used as a name, and it returns nothing that is not in the
+// document. It runs in the resolver child only.
 package dags
 
 import (
@@ -19,14 +19,14 @@ import (
 	"github.com/connfs/connfs/conn"
 )
 
-// Limits on one document. Airflow's own are its writer's patience and Python's stack.
+// Limits on one document. Airflow itself sets none.
 const (
 	maxDocument = 32 << 20 // bytes, inflated
 	maxDepth    = 512      // nested arrays and objects; Python stops at about 1,000
 	maxValues   = 2 << 20
 	maxTasks    = 100_000
 	maxUsers    = 1000
-	maxSkips    = 100 // of one document; the rest is counted
+	maxSkips    = 100 // skipped parts that are reported one by one; the others are counted
 	maxDAGID    = 250 // characters, as in Airflow
 )
 
@@ -36,8 +36,8 @@ type Document struct {
 	ID string
 	// Data is the column data, nil for SQL NULL.
 	Data []byte
-	// Compressed is the column data_compressed, nil for SQL NULL and where this version
-	// of Airflow has no such column. Where it holds anything it counts, and not Data,
+	// Compressed is the column data_compressed, nil for SQL NULL and if this version
+	// of Airflow has no such column. If it is not empty, it counts and Data does not,
 	// which then is the JSON text null.
 	Compressed []byte
 }
@@ -46,20 +46,19 @@ type Document struct {
 type DAG struct {
 	ID string
 	// Users are the distinct run_as_user of the tasks, sorted: user names as they are
-	// written, of which "1234" is one, and "#1234" for a uid, without leading zeros.
-	// Names are not looked up: an unknown one is here, and one of uid 0 other than root,
-	// too.
+	// written (also "1234" is a name), and "#1234" for a uid, without leading zeros.
+	// Names are not looked up: they may be unknown, or names of uid 0 other than root.
 	Users []string
-	// Unnamed says that some task names no user, so that [core] default_impersonation
+	// Unnamed is true if some task names no user, so that [core] default_impersonation
 	// decides about it.
 	Unnamed bool
-	// Connections are ids that the document shows, sorted: hints to start grants from.
-	// Those in Python code are not there, and some are no ids: any word among the
-	// positional arguments of a Python task may be one.
+	// Connections are connection ids in the document, sorted: hints to start grants from.
+	// Ids in Python code are not among them, and some of them are not ids: any word among
+	// the positional arguments of a Python task counts as one.
 	Connections []string
 	// Format is the document's __version: 1 up to Airflow 2.11, 2 in 3.0, 3 from 3.1 on.
 	Format int
-	// Skipped are the parts of the DAG that do not count, though the rest does.
+	// Skipped are the parts of the DAG that do not count, while the rest does.
 	Skipped []Skip
 }
 
@@ -67,7 +66,7 @@ type DAG struct {
 type Skip struct {
 	Task   string // task_id, or the number of the task in the list; cut and quoted
 	Reason string
-	Value  string // the run_as_user that is none, cut and quoted; empty for other reasons
+	Value  string // a run_as_user that is not a user, cut and quoted; else empty
 }
 
 // String returns the skip as one line of printable text.
@@ -82,8 +81,8 @@ func (s Skip) String() string {
 	return text
 }
 
-// The reasons for which a document loses its DAG, and others for which a part does
-// not count.
+// The reasons for which a whole document does not count, and after them those for which a
+// part of it does not.
 const (
 	reasonNoDocument     = "no document"
 	reasonTooLarge       = "too large"
@@ -115,8 +114,8 @@ const (
 	reasonNotImplicit   = "uid %d is not granted implicitly"
 )
 
-// Parse reads a document and returns its DAG, and after it the SubDAGs that lie
-// inside (Airflow 1.10 and 2), each with an id of its own, PARENT.TASK. Its error is of
+// Parse reads a document and returns its DAG, and after it the SubDAGs inside it
+// (Airflow 1.10 and 2), each with an id of its own, PARENT.TASK. Its error is of
 // kind Invalid, and its Reason says why the whole document does not count.
 func Parse(d Document) ([]DAG, error) {
 	if !validID(d.ID) {
@@ -156,7 +155,7 @@ func validID(id string) bool {
 	return true
 }
 
-// quote makes text fit for a log line.
+// quote cuts and quotes text for a log line.
 func quote(s string) string {
 	const most = 64
 	if len(s) <= most {

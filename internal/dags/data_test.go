@@ -15,8 +15,8 @@ import (
 	"github.com/connfs/connfs/resolve"
 )
 
-// The metastores under testdata were written, and expected.json answered, by the real
-// Airflow of each version.
+// The metastores and expected.json under testdata were written by the real Airflow of each
+// version.
 var versions = []string{"1.10", "2.2", "2.6", "2.10", "2.11", "3.0", "3.1", "3.3"}
 
 type expected struct {
@@ -41,7 +41,7 @@ type expectedDAG struct {
 	} `json:"older_versions"`
 }
 
-// seen is a DAG as connfs sees it, in a form to compare.
+// seen is a DAG as connfs reads it, in a form to compare.
 type seen struct {
 	Users        []string
 	Unnamed      bool
@@ -64,7 +64,7 @@ func (e expectedDAG) seen() seen {
 	return s
 }
 
-// named takes a list of users apart; null is a task without one.
+// named separates the users in a list from null, which is a task without a user.
 func named(users []*string) (names []string, unnamed bool) {
 	names = []string{}
 	for _, u := range users {
@@ -142,14 +142,16 @@ func TestDAGsAreAsAirflowReadsThem(t *testing.T) {
 					}
 				}
 				if len(want) < 15 || len(want) == len(e.DAGs) {
-					t.Fatalf("%d of %d DAGs are active: the data is not what it was", len(want), len(e.DAGs))
+					t.Fatalf("%d of %d DAGs are active: the data is not what it was",
+						len(want), len(e.DAGs))
 				}
 				got, users := make(map[string]seen), make(map[string][]string)
 				for _, row := range rows(t, openCopy(t, filepath.Join("testdata", version, file))) {
 					if (len(row.Compressed) > 0) != (file == "airflow-compressed.db") {
 						t.Errorf("%s: %d compressed bytes", row.ID, len(row.Compressed))
 					}
-					if !strings.HasPrefix(row.File, "/opt/airflow/") || (row.RelativeFile != "") != (version >= "3") {
+					if !strings.HasPrefix(row.File, "/opt/airflow/") ||
+						(row.RelativeFile != "") != (version >= "3") {
 						t.Errorf("%s: file %q, relative %q", row.ID, row.File, row.RelativeFile)
 					}
 					found, err := parse(row)
@@ -158,10 +160,14 @@ func TestDAGsAreAsAirflowReadsThem(t *testing.T) {
 					}
 					for i, d := range found {
 						if i > 0 && !slices.Contains(row.SubDAGs, d.ID) {
-							t.Errorf("%s is not among the SubDAGs %q of %s", d.ID, row.SubDAGs, row.ID)
+							t.Errorf("%s is not among the SubDAGs %q of %s",
+								d.ID, row.SubDAGs, row.ID)
 						}
-						s := seen{Users: d.Users, Unnamed: d.Unnamed, Connections: d.Connections, Format: d.Format,
-							Version: row.Version, Bundle: row.Bundle, Team: row.Team}
+						s := seen{
+							Users: d.Users, Unnamed: d.Unnamed, Connections: d.Connections,
+							Format: d.Format, Version: row.Version, Bundle: row.Bundle,
+							Team: row.Team,
+						}
 						for _, skip := range d.Skipped {
 							s.Skipped = append(s.Skipped, skip.String())
 						}
@@ -178,7 +184,7 @@ func TestDAGsAreAsAirflowReadsThem(t *testing.T) {
 					slices.Sort(ids)
 				}
 				for user, ids := range e.Users {
-					// The list is of all DAGs, also of the one that is gone.
+					// The list has all DAGs, even the one that was deleted.
 					ids = slices.DeleteFunc(ids, func(id string) bool { return !e.DAGs[id].Active })
 					if e.Users[user] = ids; len(ids) == 0 {
 						delete(e.Users, user)
@@ -192,7 +198,7 @@ func TestDAGsAreAsAirflowReadsThem(t *testing.T) {
 	}
 }
 
-// hostile is what must become of one document.
+// hostile is what must happen with one document.
 type hostile struct {
 	Outcome   string   `json:"outcome"`
 	Reason    string   `json:"reason"`
@@ -230,7 +236,8 @@ func TestHostileDocumentsLoseOnlyTheirOwnDAG(t *testing.T) {
 			users = found[0].Users
 			for _, s := range found[0].Skipped {
 				reasons = append(reasons, s.Reason)
-				if line := s.String(); len(line) > 300 || strings.ContainsFunc(line, func(r rune) bool { return r < 0x20 || r > 0x7e }) {
+				line := s.String()
+				if len(line) > 300 || strings.ContainsFunc(line, unprintable) {
 					t.Errorf("%q: not fit for a log: %q", row.ID, line)
 				}
 			}
@@ -244,7 +251,9 @@ func TestHostileDocumentsLoseOnlyTheirOwnDAG(t *testing.T) {
 	}
 }
 
-// differs says what is wrong with an outcome.
+func unprintable(r rune) bool { return r < 0x20 || r > 0x7e }
+
+// differs returns what is wrong with an outcome, or "".
 func (h hostile) differs(id string, users, reasons []string) string {
 	switch h.Outcome {
 	case "ignored":

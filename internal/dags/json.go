@@ -11,13 +11,13 @@ import (
 // document is the JSON text of a DAG.
 type document struct {
 	*python.JSONIndex
-	duplicate bool // somebody asked for a key that an object has twice
+	duplicate bool // get was asked for a key that an object has twice
 }
 
 // value is a value of a document.
 type value = python.JSONValue
 
-// none is the value of a key that is not there.
+// none stands for the value of a key that is not there.
 const none = python.NoValue
 
 // parseJSON checks the whole text by the rules of Python's json.
@@ -41,8 +41,8 @@ func parseJSON(text []byte) (*document, error) {
 	return &document{JSONIndex: index}, nil
 }
 
-// string returns a text, and false for anything else and for a text that UTF-8 cannot
-// hold.
+// string returns a text. It returns false for anything else, and for a text with a lone
+// surrogate, which UTF-8 cannot hold.
 func (d *document) string(v value) (string, bool) {
 	if d.Kind(v) != python.KindText {
 		return "", false
@@ -51,14 +51,14 @@ func (d *document) string(v value) (string, bool) {
 	return text, utf8.ValidString(text)
 }
 
-// get returns the member of an object that has exactly this key, or none.
+// get returns the value of exactly this key in an object, or none.
 func (d *document) get(v value, key string) value {
 	found, several := d.Get(v, key)
 	d.duplicate = d.duplicate || several
 	return found
 }
 
-// unwrap returns what is inside {"__type": kind, "__var": ...}, and v itself where it
+// unwrap returns the "__var" of {"__type": kind, "__var": ...}, and v itself if it
 // is anything else.
 func (d *document) unwrap(v value, kind string) value {
 	if t, ok := d.string(d.get(v, "__type")); ok && t == kind {

@@ -46,7 +46,10 @@ func TestJSONIsReadAsPythonReadsIt(t *testing.T) {
 		{"invalid UTF-8 in a text", "\"\xff\"", reasonNotUTF8},
 		{"invalid UTF-8 outside", "[\xff]", reasonNotJSON},
 		{"deepest", strings.Repeat("[", maxDepth) + strings.Repeat("]", maxDepth), ""},
-		{"too deep", strings.Repeat("[", maxDepth+1) + strings.Repeat("]", maxDepth+1), reasonTooDeep},
+		{
+			"too deep", strings.Repeat("[", maxDepth+1) + strings.Repeat("]", maxDepth+1),
+			reasonTooDeep,
+		},
 		{"too deep and open", strings.Repeat(`{"a":`, maxDepth+1), reasonTooDeep},
 		{"too many values", "[" + strings.Repeat("0,", maxValues) + "0]", reasonTooLarge},
 		{"too many bytes", `"` + strings.Repeat("a", maxDocument) + `"`, reasonTooLarge},

@@ -7,18 +7,18 @@ import (
 	"github.com/connfs/connfs/internal/python"
 )
 
-// reader gathers what one document says.
+// reader collects what one document says.
 type reader struct {
 	*document
 	format    int
-	client    value // the run_as_user for tasks that lack one, in format 3; none: there is none
+	client    value // in format 3: the run_as_user of tasks without one, or none
 	tasks     int   // of the document so far
 	users     int   // distinct ones, summed over the DAG and its SubDAGs
-	templates int   // that were looked at for connections
+	templates int   // that were searched for connections
 	all       []DAG
 }
 
-// idKeys is how a DAG's id is called in each format.
+// idKeys is the key of a DAG's id in each format.
 var idKeys = map[int]string{1: "_dag_id", 2: "dag_id", 3: "dag_id"}
 
 func parseDocument(doc *document, id string) ([]DAG, error) {
@@ -41,7 +41,8 @@ func parseDocument(doc *document, id string) ([]DAG, error) {
 	r := &reader{document: doc, format: format, client: none}
 	if defaults := doc.get(root, "client_defaults"); format == 3 && defaults != none {
 		tasks := doc.get(defaults, "tasks")
-		if doc.Kind(defaults) != python.KindObject || tasks != none && doc.Kind(tasks) != python.KindObject {
+		if doc.Kind(defaults) != python.KindObject ||
+			tasks != none && doc.Kind(tasks) != python.KindObject {
 			return nil, invalid(reasonClientDefaults)
 		}
 		r.client = doc.get(tasks, "run_as_user")
@@ -52,8 +53,8 @@ func parseDocument(doc *document, id string) ([]DAG, error) {
 	return r.all, nil
 }
 
-// dag reads a DAG and the SubDAGs inside it. What is wrong with a task costs that task;
-// what is wrong with the list costs the DAG.
+// dag reads a DAG and the SubDAGs inside it. An error in a task is about that task alone; an
+// error in the list of tasks is about the whole DAG.
 func (r *reader) dag(v value, id string) error {
 	list := r.get(v, "tasks")
 	switch r.Kind(list) {
@@ -65,7 +66,8 @@ func (r *reader) dag(v value, id string) error {
 	}
 	at, d := len(r.all), DAG{ID: id, Format: r.format}
 	r.all = append(r.all, d) // before its SubDAGs
-	users, hints := make(map[string]bool), hints{document: r.document, ids: make(map[string]bool), budget: &r.templates}
+	users := make(map[string]bool)
+	hints := hints{document: r.document, ids: make(map[string]bool), searched: &r.templates}
 	hints.named(r.unwrap(r.get(v, "default_args"), "dict"))
 	number, more := 0, 0
 	skip := func(id value, reason string, what value) {
@@ -78,7 +80,8 @@ func (r *reader) dag(v value, id string) error {
 			s.Task = r.show(id)
 		}
 		switch r.Kind(what) {
-		case python.KindNone, python.KindObject, python.KindArray: // they may hold more than a name: secrets, too
+		case python.KindNone, python.KindObject, python.KindArray:
+			// An object or array may hold more than a name: secrets, too.
 		default:
 			s.Value = r.show(what)
 		}
@@ -122,7 +125,7 @@ func (r *reader) dag(v value, id string) error {
 	return nil
 }
 
-// operator returns the object of a task's attributes and its task_id. Until Airflow 2.9
+// operator returns the object with a task's attributes, and its task_id. Until Airflow 2.9
 // that object is the item itself.
 func (r *reader) operator(item value) (task, id value, ok bool) {
 	task = item
@@ -136,19 +139,23 @@ func (r *reader) operator(item value) (task, id value, ok bool) {
 	if r.Kind(id) != python.KindText {
 		return none, none, false
 	}
-	if k := r.Kind(r.get(task, "_is_mapped")); k != python.KindNone && k != python.KindTrue && k != python.KindFalse {
+	switch r.Kind(r.get(task, "_is_mapped")) {
+	case python.KindNone, python.KindTrue, python.KindFalse:
+	default:
 		return none, none, false
 	}
 	return task, id, true
 }
 
-// runAsUser returns the user of a task; unnamed where it has none; or a reason and the
-// run_as_user that is wrong. The defaults of the DAG and of task groups are in the task
-// already. Of a mapped task only partial() impersonates, never what it expands.
+// runAsUser returns the user of a task; or true for unnamed if the task names no user; or
+// what is wrong with its run_as_user, for the reason. The task already includes the
+// defaults of the DAG and of task groups. The user of a mapped task can only come from
+// partial(), never from what it expands.
 func (r *reader) runAsUser(task value) (user string, unnamed bool, reason string, what value) {
 	from := task
 	if r.Kind(r.get(task, "_is_mapped")) == python.KindTrue {
-		if from = r.unwrap(r.get(task, "partial_kwargs"), "dict"); from != none && r.Kind(from) != python.KindObject {
+		from = r.unwrap(r.get(task, "partial_kwargs"), "dict")
+		if from != none && r.Kind(from) != python.KindObject {
 			return "", false, reasonPartialKwargs, none
 		}
 	}
@@ -174,8 +181,8 @@ func (r *reader) runAsUser(task value) (user string, unnamed bool, reason string
 	return user, false, reason, what
 }
 
-// subDAG reads a DAG inside a task. Airflow makes sure that it is called as its parent
-// and the task are.
+// subDAG reads a DAG inside a task. Airflow makes sure that its id is made of those of its
+// parent and the task.
 func (r *reader) subDAG(v value, parent string, task value) (reason string) {
 	v = r.unwrap(v, "dag")
 	if r.Kind(v) != python.KindObject {

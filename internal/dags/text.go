@@ -17,8 +17,8 @@ func (d Document) text() ([]byte, error) {
 	return d.Data, nil
 }
 
-// inflate is zlib with a bound. Like in Airflow, bytes after the stream do not matter,
-// and a missing checksum does.
+// inflate is zlib with a limit. As in Airflow, bytes after the stream are ignored,
+// and a missing checksum is an error.
 func inflate(compressed []byte) ([]byte, error) {
 	z, err := zlib.NewReader(bytes.NewReader(compressed))
 	if err != nil {

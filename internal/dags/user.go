@@ -10,12 +10,12 @@ import (
 
 const (
 	maxUser = 255   // bytes; Linux knows no longer user name
-	nobody  = 65534 // the uid of whoever has none here
+	nobody  = 65534 // the kernel's uid for users who have no uid on this machine
 )
 
-// CheckUser returns the user of a run_as_user, in the form of [DAG].Users, or the
-// reason why it is none. sudo, which Airflow hands the name to, takes "#N" for a uid
-// and everything else for a name.
+// CheckUser returns the user that a run_as_user names, in the form of [DAG].Users, or the
+// reason why it names no user. It follows sudo, to which Airflow passes the name: "#N" is a
+// uid, and everything else is a name.
 func CheckUser(name string) (user, reason string) {
 	if digits, ok := strings.CutPrefix(name, "#"); ok {
 		for _, c := range []byte(digits) {
@@ -41,11 +41,13 @@ func CheckUser(name string) (user, reason string) {
 	return name, ""
 }
 
-// validUser refuses what cannot be the name of a user, or would be something else to a
-// program or a reader of a log. Blanks inside, a backslash, "@" and any script occur.
+// validUser refuses what cannot be the name of a user, and what a program or a reader of a
+// log could take for something else. Real names can hold blanks, a backslash, "@" and
+// letters of any script.
 func validUser(name string) bool {
-	if name == "" || len(name) > maxUser || !utf8.ValidString(name) || name == "." || name == ".." ||
-		name[0] == '-' || strings.TrimSpace(name) != name || strings.ContainsAny(name, ":/") {
+	if name == "" || len(name) > maxUser || !utf8.ValidString(name) || name == "." ||
+		name == ".." || name[0] == '-' || strings.TrimSpace(name) != name ||
+		strings.ContainsAny(name, ":/") {
 		return false
 	}
 	for _, r := range name {

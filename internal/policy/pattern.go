@@ -2,7 +2,7 @@ package policy
 
 import "strings"
 
-// IsLiteral reports whether a pattern matches exactly one id, its own text.
+// IsLiteral reports whether a pattern matches only one id, which is its own text.
 func IsLiteral(pattern string) bool { return !strings.ContainsAny(pattern, "*?[") }
 
 // Literal returns the pattern that matches text and nothing else.

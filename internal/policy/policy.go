@@ -16,14 +16,14 @@ type UserTable map[string]uint32
 type Config struct {
 	Rules []Rule
 	Users UserTable
-	Facts []Fact // for the rules that are derived
-	// DefaultUser is [core] default_impersonation: the user of tasks that name none.
-	// Empty: such tasks run as the worker, who is granted nothing by this.
+	Facts []Fact // for the derived rules; see [Rule]
+	// DefaultUser is [core] default_impersonation: the user of tasks that name no user.
+	// Empty: such tasks run as the worker, to whom they grant nothing.
 	DefaultUser string
-	// Never are uids that no DAG can grant, whatever it names: root's, connfs's own.
+	// Never are uids to which no DAG can grant anything, such as root's and connfs's own.
 	Never []uint32
-	// Owner, if not nil, is the one uid that may read everything without a rule: the
-	// ordinary user who started connfs for itself.
+	// Owner, if not nil, is the one uid that may read everything without a rule: that of
+	// an ordinary user who started connfs for their own use.
 	Owner *uint32
 }
 
@@ -36,7 +36,7 @@ const (
 
 // Grant is one user of one rule, and for a derived rule of one DAG.
 type Grant struct {
-	DAG         string   `json:"dag_id"` // of a derived rule the dag_id; else the rule's label
+	DAG         string   `json:"dag_id"` // the dag_id if the rule is derived; else its label
 	RunAsUser   string   `json:"run_as_user"`
 	UID         *uint32  `json:"uid"` // nil: this machine does not know the user
 	Connections []string `json:"connections"`
@@ -45,29 +45,30 @@ type Grant struct {
 	Rule        string   `json:"rule"` // "file:line"
 }
 
-// Grants returns who may read what, in the order of the rules, and what DAGs name but
-// can never grant. Both hold users that this machine does not know, without a uid.
+// Grants returns who may read what, in the order of the rules, and the grants to uids that
+// must never have any. Both include users that this machine does not know, without a uid.
 func (cfg *Config) Grants() (granted, never []Grant) {
 	for i := range cfg.Rules {
-		g, n := cfg.of(&cfg.Rules[i])
+		g, n := cfg.ruleGrants(&cfg.Rules[i])
 		granted, never = append(granted, g...), append(never, n...)
 	}
 	return granted, never
 }
 
-// Covers reports whether some DAG is one of which a derived rule speaks.
+// Covers reports whether some derived rule matches some DAG.
 func (cfg *Config) Covers() bool {
 	for i := range cfg.Rules {
 		r := &cfg.Rules[i]
-		if r.Derived() && slices.ContainsFunc(cfg.Facts, func(f Fact) bool { return r.covers(&f) }) {
+		covered := func(f Fact) bool { return r.covers(&f) }
+		if r.Derived() && slices.ContainsFunc(cfg.Facts, covered) {
 			return true
 		}
 	}
 	return false
 }
 
-// of returns the grants of one rule.
-func (cfg *Config) of(r *Rule) (granted, never []Grant) {
+// ruleGrants returns the grants of one rule.
+func (cfg *Config) ruleGrants(r *Rule) (granted, never []Grant) {
 	if !r.Derived() {
 		return []Grant{cfg.grant(r, r.DAG, r.User(), FromConfig)}, nil
 	}
@@ -100,7 +101,10 @@ func (cfg *Config) derived(r *Rule, f *Fact) []Grant {
 }
 
 func (cfg *Config) grant(r *Rule, dag, user, from string) Grant {
-	g := Grant{DAG: dag, RunAsUser: user, Connections: r.Connections, Tenant: r.Tenant, From: from, Rule: r.place()}
+	g := Grant{
+		DAG: dag, RunAsUser: user, Connections: r.Connections,
+		Tenant: r.Tenant, From: from, Rule: r.place(),
+	}
 	if uid, ok := uidOf(user); ok {
 		g.UID = &uid
 	} else if uid, ok := cfg.Users[user]; ok {
@@ -109,7 +113,8 @@ func (cfg *Config) grant(r *Rule, dag, user, from string) Grant {
 	return g
 }
 
-// Names returns the user names that have to be looked up, each once, in order.
+// Names returns the user names that have to be looked up, each once, in the order of the
+// rules.
 func (cfg *Config) Names() []string {
 	var names []string
 	seen := make(map[string]bool)
@@ -123,12 +128,12 @@ func (cfg *Config) Names() []string {
 	return names
 }
 
-// Policy answers who may read what. The zero Policy lets nobody read anything. It
-// is immutable: a reload, a change of users or of DAGs makes a new one.
+// Policy answers who may read what. The zero Policy lets nobody read anything. A Policy
+// never changes: a reload, or a change of users or DAGs, makes a new one.
 type Policy struct {
 	owner    *uint32 // may read everything
 	byUID    map[uint32]*grants
-	patterns []string // of all rules together, for Grantable
+	patterns []string // of all rules, for Grantable
 	literals map[string]bool
 }
 
@@ -147,13 +152,15 @@ type pattern struct {
 type Decision struct {
 	Allowed   bool
 	RunAsUser string // the user of the rule that allowed it
-	DAG       string // its label
-	Rule      string // "file:line", or why there is none
+	DAG       string // the dag_ids or the label of that rule
+	Rule      string // "file:line" of the rule, or why no rule allows it
 }
 
 // New compiles a policy.
 func New(cfg Config) *Policy {
-	p := &Policy{owner: cfg.Owner, byUID: make(map[uint32]*grants), literals: make(map[string]bool)}
+	p := &Policy{
+		owner: cfg.Owner, byUID: make(map[uint32]*grants), literals: make(map[string]bool),
+	}
 	seen := make(map[string]bool)
 	for i := range cfg.Rules {
 		r := &cfg.Rules[i]
@@ -166,7 +173,7 @@ func New(cfg Config) *Policy {
 				p.patterns = append(p.patterns, text)
 			}
 		}
-		granted, _ := cfg.of(r)
+		granted, _ := cfg.ruleGrants(r)
 		p.add(granted)
 	}
 	return p
@@ -189,16 +196,16 @@ func (p *Policy) add(rule []Grant) {
 		}
 		d := &Decision{Allowed: true, RunAsUser: g.RunAsUser, Rule: g.Rule}
 		decisions[uid] = d
-		of := p.byUID[uid]
-		if of == nil {
-			of = &grants{literal: make(map[string]*Decision)}
-			p.byUID[uid] = of
+		own := p.byUID[uid]
+		if own == nil {
+			own = &grants{literal: make(map[string]*Decision)}
+			p.byUID[uid] = own
 		}
 		for _, text := range g.Connections {
 			if !IsLiteral(text) {
-				of.patterns = append(of.patterns, pattern{text, d})
-			} else if of.literal[text] == nil {
-				of.literal[text] = d
+				own.patterns = append(own.patterns, pattern{text, d})
+			} else if own.literal[text] == nil {
+				own.literal[text] = d
 			}
 		}
 	}
@@ -218,7 +225,7 @@ func label(dags []string) string {
 	return fmt.Sprintf("%s and %d more", strings.Join(dags[:maxLabel], ","), len(dags)-maxLabel)
 }
 
-// Decide says whether uid may read id now, and by which rule.
+// Decide returns whether uid may read id, and by which rule.
 func (p *Policy) Decide(uid uint32, id string) Decision {
 	if p.owner != nil && *p.owner == uid {
 		return Decision{Allowed: true, Rule: "own mount"}
@@ -238,7 +245,7 @@ func (p *Policy) Decide(uid uint32, id string) Decision {
 	return Decision{Rule: "no grant of this uid names the id"}
 }
 
-// Grantable reports whether any rule could let anybody read id, also rules of
+// Grantable reports whether any rule could let anybody read id, including rules for
 // users that this machine does not know at present.
 func (p *Policy) Grantable(id string) bool {
 	if p.owner != nil || p.literals[id] {

@@ -16,19 +16,33 @@ func uid(n uint32) *uint32 { return &n }
 
 func TestDecide(t *testing.T) {
 	rules := []policy.Rule{
-		{RunAsUser: "billing", Connections: []string{"billing_db", "warehouse_*"}, DAG: "billing_*", File: "a.toml", Line: 3},
+		{
+			RunAsUser: "billing", Connections: []string{"billing_db", "warehouse_*"},
+			DAG: "billing_*", File: "a.toml", Line: 3,
+		},
 		{UID: uid(5001), Connections: []string{"*"}, File: "a.toml", Line: 9},
 		{RunAsUser: "nobody_here", Connections: []string{"ghost"}, File: "a.toml", Line: 12},
 		{RunAsUser: "billing", Connections: []string{"billing_db"}, File: "b.toml", Line: 1},
 	}
-	p := policy.New(policy.Config{Rules: rules, Users: policy.UserTable{"billing": 1200, "root": 0}})
+	users := policy.UserTable{"billing": 1200, "root": 0}
+	p := policy.New(policy.Config{Rules: rules, Users: users})
 	for _, c := range []struct {
 		uid  uint32
 		id   string
 		want policy.Decision
 	}{
-		{1200, "billing_db", policy.Decision{Allowed: true, RunAsUser: "billing", DAG: "billing_*", Rule: "a.toml:3"}},
-		{1200, "warehouse_/x", policy.Decision{Allowed: true, RunAsUser: "billing", DAG: "billing_*", Rule: "a.toml:3"}},
+		{
+			1200, "billing_db",
+			policy.Decision{
+				Allowed: true, RunAsUser: "billing", DAG: "billing_*", Rule: "a.toml:3",
+			},
+		},
+		{
+			1200, "warehouse_/x",
+			policy.Decision{
+				Allowed: true, RunAsUser: "billing", DAG: "billing_*", Rule: "a.toml:3",
+			},
+		},
 		{1200, "Billing_db", policy.Decision{Rule: "no grant of this uid names the id"}},
 		{1200, "billing_db ", policy.Decision{Rule: "no grant of this uid names the id"}},
 		{5001, "anything", policy.Decision{Allowed: true, RunAsUser: "#5001", Rule: "a.toml:9"}},
@@ -66,7 +80,9 @@ func TestOwnMountIsForItsOwnerAlone(t *testing.T) {
 }
 
 func TestGrantableCountsRulesOfUnknownUsers(t *testing.T) {
-	p := policy.New(policy.Config{Rules: []policy.Rule{{RunAsUser: "ghost", Connections: []string{"a", "b_*"}}}})
+	p := policy.New(policy.Config{Rules: []policy.Rule{
+		{RunAsUser: "ghost", Connections: []string{"a", "b_*"}},
+	}})
 	for id, want := range map[string]bool{"a": true, "b_1": true, "c": false} {
 		if got := p.Grantable(id); got != want {
 			t.Errorf("Grantable(%q) = %v", id, got)
@@ -78,7 +94,10 @@ func TestDerivedRulesGrantTheUsersOfTheirDAGs(t *testing.T) {
 	cfg := policy.Config{
 		Rules: []policy.Rule{
 			{DAG: "billing_*", Connections: []string{"billing_db"}, File: "c.toml", Line: 1},
-			{DAG: "*", Bundle: "trusted", DAGFile: "/dags/ops/*", Connections: []string{"ops_*"}, File: "c.toml", Line: 5},
+			{
+				DAG: "*", Bundle: "trusted", DAGFile: "/dags/ops/*", Connections: []string{"ops_*"},
+				File: "c.toml", Line: 5,
+			},
 			{Team: "red", Connections: []string{"red_db"}, File: "c.toml", Line: 9},
 		},
 		Users: policy.UserTable{"billing": 1200, "etl": 1300, "root": 0, "worker": 50},
@@ -116,7 +135,8 @@ func TestDerivedRulesGrantTheUsersOfTheirDAGs(t *testing.T) {
 	if len(never) != 3 {
 		t.Errorf("never granted: %v", never)
 	}
-	if diff := cmp.Diff([]string{"billing", "ghost", "etl", "root", "worker"}, cfg.Names()); diff != "" {
+	names := []string{"billing", "ghost", "etl", "root", "worker"}
+	if diff := cmp.Diff(names, cfg.Names()); diff != "" {
 		t.Errorf("names (-want +got):\n%s", diff)
 	}
 
@@ -126,8 +146,19 @@ func TestDerivedRulesGrantTheUsersOfTheirDAGs(t *testing.T) {
 		id   string
 		want policy.Decision
 	}{
-		{1200, "billing_db", policy.Decision{Allowed: true, RunAsUser: "billing", DAG: "billing_daily,billing_hourly", Rule: "c.toml:1"}},
-		{1400, "billing_db", policy.Decision{Allowed: true, RunAsUser: "#1400", DAG: "billing_daily", Rule: "c.toml:1"}},
+		{
+			1200, "billing_db",
+			policy.Decision{
+				Allowed: true, RunAsUser: "billing", DAG: "billing_daily,billing_hourly",
+				Rule: "c.toml:1",
+			},
+		},
+		{
+			1400, "billing_db",
+			policy.Decision{
+				Allowed: true, RunAsUser: "#1400", DAG: "billing_daily", Rule: "c.toml:1",
+			},
+		},
 		{1200, "ops_db", policy.Decision{Rule: "no grant of this uid names the id"}},
 		{50, "ops_db", policy.Decision{Rule: "no grant for this uid"}},
 		{0, "billing_db", policy.Decision{Rule: "no grant for this uid"}},

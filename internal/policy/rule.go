@@ -1,5 +1,5 @@
-// Package policy decides who may read what: uid to run_as_user to DAGs to
-// connection ids. It is pure: it does no I/O, looks no user up and keeps no
+// Package policy decides who may read what: from a uid to a run_as_user, to DAGs, to
+// connection ids. It is pure: it does no I/O, looks up no user and keeps no
 // state between decisions.
 package policy
 
@@ -9,17 +9,20 @@ import (
 	"github.com/connfs/connfs/internal/python"
 )
 
-// Rule is one [[grant]] of the configuration. Where it names a user, that decides,
-// and DAG is a label for the audit. Where it names none, the users are those whom the
-// metastore's serialized DAGs name for the DAGs that it matches.
+// Rule is one [[grant]] of the configuration. If it names a user, it is for that user,
+// and DAG is only a label for the audit. If it names no user, it is derived: it is for the
+// users that serialized DAGs in the metastore name, in the DAGs that it matches.
 type Rule struct {
-	RunAsUser   string   `json:"run_as_user,omitempty"` // a user name; empty where UID is set
-	UID         *uint32  `json:"uid,omitempty"`         // a uid written as a number
-	DAG         string   `json:"dag,omitempty"`         // pattern over dag ids
-	DAGFile     string   `json:"dag_file,omitempty"`    // pattern over the file that Airflow recorded
-	Bundle      string   `json:"bundle,omitempty"`      // pattern over the bundle that it came in
-	Team        string   `json:"team,omitempty"`        // pattern over the bundle's team
-	Connections []string `json:"connections"`           // patterns in the sense of Python's fnmatchcase
+	RunAsUser string  `json:"run_as_user,omitempty"` // a user name; empty if UID is set
+	UID       *uint32 `json:"uid,omitempty"`         // a uid written as a number
+	// These are patterns, as all patterns here in the sense of Python's fnmatchcase, for
+	// the dag id, the file that Airflow recorded, the bundle, and the bundle's team.
+	DAG     string `json:"dag,omitempty"`
+	DAGFile string `json:"dag_file,omitempty"`
+	Bundle  string `json:"bundle,omitempty"`
+	Team    string `json:"team,omitempty"`
+
+	Connections []string `json:"connections"` // patterns for connection ids
 	Tenant      string   `json:"tenant,omitempty"`
 	File        string   `json:"file"` // where the grant is written
 	Line        int      `json:"line"`
@@ -28,8 +31,8 @@ type Rule struct {
 // Derived reports whether the rule's users come from serialized DAGs.
 func (r *Rule) Derived() bool { return r.RunAsUser == "" && r.UID == nil }
 
-// User returns the run_as_user of the rule as the configuration writes it: a name,
-// or "#" and a uid.
+// User returns the user of a rule that is not derived, in the form of a run_as_user: a
+// name, or "#" and a uid.
 func (r *Rule) User() string {
 	if r.UID != nil {
 		return userOf(*r.UID)
@@ -40,9 +43,11 @@ func (r *Rule) User() string {
 // place returns where the rule is written.
 func (r *Rule) place() string { return r.File + ":" + strconv.Itoa(r.Line) }
 
-// covers reports whether a derived rule speaks of the DAG.
+// covers reports whether a derived rule matches the DAG.
 func (r *Rule) covers(f *Fact) bool {
-	for _, c := range [][2]string{{r.DAG, f.DAG}, {r.DAGFile, f.File}, {r.Bundle, f.Bundle}, {r.Team, f.Team}} {
+	for _, c := range [][2]string{
+		{r.DAG, f.DAG}, {r.DAGFile, f.File}, {r.Bundle, f.Bundle}, {r.Team, f.Team},
+	} {
 		if c[0] != "" && !python.Fnmatch(c[0], c[1]) {
 			return false
 		}
@@ -50,15 +55,15 @@ func (r *Rule) covers(f *Fact) bool {
 	return true
 }
 
-// Fact is what the metastore's serialized DAGs say of one DAG.
+// Fact is what a serialized DAG in the metastore says about itself.
 type Fact struct {
 	DAG    string   `json:"dag"`
 	File   string   `json:"file,omitempty"`   // as Airflow recorded it; empty: not recorded
-	Bundle string   `json:"bundle,omitempty"` // likewise
+	Bundle string   `json:"bundle,omitempty"` // empty: not recorded
 	Team   string   `json:"team,omitempty"`
 	Users  []string `json:"users,omitempty"` // distinct run_as_user: names, or "#" and a uid
-	// Unnamed says that some task names no user, so that [core] default_impersonation
-	// counts for it.
+	// Unnamed is true if some task names no user, so that [core] default_impersonation
+	// decides about it.
 	Unnamed bool `json:"unnamed,omitempty"`
 }
 

@@ -5,7 +5,7 @@ import "errors"
 var errBase64 = errors.New("not base64: a character or padding is missing")
 
 // DecodeBase64 decodes as Python's base64.urlsafe_b64decode does: both alphabets count,
-// every foreign byte is skipped, the end must be padded, and what follows a
+// bytes of neither are skipped, the end must be padded, and what follows a
 // complete padding is ignored. Go's decoders are stricter.
 func DecodeBase64(text string) ([]byte, error) {
 	out := make([]byte, 0, len(text)/4*3+3)

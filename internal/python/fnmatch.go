@@ -9,9 +9,9 @@ import (
 // included; `?` is one character; `[abc]`, `[a-z]` and `[!abc]` are one of a set, or
 // none of it; a `[` that nothing closes stands for itself; there is no escape character.
 func Fnmatch(pattern, name string) bool {
-	// Position after the last `*`, and where in name its text ends so far: the
-	// only place worth going back to, since a later star can take what an
-	// earlier one would.
+	// The position after the last `*`, and where in name its text ends so far. This is
+	// the only place worth going back to: what an earlier star could take, a later one
+	// can take too.
 	star, from := -1, 0
 	p, s := 0, 0
 	for s < len(name) {
@@ -36,8 +36,8 @@ func Fnmatch(pattern, name string) bool {
 	return strings.Trim(pattern[p:], "*") == ""
 }
 
-// matchOne matches one character of name at s against the pattern's element at p,
-// which is not a star, and returns where both go on.
+// matchOne matches one character of name, at s, against the pattern's element at p,
+// which is not a star. It returns where to go on in both.
 func matchOne(pattern string, p int, name string, s int) (int, int, bool) {
 	r, n := utf8.DecodeRuneInString(name[s:])
 	switch pattern[p] {
@@ -53,8 +53,8 @@ func matchOne(pattern string, p int, name string, s int) (int, int, bool) {
 	return p + pn, s + n, ok
 }
 
-// classEnd returns where the set that begins at p ends, or -1. A `]` that comes
-// first, or right after `!`, belongs to the set.
+// classEnd returns where the set that begins at p ends, or -1. A `]` at its
+// beginning, or right after `!`, belongs to the set.
 func classEnd(pattern string, p int) int {
 	i := p + 1
 	if i < len(pattern) && pattern[i] == '!' {
@@ -72,15 +72,15 @@ func classEnd(pattern string, p int) int {
 	return -1
 }
 
-// inClass reports whether the character r, spelt char, is in the set, which may
-// begin with `!`. An empty range such as `z-a` holds nothing.
+// inClass reports whether the character r, whose bytes are char, is in the set, which
+// may begin with `!`. An empty range such as `z-a` holds nothing.
 func inClass(set, char string, r rune) bool {
 	negated := strings.HasPrefix(set, "!")
 	if negated {
 		set = set[1:]
 	}
 	if r == utf8.RuneError && len(char) == 1 {
-		// A byte that is no UTF-8 equals no character of a pattern.
+		// A byte that is not UTF-8 equals no character of a pattern.
 		return negated
 	}
 	found := false

@@ -8,17 +8,18 @@ import (
 	"unicode"
 )
 
-// MaxDigits is the number of digits beyond which Python refuses to convert
-// between text and integer, leading zeros included.
+// MaxDigits is how many digits, leading zeros included, Python converts between text and
+// integer. It refuses more.
 const MaxDigits = 4300
 
-// Why a value has no integer here. The second is connfs's own limit.
+// The errors of [Int] and [IntOfFloat]. The second is a limit of connfs: Python's integers
+// have any size.
 var (
 	ErrNotInteger = errors.New("not an integer")
 	ErrBeyond64   = errors.New("beyond 64 bits")
 )
 
-// Int is Python's int(text): white space around, one sign, underscores
+// Int is Python's int(text). It takes white space around the number, one sign, underscores
 // between digits, and the decimal digits of every script. Its error is
 // ErrNotInteger or ErrBeyond64.
 func Int(text string) (int64, error) {
@@ -43,8 +44,8 @@ func Int(text string) (int64, error) {
 	return n, nil
 }
 
-// asciiDigits writes every decimal digit as an ASCII one, every white space
-// outside ASCII as a space, and what else is outside as "?".
+// asciiDigits replaces what is outside of ASCII: a decimal digit by its ASCII digit, white
+// space by a space, and everything else by "?".
 func asciiDigits(text string) string {
 	return strings.Map(func(r rune) rune {
 		switch {
@@ -60,8 +61,8 @@ func asciiDigits(text string) string {
 	}, text)
 }
 
-// digitValue returns the value of a decimal digit. Unicode allots digits in
-// runs of ten, from zero to nine.
+// digitValue returns the value of a decimal digit. Unicode has
+// digits in runs of ten, from zero to nine.
 func digitValue(r rune) (rune, bool) {
 	for _, t := range unicode.Nd.R16 {
 		if rune(t.Lo) <= r && r <= rune(t.Hi) {

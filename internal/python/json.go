@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// MaxDepth is how deep lists and objects may nest in the extra of a connection. Python's own
-// limit is on its whole stack, 1,000 frames: this is what Python 3.11 leaves a
+// MaxDepth is how deep lists and objects may nest in the extra of a connection. Python's
+// own limit is on its whole stack: 1,000 frames. This many are left in Python 3.11 for a
 // short script that calls get_connection. A task has some frames less.
 const MaxDepth = 979
 
@@ -16,7 +16,7 @@ const MaxDepth = 979
 // deep. It returns nil, bool, [Integer], float64, string, []any or *[Object]. Beyond
 // RFC 8259 it takes NaN, Infinity, -Infinity and lone surrogates, raw or escaped; the
 // last of several equal keys counts. Its error is ErrSyntax, ErrDigits, ErrDepth or
-// ErrSize, and says nothing of the text.
+// ErrSize, and shows nothing of the text.
 func LoadJSON(text string, depth int) (any, error) {
 	x, err := IndexJSON([]byte(text), JSONLimits{Depth: depth, Digits: MaxDigits})
 	switch {
@@ -107,7 +107,7 @@ func appendDump(b []byte, value any) []byte {
 	panic("python: not a JSON value")
 }
 
-// appendFloat appends repr(f): the shortest digits that read back, with an
+// appendFloat appends repr(f): the fewest digits from which Python reads f again, with an
 // exponent below 1e-4 and from 1e16 on.
 func appendFloat(b []byte, f float64) []byte {
 	switch {
@@ -130,7 +130,7 @@ func appendFloat(b []byte, f float64) []byte {
 }
 
 // appendASCII appends a JSON string in which everything but printable ASCII is
-// escaped, surrogates as they are.
+// escaped, lone surrogates too.
 func appendASCII(b []byte, s string) []byte {
 	b = append(b, '"')
 	for len(s) > 0 {
@@ -152,7 +152,7 @@ func appendASCII(b []byte, s string) []byte {
 	return append(b, '"')
 }
 
-// appendEscape appends \uxxxx.
+// appendEscape appends the escape \uxxxx.
 func appendEscape(b []byte, r rune) []byte {
 	const hex = "0123456789abcdef"
 	return append(b, '\\', 'u', hex[r>>12&15], hex[r>>8&15], hex[r>>4&15], hex[r&15])

@@ -9,37 +9,37 @@ import (
 	"unicode/utf8"
 )
 
-// What can be wrong with a JSON text. Airflow catches the first two, which Python calls
-// a JSONDecodeError, where a text need not be JSON, and none of the others.
+// What can be wrong with a JSON text. The first two are Python's JSONDecodeError, which
+// Airflow catches where a text need not be JSON. It does not catch the others.
 var (
 	ErrSyntax    = errors.New("the JSON does not parse")
 	ErrExtraData = errors.New("text follows the JSON")
 	ErrDigits    = errors.New("an integer has over 4,300 digits")
 	ErrDepth     = errors.New("the JSON nests too deeply")
-	ErrSize      = errors.New("the JSON is too large") // to connfs; Python has no such limit
+	ErrSize      = errors.New("the JSON is too large") // a limit of connfs, not of Python
 )
 
-// JSONLimits bound a JSON text.
+// JSONLimits are the limits on a JSON text.
 type JSONLimits struct {
 	Depth  int // how deep lists and objects may nest
-	Values int // how many values there may be, keys among them; 0: any number
+	Values int // how many values and keys there may be; 0: any number
 	Digits int // how many digits an integer may have; 0: any number
 }
 
-// JSONIndex is a JSON text and where its values are in it. Nothing is decoded before
-// somebody asks, so that it costs 16 bytes a value and no more.
+// JSONIndex is a JSON text, and where its values are in it. Nothing is decoded before
+// somebody asks for it, so that an index costs 16 bytes a value and no more.
 //
-// encoding/json does not do: it does not know NaN, which Airflow 2 writes, takes keys
-// for equal that differ in case, and hides duplicate keys and lone surrogates.
+// encoding/json cannot serve here: it does not know NaN, which Airflow 2 writes; keys that
+// differ in case are the same to it; it does not report duplicate keys and lone surrogates.
 type JSONIndex struct {
 	text  []byte
-	nodes []jsonNode // in the order of the text; an object's members are keys and values in turn
+	nodes []jsonNode // in the order of the text; in an object, each key before its value
 }
 
-// JSONValue is a value in a [JSONIndex]. 0 is the whole text.
+// JSONValue is a value in a [JSONIndex]. 0 is the value that the whole text is.
 type JSONValue int
 
-// NoValue is the value of a key that is not there.
+// NoValue stands for the value of a key that is not there.
 const NoValue JSONValue = -1
 
 // JSONKind is what a value is.
@@ -59,15 +59,15 @@ const (
 
 // jsonNode is a value or a key.
 type jsonNode struct {
-	start, end uint32 // in the text; of a text without its quotes
-	next       uint32 // the node after this one and all that is inside it
+	start, end uint32 // where it is in the text; a string without its quotes
+	next       uint32 // the node after this one and all nodes inside it
 	kind       JSONKind
 }
 
 // IndexJSON checks text by the rules of Python's json.loads, and finds its values.
-// Beyond RFC 8259 Python takes NaN, Infinity, -Infinity and lone surrogates. Bytes that
-// are not UTF-8 are not looked for. The error is that of the first thing that is wrong:
-// ErrSyntax, ErrExtraData, ErrDigits, ErrDepth or ErrSize. text must not change later.
+// Beyond RFC 8259 Python takes NaN, Infinity, -Infinity and lone surrogates. Strings may
+// hold bytes that are not UTF-8. The error is ErrSyntax, ErrExtraData, ErrDigits, ErrDepth
+// or ErrSize, for the first thing that is wrong. The caller must not change text later.
 func IndexJSON(text []byte, limits JSONLimits) (*JSONIndex, error) {
 	if len(text) > math.MaxUint32 {
 		return nil, ErrSize
@@ -86,8 +86,8 @@ func IndexJSON(text []byte, limits JSONLimits) (*JSONIndex, error) {
 	return &s.JSONIndex, nil
 }
 
-// jsonScanner reads a text from at on. Its methods that return a bool return false
-// where the text is refused, for the reason err.
+// jsonScanner reads a text from at on. A method that returns false refuses the text, and
+// has set err.
 type jsonScanner struct {
 	JSONIndex
 	limits JSONLimits
@@ -119,7 +119,7 @@ func (s *jsonScanner) peek() byte {
 	return 0
 }
 
-// add appends a node, of a value that holds no other.
+// add appends a node. Of an object or an array, next and end are set later.
 func (s *jsonScanner) add(kind JSONKind, start, end int) bool {
 	s.nodes = append(s.nodes, jsonNode{
 		start: uint32(start), end: uint32(end), next: uint32(len(s.nodes) + 1), kind: kind,
@@ -194,7 +194,7 @@ func (s *jsonScanner) group(kind JSONKind, closing byte, depth int) bool {
 	return true
 }
 
-// key reads a key, and on to the value after it.
+// key reads a key and the colon, up to the value.
 func (s *jsonScanner) key() bool {
 	if s.peek() != '"' {
 		return s.fail(ErrSyntax)
@@ -229,6 +229,7 @@ func (s *jsonScanner) number() bool {
 	} else if !s.digits() {
 		return s.fail(ErrSyntax)
 	}
+	// whole: neither the fraction nor the exponent is cut short
 	end, integer, whole := s.at, true, true
 	if s.peek() == '.' {
 		s.at++
@@ -245,7 +246,7 @@ func (s *jsonScanner) number() bool {
 			end, integer = s.at, false
 		}
 	}
-	// Python converts an integer before it looks at what follows.
+	// Python converts an integer before it looks at the text after it.
 	if integer && s.limits.Digits > 0 && end-digits > s.limits.Digits {
 		return s.fail(ErrDigits)
 	}
@@ -323,8 +324,8 @@ func codeUnit(s []byte) (r rune, ok bool) {
 }
 
 // JSONText decodes a JSON string without its quotes, as [JSONIndex.Raw] and
-// [JSONIndex.Members] give it. Half of a surrogate pair makes it no UTF-8; see package
-// python.
+// [JSONIndex.Members] return it. With a lone surrogate in it the result is not UTF-8; see
+// [SurrogateEscape].
 func JSONText(raw []byte) string {
 	if bytes.IndexByte(raw, '\\') < 0 {
 		return string(raw)
@@ -344,7 +345,7 @@ func JSONText(raw []byte) string {
 		r, _ := codeUnit(raw[i:])
 		i += 6
 		if 0xD800 <= r && r < 0xDC00 {
-			// A high half and the low one that is escaped right after it are one.
+			// Together with a low half that is escaped right after it, it is one character.
 			if low, ok := codeUnit(raw[i:]); ok && 0xDC00 <= low && low < 0xE000 {
 				r = 0x10000 + (r-0xD800)<<10 + (low - 0xDC00)
 				i += 6
@@ -367,11 +368,10 @@ func (x *JSONIndex) Kind(v JSONValue) JSONKind {
 	return x.nodes[v].kind
 }
 
-// Raw returns v, which must not be [NoValue], as it is written; a text without its
-// quotes.
+// Raw returns the text of v, a string without its quotes. v must not be [NoValue].
 func (x *JSONIndex) Raw(v JSONValue) []byte { return x.text[x.nodes[v].start:x.nodes[v].end] }
 
-// Items returns the values of an array; none of anything else.
+// Items yields the values of an array, and nothing if v is no array.
 func (x *JSONIndex) Items(v JSONValue) iter.Seq[JSONValue] {
 	return func(yield func(JSONValue) bool) {
 		if x.Kind(v) != KindArray {
@@ -386,8 +386,8 @@ func (x *JSONIndex) Items(v JSONValue) iter.Seq[JSONValue] {
 	}
 }
 
-// Members returns the keys, as they are written, and the values of an object, in the
-// order of the text; none of anything else.
+// Members yields the keys and values of an object in the order of the text, and nothing if
+// v is no object. The keys are raw: [JSONText] decodes them.
 func (x *JSONIndex) Members(v JSONValue) iter.Seq2[[]byte, JSONValue] {
 	return func(yield func([]byte, JSONValue) bool) {
 		if x.Kind(v) != KindObject {
@@ -404,8 +404,8 @@ func (x *JSONIndex) Members(v JSONValue) iter.Seq2[[]byte, JSONValue] {
 	}
 }
 
-// Get returns the value of the last key of an object that is exactly this one, or
-// [NoValue]; and whether there are several.
+// Get returns the value of a key in an object, or [NoValue]. If the key is there several
+// times, the last one counts.
 func (x *JSONIndex) Get(v JSONValue, key string) (found JSONValue, several bool) {
 	found = NoValue
 	for raw, member := range x.Members(v) {

@@ -88,7 +88,8 @@ func TestLimitsOfIndexJSON(t *testing.T) {
 
 func FuzzJSON(f *testing.F) {
 	for _, s := range []string{
-		`{"a":[1,-2.5e3,"\u00e9\ud800",null,true]}`, `[NaN]`, `{"a":1,"a":2}`, "\"\xff\"", `[1,]`, `01`, `1.`,
+		`{"a":[1,-2.5e3,"\u00e9\ud800",null,true]}`, `[NaN]`, `{"a":1,"a":2}`, "\"\xff\"", `[1,]`,
+		`01`, `1.`,
 	} {
 		f.Add([]byte(s))
 	}
@@ -159,9 +160,11 @@ func largeText() string {
 		if i > 0 {
 			b.WriteByte(',')
 		}
-		fmt.Fprintf(&b, `{"__type": "operator", "__var": {"task_id": "task_%d", "retries": %d, `+
-			`"retry_delay": 300.0, "ui_color": "#e8f7e4", "template_fields": ["bash_command", "env"], `+
-			`"bash_command": "echo \"{{ conn.db_%d.host }}\"", "depends_on_past": false, "pool": null}}`, i, i%5, i)
+		fmt.Fprintf(&b, `{"__type": "operator", "__var": {"task_id": "task_%d", `+
+			`"retries": %d, "retry_delay": 300.0, "ui_color": "#e8f7e4", `+
+			`"template_fields": ["bash_command", "env"], `+
+			`"bash_command": "echo \"{{ conn.db_%d.host }}\"", `+
+			`"depends_on_past": false, "pool": null}}`, i, i%5, i)
 	}
 	b.WriteString(`]}}`)
 	return b.String()

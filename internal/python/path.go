@@ -2,9 +2,9 @@ package python
 
 import "strings"
 
-// ExpandVars is Python's os.path.expandvars with the variables that get finds: it
-// replaces $NAME and ${NAME} once, without looking at what it put in. Names of no
-// variable stay as they are.
+// ExpandVars is Python's os.path.expandvars with the variables that get finds. It replaces
+// $NAME and ${NAME} once, and does not expand the values. A variable that get does not find
+// stays as it is.
 func ExpandVars(text string, get func(name string) (string, bool)) string {
 	var b strings.Builder
 	for {
@@ -23,8 +23,8 @@ func ExpandVars(text string, get func(name string) (string, bool)) string {
 	}
 }
 
-// variableName returns the name that rest, the text after a `$`, begins with,
-// and how many bytes it takes with its braces: 0 if there is none.
+// variableName returns the name at the start of rest, the text after a `$`, and how many
+// bytes it takes with its braces; 0 if there is no name.
 func variableName(rest string) (name string, size int) {
 	if strings.HasPrefix(rest, "{") {
 		end := strings.IndexByte(rest, '}')
@@ -43,9 +43,9 @@ func isWord(c byte) bool {
 	return c == '_' || '0' <= c && c <= '9' || isLetter(c)
 }
 
-// ExpandUser is Python's os.path.expanduser: it replaces a leading ~ or ~user by the
-// directory that home finds, for the user "" where no name follows. A user that home
-// does not find stays as it is.
+// ExpandUser is Python's os.path.expanduser: it replaces a leading ~ or ~user by the home
+// of that user; home gets "" for a ~ without a name. A user that home does not find stays
+// as it is.
 func ExpandUser(text string, home func(user string) (string, bool)) string {
 	if !strings.HasPrefix(text, "~") {
 		return text

@@ -5,8 +5,8 @@ import (
 	"unicode/utf8"
 )
 
-// Quote is Python's urllib.parse.Quote(s, safe=""): all but ASCII letters,
-// digits and "_.-~" is percent-encoded.
+// Quote is Python's urllib.parse.quote(s, safe=""): everything but ASCII
+// letters, digits and "_.-~" is percent-encoded.
 func Quote(s string) string { return percentEncode(s, false) }
 
 // QuotePlus is Quote with a space written as "+".
@@ -28,9 +28,9 @@ func percentEncode(s string, plus bool) string {
 	return string(b)
 }
 
-// Unquote is Python's urllib.parse.Unquote: one pass, malformed escapes stay.
-// The bytes that a run of ASCII gives are decoded by themselves, and each
-// sequence among them that is cut short or wrong becomes one U+FFFD.
+// Unquote is Python's urllib.parse.unquote. It replaces escapes once, and malformed ones
+// stay. Each run of ASCII is decoded by itself; in its bytes, each sequence that is not
+// UTF-8 becomes one U+FFFD.
 func Unquote(s string) string {
 	if !strings.Contains(s, "%") {
 		return s
@@ -83,9 +83,8 @@ func fromHex(c byte) (byte, bool) {
 	return 0, false
 }
 
-// writeReplaced writes bytes as UTF-8, as Python decodes them with
-// errors="replace": one U+FFFD for each start of a sequence that does not go on
-// as it must, and for each byte that starts none.
+// writeReplaced writes bytes as Python decodes them with errors="replace": a character
+// that is cut short becomes one U+FFFD, and so does each byte that begins no character.
 func writeReplaced(b *strings.Builder, data []byte) {
 	for len(data) > 0 {
 		r, n := utf8.DecodeRune(data)
@@ -97,10 +96,10 @@ func writeReplaced(b *strings.Builder, data []byte) {
 	}
 }
 
-// brokenLen returns the length of the longest start of a UTF-8 sequence with
-// which data, which starts with none that is whole, begins; at least 1.
+// brokenLen returns how many bytes at the start of data, where no whole character stands,
+// are the beginning of one; at least 1.
 func brokenLen(data []byte) int {
-	// A start is one that continuation bytes make a whole character of.
+	// They are if some continuation bytes after them would make them a whole character.
 	for n := min(3, len(data)); n > 1; n-- {
 		for _, tail := range [...]string{"\x80", "\x80\x80"} {
 			full := append(append([]byte{}, data[:n]...), tail...)
@@ -112,9 +111,9 @@ func brokenLen(data []byte) int {
 	return 1
 }
 
-// ParseQuery is dict(parse_qsl(query, keep_blank_values=True)): parameters part
-// at "&" only, "+" is a space, and of several equal keys the last value stands
-// at the place of the first.
+// ParseQuery is Python's dict(parse_qsl(query, keep_blank_values=True)): only "&" separates
+// parameters, and "+" is a space. Of several equal keys the last value counts, at the place
+// of the first.
 func ParseQuery(query string) *Object {
 	o := &Object{}
 	for part := range strings.SplitSeq(query, "&") {

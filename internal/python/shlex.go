@@ -5,14 +5,14 @@ import (
 	"strings"
 )
 
-// ShlexSplit cuts a command line into words as Python's shlex.split does: white
-// space, both kinds of quotes, backslashes; no comments and nothing else that a
-// shell would give a meaning to. Its error says nothing of the line.
+// ShlexSplit is Python's shlex.split: it cuts a command line into words. White space, both
+// kinds of quotes and backslashes have a meaning; comments and everything else that a shell
+// knows do not. Its error shows nothing of the line.
 func ShlexSplit(line string) ([]string, error) {
 	var (
 		words []string
 		word  strings.Builder
-		begun bool // a word may be empty: ''
+		begun bool // there is a word, which may be empty: ''
 	)
 	for i := 0; i < len(line); i++ {
 		switch c := line[i]; c {

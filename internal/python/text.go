@@ -1,6 +1,12 @@
-// Package python is what Python means, where connfs must mean the same: JSON text,
-// integers, texts and their quoting, URLs, patterns, base64 and command lines. It
-// knows nothing of connections or of Airflow.
+// Package python does what functions of Python's standard library do, where connfs must
+// understand a text exactly as Airflow does: JSON, integers, strings and their quoting,
+// URLs, patterns, base64 and command lines. It knows nothing of connections or of Airflow.
+//
+// Python's text can hold lone surrogates: its JSON parser makes them of \ud800, and the
+// bytes of an environment variable that are not UTF-8 become U+DC80 to U+DCFF. In this
+// package such text is a Go string in which a surrogate stands as the three bytes that
+// UTF-8 would give it if it allowed surrogates. So text without surrogates is UTF-8, and
+// for text with them utf8.ValidString is false.
 package python
 
 import (
@@ -12,13 +18,7 @@ import (
 	"golang.org/x/text/language"
 )
 
-// Python's text can hold lone surrogates: its JSON parser makes them of \ud800,
-// and the bytes of an environment variable that are not UTF-8 become U+DC80 to
-// U+DCFF. In this package such text is a Go string in which a surrogate
-// stands as the three bytes that UTF-8 would give it if it allowed surrogates.
-// So text without them is UTF-8, and text with them fails utf8.ValidString.
-
-// SurrogateEscape decodes bytes as Python does in an environment variable.
+// SurrogateEscape decodes bytes as Python does those of an environment variable.
 func SurrogateEscape(s string) string {
 	if utf8.ValidString(s) {
 		return s
@@ -41,8 +41,8 @@ func appendSurrogate(b []byte, r rune) []byte {
 	return append(b, 0xE0|byte(r>>12), 0x80|byte(r>>6)&0xBF, 0x80|byte(r)&0xBF)
 }
 
-// DecodeRune returns the first character of s, which is not empty, and its
-// width. It may be a surrogate.
+// DecodeRune returns the first character of s, which may be a surrogate, and its width in
+// bytes. s must not be empty.
 func DecodeRune(s string) (r rune, width int) {
 	r, width = utf8.DecodeRuneInString(s)
 	if r == utf8.RuneError && width == 1 && len(s) >= 3 {
@@ -51,17 +51,17 @@ func DecodeRune(s string) (r rune, width int) {
 	return r, width
 }
 
-// IsSpace says whether str.isspace holds for r: Unicode's white space and the
-// four separators of ASCII.
+// IsSpace is Python's str.isspace of one character: Unicode's white space and the four
+// separators of ASCII.
 func IsSpace(r rune) bool {
 	return unicode.IsSpace(r) || 0x1C <= r && r <= 0x1F
 }
 
-// Strip is str.strip().
+// Strip is Python's str.strip().
 func Strip(s string) string { return strings.TrimFunc(s, IsSpace) }
 
-// Lower is str.lower(), which knows the final sigma and the dotted capital I.
-// Text with surrogates comes back as it is; nothing that holds one is served.
+// Lower is Python's str.lower(), which knows the final sigma and the dotted capital I.
+// Text with surrogates is returned as it is; connfs never serves such text.
 func Lower(s string) string {
 	if isASCII(s) {
 		return strings.ToLower(s)
@@ -72,7 +72,7 @@ func Lower(s string) string {
 	return cases.Lower(language.Und).String(s)
 }
 
-// Upper is str.upper(): "ß" becomes "SS". Bytes that are not UTF-8 stay.
+// Upper is Python's str.upper(): "ß" becomes "SS". Bytes that are not UTF-8 stay.
 func Upper(s string) string {
 	if isASCII(s) {
 		return strings.ToUpper(s)

@@ -14,8 +14,8 @@ type SplitResult struct {
 	Scheme, Netloc, Path, Query string
 }
 
-// URLSplit is Python's urllib.parse.urlsplit, as of 3.11.4. No error says
-// anything of the URL.
+// URLSplit is Python's urllib.parse.urlsplit, as of 3.11.4. Its error shows
+// nothing of the URL.
 func URLSplit(url string) (p SplitResult, err error) {
 	url = strings.TrimLeftFunc(url, func(r rune) bool { return r <= ' ' })
 	url = strings.NewReplacer("\t", "", "\r", "", "\n", "").Replace(url)
@@ -37,7 +37,7 @@ func URLSplit(url string) (p SplitResult, err error) {
 	return p, checkNormalized(p.Netloc)
 }
 
-// isScheme says whether s is a letter, then letters, digits, "+", "-" and ".".
+// isScheme reports whether s is a letter, and after it letters, digits, "+", "-" and ".".
 func isScheme(s string) bool {
 	if s == "" || !isLetter(s[0]) {
 		return false
@@ -52,9 +52,9 @@ func isScheme(s string) bool {
 
 func isLetter(c byte) bool { return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' }
 
-// checkBrackets refuses a netloc with one of "[" and "]" only, or with something
-// else than an address between the first "[" and the next "]", wherever they
-// stand: the password of a connection can hold them too.
+// checkBrackets refuses a netloc with only one of "[" and "]", or with anything but an
+// address between the first "[" and the next "]". It does not matter where they are: the
+// password of a connection can hold them too.
 func checkBrackets(netloc string) error {
 	if strings.Contains(netloc, "[") != strings.Contains(netloc, "]") {
 		return errors.New("one of [ and ] is missing")
@@ -78,27 +78,29 @@ func checkBrackets(netloc string) error {
 	return nil
 }
 
-// isFutureAddress says whether s is "v", hex digits, "." and something more.
+// isFutureAddress reports whether s, which begins with "v", goes on with hex digits, "." and
+// something more.
 func isFutureAddress(s string) bool {
 	version, rest, _ := strings.Cut(s[1:], ".")
 	return version != "" && rest != "" && strings.Trim(version, "0123456789abcdefABCDEF") == ""
 }
 
-// checkNormalized refuses a netloc in which a delimiter appears once it is
-// written in Unicode's compatibility form, as "／" becomes "/".
+// checkNormalized refuses a netloc in which Unicode's compatibility form makes a delimiter
+// of a character, as it makes "/" of "／".
 func checkNormalized(netloc string) error {
 	if isASCII(netloc) {
 		return nil
 	}
 	rest := strings.NewReplacer("@", "", ":", "", "#", "", "?", "").Replace(netloc)
 	if strings.ContainsAny(norm.NFKC.String(rest), "/?#@:") {
-		return errors.New("the host, login or password holds a character that normalises to a delimiter")
+		return errors.New(
+			"the host, login or password holds a character that normalises to a delimiter")
 	}
 	return nil
 }
 
-// Userinfo returns login and password: what stands before the last "@", split at
-// its first ":". Both are nil where there is no "@".
+// Userinfo returns login and password: the text before the last "@", split at
+// its first ":". Both are nil if there is no "@".
 func (p SplitResult) Userinfo() (login, password *string) {
 	at := strings.LastIndexByte(p.Netloc, '@')
 	if at < 0 {
@@ -111,8 +113,8 @@ func (p SplitResult) Userinfo() (login, password *string) {
 	return &name, &secret
 }
 
-// hostinfo returns what stands after the last "@": the host (without its
-// brackets) and the text of the port.
+// hostinfo returns the text after the last "@": the host, without its brackets, and the
+// port.
 func (p SplitResult) hostinfo() (host, port string) {
 	info := p.Netloc[strings.LastIndexByte(p.Netloc, '@')+1:]
 	if _, bracketed, ok := strings.Cut(info, "["); ok {
@@ -124,7 +126,7 @@ func (p SplitResult) hostinfo() (host, port string) {
 	return host, port
 }
 
-// Hostname returns the host in lower case, but for what follows its first "%".
+// Hostname returns the host in lower case, except from its first "%" on.
 func (p SplitResult) Hostname() string {
 	host, _ := p.hostinfo()
 	percent := strings.IndexByte(host, '%')
@@ -134,7 +136,7 @@ func (p SplitResult) Hostname() string {
 	return Lower(host[:percent]) + host[percent:]
 }
 
-// Port returns the port, or nil where there is none. Its error says nothing of it.
+// Port returns the port, or nil if there is none. Its error shows nothing of the text.
 func (p SplitResult) Port() (*int64, error) {
 	_, text := p.hostinfo()
 	switch {

@@ -6,30 +6,30 @@ package python
 // Integer is an integer of any size, in decimal as Python writes it.
 type Integer string
 
-// Object is a mapping from texts, with its keys in the order in which they first stood.
+// Object is a dict with texts as keys, in the order in which they were first set.
 type Object struct {
 	keys   []string
 	values map[string]any
 }
 
-// Opaque is a Python value that JSON has no form of: a date, bytes, a set.
+// Opaque is a Python value that JSON cannot hold: a date, bytes, a set.
 type Opaque struct {
 	Truthy bool // Python's bool() of it
 }
 
-// Keys returns the keys in the order in which they first stood.
+// Keys returns the keys in the order in which they were first set.
 func (o *Object) Keys() []string { return o.keys }
 
-// Get returns the value of a key; nil if it is not there.
+// Get returns the value of a key, or nil if the key is not there.
 func (o *Object) Get(key string) any { return o.values[key] }
 
-// Has reports whether the key is there, be its value nil.
+// Has reports whether the key is there, even if its value is nil.
 func (o *Object) Has(key string) bool {
 	_, ok := o.values[key]
 	return ok
 }
 
-// Set adds a key, or gives one that is there already another value.
+// Set sets the value of a key.
 func (o *Object) Set(key string, value any) {
 	if o.values == nil {
 		o.values = make(map[string]any)
@@ -63,7 +63,7 @@ func Truthy(value any) bool {
 	panic("python: not a Python value")
 }
 
-// Dumpable reports whether json.dumps takes the value.
+// Dumpable reports whether json.dumps takes the value: it holds no [Opaque].
 func Dumpable(value any) bool {
 	switch v := value.(type) {
 	case Opaque:

@@ -5,16 +5,16 @@ import (
 	"strings"
 )
 
-// Argument is one argument of a secrets backend that a variable of its own sets.
+// Argument is an argument of a secrets backend that has an environment variable of its own.
 type Argument struct {
-	Name   string // in small letters
-	Text   string // raw, without any expansion; it may be secret
+	Name   string // in lower case
+	Text   string // without any expansion; it may be secret
 	Origin Origin
 }
 
 // Arguments returns the arguments that variables set one by one, as in Airflow 3.3:
 // for [secrets] backend_kwargs, AIRFLOW__SECRETS__BACKEND_KWARG__TOKEN sets "token".
-// They come sorted by name, and override what the option itself says.
+// They are sorted by name, and take precedence over the option itself.
 func (c *Config) Arguments(section, option string) []Argument {
 	prefix := name{section, strings.Replace(option, "_kwargs", "_kwarg", 1)}.variable() + "__"
 	var list []Argument
@@ -25,7 +25,7 @@ func (c *Config) Arguments(section, option string) []Argument {
 			continue
 		}
 		a := Argument{strings.ToLower(key), text, Origin{Kind: Variable, Variable: variable}}
-		// The last one of a name counts.
+		// The last variable of a name counts.
 		list = append(slices.DeleteFunc(list, func(b Argument) bool { return b.Name == a.Name }), a)
 	}
 	slices.SortFunc(list, func(a, b Argument) int { return strings.Compare(a.Name, b.Name) })

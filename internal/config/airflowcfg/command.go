@@ -15,15 +15,15 @@ import (
 	"github.com/connfs/connfs/internal/python"
 )
 
-// commandTimeout is how long a _cmd may take. Airflow waits for ever.
+// commandTimeout is how long a _cmd may take. Airflow has no limit.
 const commandTimeout = 10 * time.Second
 
-// run executes a _cmd as Airflow does: split shell-style, run without a shell,
-// standard output taken verbatim except for bytes that are no UTF-8. It runs
-// with the AIRFLOW* variables, PATH and HOME of env, and nothing else: what
-// belongs to connfs alone (its cloud identity, its service manager's sockets)
-// is no business of whoever writes an airflow.cfg. Errors name the program, and
-// never what it was given or what it printed.
+// run executes a _cmd as Airflow does: the line is split into words as a shell does, but
+// no shell runs it, and its standard output is the value, without bytes that are not UTF-8.
+// It runs with the AIRFLOW* variables, PATH and HOME of env, and nothing else: those who
+// write an airflow.cfg must not get what belongs to connfs alone (its cloud identity, the
+// sockets of its service manager). Errors name the program, and never show its arguments
+// or its output.
 func run(ctx context.Context, line string, env []string) (string, error) {
 	words, err := python.ShlexSplit(line)
 	if err != nil {
@@ -44,7 +44,7 @@ func run(ctx context.Context, line string, env []string) (string, error) {
 	cmd.Args = words
 	cmd.Env = commandEnv(env)
 	cmd.Stdout = &out
-	// A group of its own, so that the deadline ends what the command started too.
+	// A process group of its own, so that the deadline also ends what the command started.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	cmd.WaitDelay = time.Second
@@ -66,8 +66,8 @@ func run(ctx context.Context, line string, env []string) (string, error) {
 	return strings.ToValidUTF8(out.kept.String(), ""), nil
 }
 
-// limited keeps up to maxText bytes, and ends the command that writes more.
-// The buffer is no embedded one: its ReadFrom would go around the limit.
+// limited keeps up to maxText bytes, and ends a command that writes more.
+// The buffer is not embedded: its ReadFrom would evade the limit.
 type limited struct {
 	kept     bytes.Buffer
 	overflow func()
@@ -83,7 +83,7 @@ func (l *limited) Write(p []byte) (int, error) {
 	return l.kept.Write(p)
 }
 
-// findProgram looks a program up in the PATH of env, not in that of this process.
+// findProgram looks up a program in the PATH of env, not in that of this process.
 func findProgram(name string, env []string) (string, error) {
 	if strings.Contains(name, "/") {
 		return name, nil
@@ -97,14 +97,15 @@ func findProgram(name string, env []string) (string, error) {
 		if !filepath.IsAbs(program) {
 			continue
 		}
-		if info, err := os.Stat(program); err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0 {
+		info, err := os.Stat(program)
+		if err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0 {
 			return program, nil
 		}
 	}
 	return "", fmt.Errorf("the command %q is not in PATH", name)
 }
 
-// commandEnv returns the part of env that a _cmd gets.
+// commandEnv returns the variables of env that a _cmd gets.
 func commandEnv(env []string) []string {
 	kept := []string{}
 	for _, entry := range env {
@@ -116,7 +117,7 @@ func commandEnv(env []string) []string {
 	return kept
 }
 
-// cause returns the system's reason alone: the error of os/exec repeats the path.
+// cause returns only the system's reason: the error of os/exec repeats the path.
 func cause(err error) error {
 	var errno syscall.Errno
 	if errors.As(err, &errno) {

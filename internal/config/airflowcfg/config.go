@@ -1,10 +1,10 @@
 // Package airflowcfg reads Airflow's own configuration: its airflow.cfg, its
-// AIRFLOW__SECTION__OPTION variables, and the commands and secrets that either
+// AIRFLOW__SECTION__OPTION variables, and the commands and secrets that both
 // can name in place of a value. It follows Airflow 2.10 in the precedence of the
-// sources, in what counts as set, and in what stops the start.
+// sources, in what counts as set, and in which errors are fatal.
 //
-// What it returns may be secret, and so may every line that it reads: its errors
-// say where something is wrong and what, and never show the text.
+// The values may be secret, and so may every line that it reads: its errors
+// say what is wrong and where, and never show the text.
 package airflowcfg
 
 import (
@@ -22,21 +22,21 @@ import (
 	"github.com/connfs/connfs/internal/python/configparser"
 )
 
-// maxFile is the size beyond which a file cannot be an airflow.cfg.
+// maxFile is the largest airflow.cfg that is read, in bytes.
 const maxFile = 4 << 20
 
 // Config is an Airflow's configuration. Its exported fields may be set between
 // [Open] and the first [Config.Get].
 type Config struct {
-	// Secret answers what a _secret option or variable asks the [secrets]
-	// backend for: the value and whether there is one. Nil: there is no backend,
+	// Secret asks the [secrets] backend for the key in a _secret option or variable. It
+	// returns the value, and whether there is one. Nil: there is no backend,
 	// and the next source counts, as in Airflow.
 	Secret func(key string) (string, bool, error)
 
-	// TrustCommand is asked before a _cmd that stands in the file is run, with
-	// what fstat said about that file; its error refuses the command. Nil: every
-	// command runs. Commands in variables are not asked about: who sets the
-	// environment of connfs controls connfs.
+	// TrustCommand is called before a _cmd from the file is run, with the result of fstat
+	// on that file; if it returns an error, the command is not run. Nil: every
+	// command runs. It is not called for commands in variables: those who set the
+	// environment of connfs control connfs anyway.
 	TrustCommand func(fs.FileInfo) error
 
 	home string
@@ -87,21 +87,25 @@ func (o Origin) String() string {
 
 // Value is an option's value. Text may be secret.
 type Value struct {
-	Text       string
-	Set        bool // false: nothing sets it, and Text is Airflow's default
-	Origin     Origin
-	Deprecated string // the old name that the value was found under, such as "[core] sql_alchemy_conn"; empty if it is the present one
+	Text   string
+	Set    bool // false: nothing sets it, and Text is Airflow's default
+	Origin Origin
+	// Deprecated is the old name under which the value was found, such as
+	// "[core] sql_alchemy_conn"; empty if it was found under the present one.
+	Deprecated string
 }
 
 // Open reads the configuration of the Airflow whose home is home. The file is
-// configFile, or else what AIRFLOW_CONFIG in env (NAME=value) names, or else
-// airflow.cfg in home; one that is not there is an empty one. Within the
+// configFile, or else the one that AIRFLOW_CONFIG in env (NAME=value) names, or else
+// airflow.cfg in home. A file that does not exist counts as empty. Within the
 // configuration AIRFLOW_HOME means home, whatever env says. With an empty home
-// and no file named, variables alone count.
+// and an empty configFile, only variables count.
 func Open(home, configFile string, env []string) (*Config, error) {
 	c := &Config{home: home, env: slices.Clone(env)}
 	if home != "" {
-		c.env = slices.DeleteFunc(c.env, func(entry string) bool { return strings.HasPrefix(entry, "AIRFLOW_HOME=") })
+		c.env = slices.DeleteFunc(c.env, func(entry string) bool {
+			return strings.HasPrefix(entry, "AIRFLOW_HOME=")
+		})
 		c.env = append(c.env, "AIRFLOW_HOME="+home)
 	}
 	c.get = lookup(c.env)
@@ -131,9 +135,10 @@ func Open(home, configFile string, env []string) (*Config, error) {
 	return c, err
 }
 
-// readFile returns the text of a regular file and what fstat says about it.
+// readFile returns the text of a regular file and the result of fstat.
 func readFile(path string) (string, fs.FileInfo, error) {
-	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0) // a FIFO must not hold the start up
+	// Without O_NONBLOCK, opening a FIFO would block.
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return "", nil, err
 	}
@@ -155,11 +160,11 @@ func readFile(path string) (string, fs.FileInfo, error) {
 	return string(text), info, nil
 }
 
-// File returns the path of the file that was read and what fstat said about it;
-// empty and nil if there is none.
+// File returns the path of the file that was read and the result of fstat; empty and nil
+// if there is no file.
 func (c *Config) File() (string, fs.FileInfo) { return c.doc.File, c.info }
 
-// Get returns an option's value. Its sources, the first one that is set counts:
+// Get returns an option's value, from the first of these sources that is set:
 // the variable, its _CMD, its _SECRET, the same three under a deprecated name,
 // the file, its _cmd, its _secret, the default.
 func (c *Config) Get(ctx context.Context, section, option string) (Value, error) {
@@ -173,11 +178,14 @@ func (c *Config) Get(ctx context.Context, section, option string) (Value, error)
 	case "secrets.backend", "workers.secrets_backend":
 		// Airflow imports it, so a name without a dot can never load.
 		if v.Text != "" && !strings.Contains(v.Text, ".") {
-			return Value{}, &OptionError{Section: section, Option: option, Origin: v.Origin, Err: errors.New("it is not the path of a class, and Airflow could not load it; short names are for config.toml")}
+			return Value{}, &OptionError{section, option, v.Origin, errNoClassPath}
 		}
 	}
 	return v, nil
 }
+
+var errNoClassPath = errors.New("it is not the path of a class, and Airflow could not " +
+	"load it; short names are for config.toml")
 
 // OptionError says which option could not be read, and where it is set.
 type OptionError struct {
@@ -194,11 +202,12 @@ func (e *OptionError) Error() string {
 // Unwrap returns the cause.
 func (e *OptionError) Unwrap() error { return e.Err }
 
-// name is one place in which an option may stand.
+// name is a name under which an option may be set.
 type name struct{ section, option string }
 
 func (n name) variable() string {
-	return "AIRFLOW__" + strings.ToUpper(strings.ReplaceAll(n.section, ".", "_")) + "__" + strings.ToUpper(n.option)
+	section := strings.ReplaceAll(n.section, ".", "_")
+	return "AIRFLOW__" + strings.ToUpper(section) + "__" + strings.ToUpper(n.option)
 }
 
 func (c *Config) find(ctx context.Context, section, option string) (Value, error) {
@@ -213,7 +222,7 @@ func (c *Config) find(ctx context.Context, section, option string) (Value, error
 			for _, n := range names {
 				v, err := from(ctx, n, sensitive[present])
 				if err != nil {
-					return Value{}, &OptionError{Section: section, Option: option, Origin: v.Origin, Err: err}
+					return Value{}, &OptionError{section, option, v.Origin, err}
 				}
 				if v.Set {
 					if n != present {
@@ -232,29 +241,32 @@ func (c *Config) find(ctx context.Context, section, option string) (Value, error
 	return c.fromDefault(present)
 }
 
-// fromVariables asks the three variables of one name. An empty one counts as
+// fromVariables reads the three variables of one name. An empty variable counts as
 // set, and so does the empty output of a command.
 func (c *Config) fromVariables(ctx context.Context, n name, secret bool) (Value, error) {
 	variable := n.variable()
 	if text, ok := c.get(variable); ok {
 		text, err := expand(text, c.get)
-		return Value{Text: text, Set: true, Origin: Origin{Kind: Variable, Variable: variable}}, err
+		origin := Origin{Kind: Variable, Variable: variable}
+		return Value{Text: text, Set: true, Origin: origin}, err
 	}
 	if !secret {
 		return Value{}, nil
 	}
 	if line, ok := c.get(variable + "_CMD"); ok {
 		text, err := run(ctx, line, c.env)
-		return Value{Text: text, Set: true, Origin: Origin{Kind: Command, Variable: variable + "_CMD"}}, err
+		origin := Origin{Kind: Command, Variable: variable + "_CMD"}
+		return Value{Text: text, Set: true, Origin: origin}, err
 	}
 	if key, ok := c.get(variable + "_SECRET"); ok {
 		text, found, err := c.secret(key)
-		return Value{Text: text, Set: found, Origin: Origin{Kind: Secret, Variable: variable + "_SECRET"}}, err
+		origin := Origin{Kind: Secret, Variable: variable + "_SECRET"}
+		return Value{Text: text, Set: found, Origin: origin}, err
 	}
 	return Value{}, nil
 }
 
-// fromFile asks the file for the value itself. An empty one counts as set.
+// fromFile reads the value itself from the file. An empty one counts as set.
 func (c *Config) fromFile(_ context.Context, n name, _ bool) (Value, error) {
 	text, line, ok, err := c.doc.Get(n.section, n.option)
 	origin := Origin{Kind: File, File: c.doc.File, Line: line}
@@ -317,8 +329,8 @@ func (c *Config) secret(key string) (string, bool, error) {
 	return c.Secret(key)
 }
 
-// reason returns what a configparser.ParseError says without the place, which the caller's
-// Origin holds.
+// reason returns the message of a configparser.ParseError without the file and line, which
+// the caller's Origin holds.
 func reason(err error) error {
 	var parse *configparser.ParseError
 	if errors.As(err, &parse) {

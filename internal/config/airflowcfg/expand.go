@@ -8,19 +8,18 @@ import (
 	"github.com/connfs/connfs/internal/python"
 )
 
-// Limits of the expansion: Airflow repeats it for ever where a variable refers
-// to itself.
+// Limits of the expansion. In Airflow it never ends if a variable refers to itself.
 const (
 	maxRounds = 64
-	maxText   = 1 << 20
+	maxText   = 1 << 20 // bytes
 )
 
-// errEndless says that the expansion of a value does not come to an end.
+// errEndless is the error of an expansion that exceeds the limits.
 var errEndless = errors.New("the $NAME references in it refer to themselves without end")
 
 // Expand replaces $NAME, ${NAME} and a leading ~ or ~user again and again until
-// nothing changes, as Airflow does with values of variables, of its file and of
-// its defaults. Names that env (NAME=value) does not hold stay as they are.
+// nothing changes, as Airflow does with values from variables, from its file and from
+// its defaults. Names that are not in env (NAME=value) stay as they are.
 func Expand(text string, env []string) (string, error) {
 	return expand(text, lookup(env))
 }
@@ -39,8 +38,7 @@ func expand(text string, get func(string) (string, bool)) (string, error) {
 	return "", errEndless
 }
 
-// homeOf returns the home of a user of this machine; of the own one, for "", what HOME
-// says.
+// homeOf returns the home directory of a user of this machine; for "", the value of HOME.
 func homeOf(name string, get func(string) (string, bool)) (string, bool) {
 	if name == "" {
 		return get("HOME")
@@ -52,8 +50,8 @@ func homeOf(name string, get func(string) (string, bool)) (string, bool) {
 	return u.HomeDir, true
 }
 
-// lookup returns a function that finds a variable in env; the last one of a
-// name counts.
+// lookup returns a function that finds a variable in env. Of several with the same name
+// the last one counts.
 func lookup(env []string) func(string) (string, bool) {
 	values := make(map[string]string, len(env))
 	for _, entry := range env {

@@ -1,8 +1,7 @@
 package airflowcfg
 
-// The options that connfs reads, as Airflow 2.10 describes them. An option that
-// is in none of these tables is an ordinary one: no command, no secret, no old
-// name, and an empty default.
+// The options that connfs reads, as Airflow 2.10 describes them. An option that is not in
+// these tables has no command, no secret, no old name, and an empty default.
 
 // sensitive are the options that may have a _cmd and a _secret.
 var sensitive = map[name]bool{

@@ -1,6 +1,6 @@
-// Package configparser reads files as Python's ConfigParser does, with its basic
-// interpolation, in the strict mode that Airflow uses. Its errors never show the text,
-// which may be secret.
+// Package configparser reads files as Python's ConfigParser does, in the strict mode and
+// with the basic interpolation that Airflow uses. Its errors never show the text, which
+// may be secret.
 package configparser
 
 import (
@@ -12,20 +12,19 @@ import (
 	"github.com/connfs/connfs/internal/python"
 )
 
-// defaultSection is the section whose options every other section inherits.
+// defaultSection is the section from which every other section inherits its options.
 const defaultSection = "DEFAULT"
 
-// Limits of the interpolation: how deep %(name)s may nest, as in Python, and how
-// many of them one value may take, where Python would go on for years.
+// Limits of the interpolation. Python has the first; without the others it would work on
+// some values for years.
 const (
-	maxDepth      = 10
-	maxReferences = 10_000
+	maxDepth      = 10      // of %(name)s in what another %(name)s stands for
+	maxReferences = 10_000  // of one value
 	maxText       = 1 << 20 // bytes of a value
 )
 
-// ParseError is a line that Python's ConfigParser, in the strict mode that
-// Airflow uses, refuses. Its text never holds the line itself, which may be a
-// misplaced secret.
+// ParseError is a line that ConfigParser refuses. Its text never holds the line itself,
+// which may be a misplaced secret.
 type ParseError struct {
 	File    string
 	Line    int
@@ -35,7 +34,7 @@ type ParseError struct {
 // Error implements error: "file:line: message".
 func (e *ParseError) Error() string { return fmt.Sprintf("%s:%d: %s", e.File, e.Line, e.Message) }
 
-// option is one option as it is written, before interpolation.
+// option is one option before interpolation.
 type option struct {
 	text string
 	line int
@@ -49,9 +48,9 @@ type Document struct {
 	sections map[string]map[string]option
 }
 
-// Parse reads text as Python's ConfigParser does: `=` or `:`, whole-line
-// comments only, indented lines and blank ones between them continue a value. file is for
-// the errors, which are of type *[ParseError].
+// Parse reads text as Python's ConfigParser does: `=` or `:` after a name, comments on
+// lines of their own, and values that go on over indented lines and the blank lines between
+// them. file is for the errors, which are of type *[ParseError].
 func Parse(file, text string) (*Document, error) {
 	d := &Document{File: file, sections: map[string]map[string]option{}}
 	fail := func(line int, format string, args ...any) error {
@@ -67,8 +66,8 @@ func Parse(file, text string) (*Document, error) {
 		name    string            // of the option that a continuation line adds to
 		open    bool              // whether there is one
 		lines   []string          // of its value
-		indent  int               // of the line it began on
-		first   error             // a stray line stops the start, but a repeated name later on is what Python reports
+		indent  int               // of the line on which it began
+		first   error             // of a stray line; Python rather reports a later repetition
 	)
 	finish := func() {
 		if open {
@@ -93,7 +92,8 @@ func Parse(file, text string) (*Document, error) {
 		if value[0] == '#' || value[0] == ';' {
 			continue
 		}
-		level := utf8.RuneCountInString(line[:len(line)-len(strings.TrimLeftFunc(line, python.IsSpace))])
+		unindented := strings.TrimLeftFunc(line, python.IsSpace)
+		level := utf8.RuneCountInString(line) - utf8.RuneCountInString(unindented)
 		if open && level > indent {
 			lines = append(lines, value)
 			continue
@@ -102,7 +102,7 @@ func Parse(file, text string) (*Document, error) {
 		indent = level
 		if header, ok := sectionHeader(value); ok {
 			if _, twice := d.sections[header]; twice && header != defaultSection {
-				return nil, fail(number, "section [%s] stands here for the second time", header)
+				return nil, fail(number, "section [%s] is defined a second time", header)
 			}
 			if d.sections[header] == nil {
 				d.sections[header] = map[string]option{}
@@ -116,13 +116,14 @@ func Parse(file, text string) (*Document, error) {
 		at := strings.IndexAny(value, "=:")
 		if at <= 0 {
 			if first == nil {
-				first = fail(number, "the line is neither a section, an option, a comment nor the indented continuation of a value")
+				first = fail(number, "the line is neither a section, an option, a comment "+
+					"nor the indented continuation of a value")
 			}
 			continue
 		}
 		name = strings.TrimRightFunc(value[:at], python.IsSpace)
 		if _, twice := section[name]; twice {
-			return nil, fail(number, "option %q stands here for the second time", name)
+			return nil, fail(number, "option %q is set a second time", name)
 		}
 		section[name] = option{line: number}
 		lines, open = []string{strings.TrimFunc(value[at+1:], python.IsSpace)}, true
@@ -134,8 +135,8 @@ func Parse(file, text string) (*Document, error) {
 	return d, nil
 }
 
-// sectionHeader returns the name in a header: everything up to the last `]`;
-// what follows that is ignored.
+// sectionHeader returns the name in a header: everything up to the last `]`. The rest of
+// the line is ignored.
 func sectionHeader(line string) (string, bool) {
 	end := strings.LastIndexByte(line, ']')
 	if line[0] != '[' || end < 2 {
@@ -144,7 +145,7 @@ func sectionHeader(line string) (string, bool) {
 	return line[1:end], true
 }
 
-// find returns an option as it is written. An existing section inherits the
+// find returns an option before interpolation. Every section that exists inherits the
 // options of [DEFAULT].
 func (d *Document) find(section, name string) (option, bool) {
 	options, ok := d.sections[section]
@@ -158,10 +159,9 @@ func (d *Document) find(section, name string) (option, bool) {
 	return o, ok
 }
 
-// Get returns an option's value with %(name)s and %% resolved. Only the option
-// that holds a bad reference fails; others in the file stay usable.
-// ok is false where there is no such option. line is where it stands, also with an
-// error, which is a *[ParseError].
+// Get returns an option's value with %(name)s and %% resolved, and the line on which it is.
+// ok is false if there is no such option. A bad reference, a *[ParseError], fails only the
+// option that holds it; line is set then too.
 func (d *Document) Get(section, name string) (text string, line int, ok bool, err error) {
 	o, ok := d.find(section, name)
 	if !ok {
@@ -174,7 +174,7 @@ func (d *Document) Get(section, name string) (text string, line int, ok bool, er
 	return i.String(), o.line, true, nil
 }
 
-// interpolation is one value under way.
+// interpolation is the value of an option while its references are resolved.
 type interpolation struct {
 	*Document
 	strings.Builder

@@ -10,8 +10,10 @@ import (
 // there.
 func FuzzParse(f *testing.F) {
 	for _, text := range []string{
-		"", "[a]\nx = 1\n", "[a]\nx : 1\n  y\n\n  z\n[b]x\n", "[DEFAULT]\nx=%(y)s\n[a]\ny=%%\n", "[a]\nx=%(x)s\n",
-		"\ufeff[a]\n", "x = 1\n", "[a]\r\nx = 1\r", "[a]\n = 1\n", "[a]\nx = %(\n", "[a]\nx=%(y)s%(y)s\ny=%(z)s%(z)s\nz=%(x)s\n",
+		"", "[a]\nx = 1\n", "[a]\nx : 1\n  y\n\n  z\n[b]x\n", "[DEFAULT]\nx=%(y)s\n[a]\ny=%%\n",
+		"[a]\nx=%(x)s\n",
+		"\ufeff[a]\n", "x = 1\n", "[a]\r\nx = 1\r", "[a]\n = 1\n", "[a]\nx = %(\n",
+		"[a]\nx=%(y)s%(y)s\ny=%(z)s%(z)s\nz=%(x)s\n",
 	} {
 		f.Add(text)
 	}
