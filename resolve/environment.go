@@ -23,6 +23,12 @@ type EnvironmentSettings struct {
 	Spellings []string
 }
 
+// Variables returns the variables of an environment block, lines of NAME=value, that
+// hold connections. Of several with one name the first counts.
+func Variables(environ []string) []Variable {
+	return Masked(environ, func(name string) bool { return strings.HasPrefix(name, connPrefix) })
+}
+
 // Environment is the backend of AIRFLOW_CONN_* variables: those that connfs was
 // started with, or those of a file. An empty variable counts as absent, as in
 // Airflow.

@@ -16,12 +16,6 @@ type Variable struct {
 	Masked []byte
 }
 
-// Variables returns the variables of an environment block, lines of NAME=value, that
-// hold connections. Of several with one name the first counts.
-func Variables(environ []string) []Variable {
-	return Masked(environ, func(name string) bool { return strings.HasPrefix(name, connPrefix) })
-}
-
 // Masked returns those variables of an environment block that keep wants.
 func Masked(environ []string, keep func(name string) bool) []Variable {
 	var out []Variable
