@@ -2,6 +2,7 @@ package resolve
 
 import (
 	"fmt"
+	"github.com/connfs/connfs/resolve/backend"
 	"slices"
 	"strings"
 )
@@ -13,20 +14,20 @@ type Settings struct {
 	Order   string // "aip-33" (the default) or "airflow"
 	OnError string // "stop" (the default) or "next"
 
-	Secrets     *SecretsSettings   // nil: no alternative backend in the path
+	Secrets     *backend.Secrets   // nil: no alternative backend in the path
 	Metastore   *MetastoreSettings // nil: no metastore in the path
 	Environment EnvironmentSettings
 
 	// Login are the environment variables with which the clients of backends and KMS
 	// log in. They are set in each child before it makes any client.
-	Login []Variable
+	Login []backend.Variable
 }
 
 // alternative is one kind of alternative backend.
 type alternative struct {
 	name  string // the short name, under which logs and audit lines show it
 	class string // Airflow's class path; empty: a kind of connfs's own
-	open  Opener
+	open  backend.Opener
 }
 
 // alternatives are all the alternative backends there are.
@@ -57,25 +58,25 @@ func AlternativeName(backend string) (string, error) {
 
 // OpenAlternative returns the alternative backend of the settings by itself, without the
 // search path around it. It connects to nothing.
-func OpenAlternative(s *SecretsSettings) (Backend, error) {
+func OpenAlternative(s *backend.Secrets) (backend.Backend, error) {
 	b, _, err := openAlternative(s)
 	return b, err
 }
 
 // openAlternative returns the alternative backend of the settings, and its name.
-func openAlternative(s *SecretsSettings) (Backend, string, error) {
+func openAlternative(s *backend.Secrets) (backend.Backend, string, error) {
 	name, err := AlternativeName(s.Backend)
 	if err != nil {
 		return nil, "", err
 	}
 	i := slices.IndexFunc(alternatives, func(a alternative) bool { return a.name == name })
-	b, err := OpenBackend(s, alternatives[i].open)
+	b, err := backend.Open(s, alternatives[i].open)
 	return b, name, err
 }
 
 // CheckSecrets reports what is wrong with the settings of an alternative backend,
 // without connecting to it. Its error names arguments, and shows no value.
-func CheckSecrets(s *SecretsSettings) error {
+func CheckSecrets(s *backend.Secrets) error {
 	if s == nil || s.Backend == "" {
 		return nil
 	}
@@ -89,17 +90,17 @@ func CheckSecrets(s *SecretsSettings) error {
 // Open returns the search path that settings describe. It connects to nothing;
 // its error never holds a password. With a nil fernet whatever is flagged as
 // encrypted is KeyRejected, and with a nil unsealer whatever is sealed.
-func Open(settings *Settings, fernet Decrypter, unsealer Unsealer) (*Path, error) {
+func Open(settings *Settings, fernet backend.Decrypter, unsealer Unsealer) (*Path, error) {
 	places := Places{
-		Environment: func() (Backend, string, error) {
+		Environment: func() (backend.Backend, string, error) {
 			return NewEnvironment(settings.Environment), "environment", nil
 		},
 	}
 	if s := settings.Secrets; s != nil && s.Backend != "" {
-		places.Alternative = func() (Backend, string, error) { return openAlternative(s) }
+		places.Alternative = func() (backend.Backend, string, error) { return openAlternative(s) }
 	}
 	if m := settings.Metastore; m != nil {
-		places.Metastore = func() (Backend, string, error) {
+		places.Metastore = func() (backend.Backend, string, error) {
 			b, err := OpenMetastore(*m, fernet)
 			return b, "metastore", err
 		}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/connfs/connfs/conn"
 	"github.com/connfs/connfs/internal/awslogin"
+	"github.com/connfs/connfs/resolve/backend"
 )
 
 // teamSeparator stands between a team and an id in the names of secrets.
@@ -32,22 +33,22 @@ type awsStore struct {
 
 // openAWSStore takes the arguments that both backends have; the caller has taken all
 // of its own. class is the backend's in Airflow, and apiVersion the one that there is.
-func openAWSStore(s *SecretsSettings, kw *kwargs, class, apiVersion string) awsStore {
-	kw.ignore("variables_prefix", "variables_lookup_pattern", "config_prefix", "config_lookup_pattern")
+func openAWSStore(s *backend.Secrets, kw *backend.Kwargs, class, apiVersion string) awsStore {
+	kw.Ignore("variables_prefix", "variables_lookup_pattern", "config_prefix", "config_lookup_pattern")
 	a := awsStore{multiTeam: s.MultiTeam, team: s.Team}
 	var err error
-	if a.pattern, err = newLookupPattern(kw.text("connections_lookup_pattern", "")); err != nil {
-		kw.fail("connections_lookup_pattern", "%v", err)
+	if a.pattern, err = newLookupPattern(kw.Text("connections_lookup_pattern", "")); err != nil {
+		kw.Fail("connections_lookup_pattern", "%v", err)
 	}
-	if v := kw.text("api_version", apiVersion); v != apiVersion {
-		kw.fail("api_version", "there is only %q", apiVersion)
+	if v := kw.Text("api_version", apiVersion); v != apiVersion {
+		kw.Fail("api_version", "there is only %q", apiVersion)
 	}
-	tls := kw.boolean("use_ssl", true)
-	settings, wrong := awslogin.FromExtra(kw.rest())
-	kw.add(wrong...)
+	tls := kw.Boolean("use_ssl", true)
+	settings, wrong := awslogin.FromExtra(kw.Rest())
+	kw.Add(wrong...)
 	if !tls && settings.Endpoint == "" && os.Getenv("AWS_ENDPOINT_URL") == "" {
 		// With an endpoint its URL decides, as in Airflow.
-		kw.fail("use_ssl", "connfs sends no secret over plain HTTP but to an endpoint_url that says so")
+		kw.Fail("use_ssl", "connfs sends no secret over plain HTTP but to an endpoint_url that says so")
 	}
 	if settings.Role.SessionName == "" {
 		settings.Role.SessionName = awslogin.SessionName(class)
@@ -63,7 +64,7 @@ func (a *awsStore) names(id string) ([]string, error) {
 	if a.disabled {
 		return nil, conn.Errorf(conn.Absent, "", "connections_prefix is null, so the backend was not asked")
 	}
-	if err := checkPathID(id); err != nil {
+	if err := backend.CheckPathID(id); err != nil {
 		return nil, err
 	}
 	if a.multiTeam && strings.Contains(id, teamSeparator) {
@@ -111,7 +112,7 @@ func (a *awsStore) find(ctx context.Context, id string, get func(ctx context.Con
 		return nil, err
 	}
 	if err := ctx.Err(); err != nil {
-		return nil, ctxError("", err)
+		return nil, backend.ContextError("", err)
 	}
 	for _, name := range names {
 		text, ok, err := get(ctx, name)
@@ -123,7 +124,7 @@ func (a *awsStore) find(ctx context.Context, id string, get func(ctx context.Con
 		case ok:
 			c, err := parse(text)
 			if err != nil {
-				return nil, invalid("", err)
+				return nil, backend.Invalid("", err)
 			}
 			return c, nil
 		}
@@ -131,10 +132,10 @@ func (a *awsStore) find(ctx context.Context, id string, get func(ctx context.Con
 	return nil, conn.Errorf(conn.Absent, "", "there is none")
 }
 
-// Identity implements [Successor].
+// Identity implements [backend.Successor].
 func (a *awsStore) Identity() []byte { return a.login.Identity() }
 
-// Adopt implements [Successor].
+// Adopt implements [backend.Successor].
 func (a *awsStore) Adopt(identity []byte) { a.login.Adopt(identity) }
 
 // Close drops the idle connections.

@@ -16,7 +16,7 @@ import (
 	"github.com/connfs/connfs/conn/conntest"
 	"github.com/connfs/connfs/integration/airflow"
 	"github.com/connfs/connfs/integration/servers"
-	"github.com/connfs/connfs/resolve"
+	"github.com/connfs/connfs/resolve/backend"
 	"github.com/connfs/connfs/resolve/resolvetest"
 )
 
@@ -48,7 +48,7 @@ func TestAWSBesideAirflowOnGeneratedValues(t *testing.T) {
 		t.Run(service.name, func(t *testing.T) {
 			m.Reset()
 			var questions []airflow.Question
-			var backends []resolve.Backend
+			var backends []backend.Backend
 			for i, kwargs := range variants {
 				kwargs = maps.Clone(kwargs)
 				if service.name == "aws_secrets_manager" {

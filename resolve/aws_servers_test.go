@@ -20,13 +20,14 @@ import (
 	"github.com/connfs/connfs/conn"
 	"github.com/connfs/connfs/integration/servers"
 	"github.com/connfs/connfs/resolve"
+	"github.com/connfs/connfs/resolve/backend"
 	"github.com/connfs/connfs/resolve/resolvetest"
 )
 
 // awsService is one of the two backends on AWS, as the tests see it.
 type awsService struct {
 	name, class string
-	open        resolve.Opener
+	open        backend.Opener
 	prefix      string                         // Airflow's default, with the separator
 	put         func(name, text string) string // the request that keeps a text under a name
 	target      string                         // its target
@@ -73,10 +74,10 @@ func awsEnvironment(t testing.TB, url string) {
 }
 
 // awsOpen opens a backend, which t closes.
-func awsOpen(t testing.TB, service awsService, s resolve.SecretsSettings, kwargs map[string]any) (resolve.Backend, error) {
+func awsOpen(t testing.TB, service awsService, s backend.Secrets, kwargs map[string]any) (backend.Backend, error) {
 	t.Helper()
 	s.Kwargs = jsonOf(kwargs)
-	b, err := resolve.OpenBackend(&s, service.open)
+	b, err := backend.Open(&s, service.open)
 	if err == nil {
 		t.Cleanup(func() { b.(interface{ Close() error }).Close() })
 	}
@@ -99,14 +100,14 @@ func TestAWSConformance(t *testing.T) {
 	for _, service := range awsServices {
 		t.Run(service.name, func(t *testing.T) {
 			resolvetest.Run(t, resolvetest.Harness{
-				New: func(t *testing.T, connections map[string]*conn.Connection) resolve.Backend {
+				New: func(t *testing.T, connections map[string]*conn.Connection) backend.Backend {
 					m.Reset()
 					for id, c := range connections {
 						m.Populate(service.target, service.put(service.prefix+id, valueOfConnection(t, id, c)))
 					}
 					return resolvetest.Open(t, service.open, nil)
 				},
-				Unreachable: func(t *testing.T) resolve.Backend {
+				Unreachable: func(t *testing.T) backend.Backend {
 					return resolvetest.Open(t, service.open, map[string]any{"endpoint_url": "http://127.0.0.1:1"})
 				},
 				NoDescription: service.name == "aws_secrets_manager",
@@ -183,7 +184,7 @@ func TestAWSAnswersAsAirflow(t *testing.T) {
 					want = other
 				}
 				got := ""
-				b, err := awsOpen(t, service, resolve.SecretsSettings{MultiTeam: tc.MultiTeam, Team: tc.Team}, tc.BackendKwargs)
+				b, err := awsOpen(t, service, backend.Secrets{MultiTeam: tc.MultiTeam, Team: tc.Team}, tc.BackendKwargs)
 				var c *conn.Connection
 				if err != nil {
 					got = "construction"
@@ -248,20 +249,20 @@ func TestAWSTeamsInListings(t *testing.T) {
 		m.Populate(service.target, service.put("/elsewhere/x", "http://h"))
 		m.Populate(service.target, service.put(strings.TrimSuffix(service.prefix, "/")+"x/y", "http://h"))
 		for _, tc := range []struct {
-			settings resolve.SecretsSettings
+			settings backend.Secrets
 			pattern  string
 			want     []string
 		}{
-			{resolve.SecretsSettings{}, "", []string{"a/b", "plain", "sub/team_a--x", "team_a--own", "team_a--plain", "team_b--theirs"}},
-			{resolve.SecretsSettings{}, "(?!team_b)", []string{"a/b", "plain", "sub/team_a--x", "team_a--own", "team_a--plain"}},
-			{resolve.SecretsSettings{MultiTeam: true}, "", []string{"a/b", "plain"}},
-			{resolve.SecretsSettings{MultiTeam: true, Team: "team_a"}, "", []string{"a/b", "own", "plain"}},
+			{backend.Secrets{}, "", []string{"a/b", "plain", "sub/team_a--x", "team_a--own", "team_a--plain", "team_b--theirs"}},
+			{backend.Secrets{}, "(?!team_b)", []string{"a/b", "plain", "sub/team_a--x", "team_a--own", "team_a--plain"}},
+			{backend.Secrets{MultiTeam: true}, "", []string{"a/b", "plain"}},
+			{backend.Secrets{MultiTeam: true, Team: "team_a"}, "", []string{"a/b", "own", "plain"}},
 		} {
 			b, err := awsOpen(t, service, tc.settings, map[string]any{"connections_lookup_pattern": tc.pattern})
 			if err != nil {
 				t.Fatal(err)
 			}
-			got, err := b.(resolve.Lister).List(t.Context())
+			got, err := b.(backend.Lister).List(t.Context())
 			if diff := cmp.Diff(tc.want, got); diff != "" || err != nil {
 				t.Errorf("%s %+v: %v (-want +got):\n%s", service.name, tc.settings, err, diff)
 			}
@@ -280,7 +281,7 @@ func TestAWSListsManyPages(t *testing.T) {
 			want = append(want, id)
 			m.Populate(service.target, service.put(service.prefix+id, "http://h"))
 		}
-		got, err := resolvetest.Open(t, service.open, nil).(resolve.Lister).List(t.Context())
+		got, err := resolvetest.Open(t, service.open, nil).(backend.Lister).List(t.Context())
 		if diff := cmp.Diff(want, got); diff != "" || err != nil {
 			t.Errorf("%s: %v (-want +got):\n%s", service.name, err, diff)
 		}
@@ -315,7 +316,7 @@ func TestAWSFaults(t *testing.T) {
 		} {
 			t.Run(service.name+" "+tc.name, func(t *testing.T) {
 				defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
-				b, err := awsOpen(t, service, resolve.SecretsSettings{}, nil)
+				b, err := awsOpen(t, service, backend.Secrets{}, nil)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -391,7 +392,7 @@ func TestAWSPermissions(t *testing.T) {
 		check := func() map[string]conn.Kind {
 			t.Helper()
 			kinds := make(map[string]conn.Kind)
-			for _, c := range resolvetest.Open(t, service.open, nil).(resolve.Checker).Check(t.Context()) {
+			for _, c := range resolvetest.Open(t, service.open, nil).(backend.Checker).Check(t.Context()) {
 				kinds[c.Call] = conn.Absent // stands for none here
 				if c.Err != nil {
 					kinds[c.Call] = conn.KindOf(c.Err)
@@ -407,7 +408,7 @@ func TestAWSPermissions(t *testing.T) {
 		if _, err := b.Connection(t.Context(), "a"); conn.KindOf(err) != conn.Denied {
 			t.Errorf("%s: a key that is not known: %v, want denied", service.name, err)
 		}
-		if _, err := b.(resolve.Lister).List(t.Context()); conn.KindOf(err) != conn.Denied {
+		if _, err := b.(backend.Lister).List(t.Context()); conn.KindOf(err) != conn.Denied {
 			t.Errorf("%s: list: %v, want denied", service.name, err)
 		}
 		for call, kind := range check() {
@@ -433,14 +434,14 @@ func TestAWSOneLoginForAllGenerations(t *testing.T) {
 			b := resolvetest.Open(t, service.open, map[string]any{
 				"role_arn": "arn:aws:iam::123456789012:role/connfs", "assume_role_kwargs": map[string]any{"ExternalId": "x"},
 			})
-			b.(resolve.Successor).Adopt(identity)
-			if err := b.(resolve.Warmer).Warm(t.Context()); err != nil {
+			b.(backend.Successor).Adopt(identity)
+			if err := b.(backend.Warmer).Warm(t.Context()); err != nil {
 				t.Fatal(err)
 			}
 			if _, err := b.Connection(t.Context(), "a"); err != nil {
 				t.Fatal(err)
 			}
-			identity = b.(resolve.Successor).Identity()
+			identity = b.(backend.Successor).Identity()
 		}
 		calls := p.Calls()
 		if calls["AssumeRole"] != 1 || calls[service.read] != generations {
@@ -458,7 +459,7 @@ func TestSSMReadsTogether(t *testing.T) {
 	for i := range n {
 		m.Populate(ssm.target, ssm.put(fmt.Sprint(ssm.prefix, "c", i), fmt.Sprintf("http://u:p%d@h", i)))
 	}
-	crowd := func(t *testing.T, b resolve.Backend) map[string]int {
+	crowd := func(t *testing.T, b backend.Backend) map[string]int {
 		t.Helper()
 		p.Calls()
 		var wg sync.WaitGroup
@@ -536,7 +537,7 @@ func TestAWSArgumentsThatCannotBeHonoured(t *testing.T) {
 			`{"role_arn": "r", "assume_role_method": "assume_role_with_saml"}`: "assume_role_method: ",
 			`{"aws_access_key_id": "SECRET"}`:                                  "aws_access_key_id: ",
 		} {
-			err := resolve.CheckSecrets(&resolve.SecretsSettings{Backend: service.name, Kwargs: kwargs})
+			err := resolve.CheckSecrets(&backend.Secrets{Backend: service.name, Kwargs: kwargs})
 			if err == nil || !strings.HasPrefix(err.Error(), want) || strings.Contains(err.Error(), "SECRET") {
 				t.Errorf("%s %s: %v", service.name, kwargs, err)
 			}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/connfs/connfs/conn"
+	"github.com/connfs/connfs/resolve/backend"
 )
 
 // outage is a backend that answers what it is told, and counts.
@@ -190,7 +191,7 @@ func (l *local) Local() bool { return l.is }
 
 func TestNothingLocalHasABreaker(t *testing.T) {
 	for _, c := range []struct {
-		backend Backend
+		backend backend.Backend
 		want    bool
 	}{{&outage{}, true}, {&local{is: false}, true}, {&local{is: true}, false}} {
 		if got := breakerFor(c.backend) != nil; got != c.want {

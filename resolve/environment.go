@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/connfs/connfs/conn"
+	"github.com/connfs/connfs/resolve/backend"
 )
 
 // connPrefix is what the name of a variable that holds a connection begins with.
@@ -17,7 +18,7 @@ type EnvironmentSettings struct {
 	// Variables are used.
 	File string
 	// Variables are the AIRFLOW_CONN_* variables that connfs was started with.
-	Variables []Variable
+	Variables []backend.Variable
 	// Spellings are ids that grants spell out. The name of a variable does not
 	// tell the case of its id; List uses these, and lower case otherwise.
 	Spellings []string
@@ -25,16 +26,16 @@ type EnvironmentSettings struct {
 
 // Variables returns the variables of an environment block, lines of NAME=value, that
 // hold connections. Of several with one name the first counts.
-func Variables(environ []string) []Variable {
-	return Masked(environ, func(name string) bool { return strings.HasPrefix(name, connPrefix) })
+func Variables(environ []string) []backend.Variable {
+	return backend.Masked(environ, func(name string) bool { return strings.HasPrefix(name, connPrefix) })
 }
 
 // Environment is the backend of AIRFLOW_CONN_* variables: those that connfs was
 // started with, or those of a file. An empty variable counts as absent, as in
 // Airflow.
 type Environment struct {
-	variables map[string]Variable // by name; nil where file counts
-	file      *watchedFile[map[string]string]
+	variables map[string]backend.Variable // by name; nil where file counts
+	file      *backend.WatchedFile[map[string]string]
 	spellings map[string][]string // ids by the variable that they stand in
 }
 
@@ -49,17 +50,17 @@ func NewEnvironment(settings EnvironmentSettings) *Environment {
 		}
 	}
 	if settings.File != "" {
-		e.file = &watchedFile[map[string]string]{path: settings.File, source: "environment", parse: parseEnvFile}
+		e.file = &backend.WatchedFile[map[string]string]{Path: settings.File, Source: "environment", Parse: parseEnvFile}
 		return e
 	}
-	e.variables = make(map[string]Variable, len(settings.Variables))
+	e.variables = make(map[string]backend.Variable, len(settings.Variables))
 	for _, v := range settings.Variables {
 		e.variables[v.Name] = v
 	}
 	return e
 }
 
-// Connection implements [Backend]. All spellings of an id stand in one variable:
+// Connection implements [backend.Backend]. All spellings of an id stand in one variable:
 // the variable's name cannot carry the id byte for byte.
 func (e *Environment) Connection(ctx context.Context, id string) (*conn.Connection, error) {
 	value, err := e.value(ctx, conn.EnvName(id))
@@ -71,12 +72,12 @@ func (e *Environment) Connection(ctx context.Context, id string) (*conn.Connecti
 	}
 	c, err := conn.Parse(value)
 	if err != nil {
-		return nil, invalid("environment", err)
+		return nil, backend.Invalid("environment", err)
 	}
 	return c, nil
 }
 
-// List implements [Lister]: the ids that settings spell out, and small letters for
+// List implements [backend.Lister]: the ids that settings spell out, and small letters for
 // every other variable. A variable that no id can lead to is left out.
 func (e *Environment) List(ctx context.Context) ([]string, error) {
 	names, err := e.names(ctx)
@@ -98,28 +99,28 @@ func (e *Environment) List(ctx context.Context) ([]string, error) {
 	return ids, nil
 }
 
-// Local implements [Local].
+// Local implements [backend.Local].
 func (e *Environment) Local() bool { return true }
 
-// CaseBlind implements [CaseBlind].
+// CaseBlind implements [backend.CaseBlind].
 func (e *Environment) CaseBlind() bool { return true }
 
 // value returns the value of a variable, empty where there is none.
 func (e *Environment) value(ctx context.Context, name string) (string, error) {
 	if err := ctx.Err(); err != nil {
-		return "", ctxError("environment", err)
+		return "", backend.ContextError("environment", err)
 	}
 	if e.file == nil {
 		return e.variables[name].Value(), nil
 	}
-	variables, err := e.file.read()
+	variables, err := e.file.Read()
 	return variables[name], err
 }
 
 // names returns the names of the variables that are not empty.
 func (e *Environment) names(ctx context.Context) ([]string, error) {
 	if err := ctx.Err(); err != nil {
-		return nil, ctxError("environment", err)
+		return nil, backend.ContextError("environment", err)
 	}
 	var names []string
 	for name, v := range e.variables {
@@ -130,7 +131,7 @@ func (e *Environment) names(ctx context.Context) ([]string, error) {
 	if e.file == nil {
 		return names, nil
 	}
-	variables, err := e.file.read()
+	variables, err := e.file.Read()
 	for name, value := range variables {
 		if value != "" {
 			names = append(names, name)

@@ -13,6 +13,7 @@ import (
 
 	"github.com/connfs/connfs/conn"
 	"github.com/connfs/connfs/resolve"
+	"github.com/connfs/connfs/resolve/backend"
 	"github.com/connfs/connfs/resolve/resolvetest"
 )
 
@@ -31,17 +32,17 @@ func variables(t *testing.T, connections map[string]*conn.Connection) (lines, id
 }
 
 func TestEnvironmentConforms(t *testing.T) {
-	missing := func(t *testing.T) resolve.Backend {
+	missing := func(t *testing.T) backend.Backend {
 		return resolve.NewEnvironment(resolve.EnvironmentSettings{File: filepath.Join(t.TempDir(), "missing")})
 	}
 	t.Run("variables", func(t *testing.T) {
-		resolvetest.Run(t, resolvetest.Harness{CaseBlind: true, Unreachable: missing, New: func(t *testing.T, c map[string]*conn.Connection) resolve.Backend {
+		resolvetest.Run(t, resolvetest.Harness{CaseBlind: true, Unreachable: missing, New: func(t *testing.T, c map[string]*conn.Connection) backend.Backend {
 			lines, ids := variables(t, c)
 			return resolve.NewEnvironment(resolve.EnvironmentSettings{Variables: resolve.Variables(lines), Spellings: ids})
 		}})
 	})
 	t.Run("file", func(t *testing.T) {
-		resolvetest.Run(t, resolvetest.Harness{CaseBlind: true, Unreachable: missing, New: func(t *testing.T, c map[string]*conn.Connection) resolve.Backend {
+		resolvetest.Run(t, resolvetest.Harness{CaseBlind: true, Unreachable: missing, New: func(t *testing.T, c map[string]*conn.Connection) backend.Backend {
 			lines, ids := variables(t, c)
 			return resolve.NewEnvironment(resolve.EnvironmentSettings{File: writeFile(t, strings.Join(lines, "\n")), Spellings: ids})
 		}})

@@ -12,6 +12,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/connfs/connfs/conn"
+	"github.com/connfs/connfs/resolve/backend"
 )
 
 // execSource is the source that errors of [Exec] name.
@@ -39,9 +40,9 @@ type Exec struct {
 	last     error // why the last program ended
 }
 
-func OpenExec(_ *SecretsSettings, kw *kwargs) (Backend, error) {
+func OpenExec(_ *backend.Secrets, kw *backend.Kwargs) (backend.Backend, error) {
 	e := &Exec{}
-	list, _ := kw.value("command").([]any)
+	list, _ := kw.Value("command").([]any)
 	for _, item := range list {
 		text, ok := item.(string)
 		if !ok || strings.Contains(text, "\x00") {
@@ -51,13 +52,13 @@ func OpenExec(_ *SecretsSettings, kw *kwargs) (Backend, error) {
 		e.command = append(e.command, text)
 	}
 	if len(list) == 0 || !filepath.IsAbs(e.command[0]) {
-		kw.fail("command", "expected a list of texts, of which the first is the absolute path of a program")
+		kw.Fail("command", "expected a list of texts, of which the first is the absolute path of a program")
 	}
 	variables := make(map[string]string)
-	for name, value := range kw.object("environment") {
+	for name, value := range kw.Object("environment") {
 		text, ok := value.(string)
 		if !ok || name == "" || strings.ContainsAny(name, "=\x00") || strings.Contains(text, "\x00") {
-			kw.fail("environment", "expected an object of texts, by the names of variables")
+			kw.Fail("environment", "expected an object of texts, by the names of variables")
 			break
 		}
 		variables[name] = text
@@ -76,10 +77,10 @@ func ExecEnvironment(variables map[string]string) []string {
 	return environment
 }
 
-// Connection implements [Backend].
+// Connection implements [backend.Backend].
 func (e *Exec) Connection(ctx context.Context, id string) (*conn.Connection, error) {
 	if err := ctx.Err(); err != nil {
-		return nil, ctxError(execSource, err)
+		return nil, backend.ContextError(execSource, err)
 	}
 	if !execSendable(id) {
 		return nil, conn.Errorf(conn.Absent, execSource, "an id like this, which could be taken for a path, is not sent to the program")
@@ -109,7 +110,7 @@ func execSendable(id string) bool {
 	return true
 }
 
-// List implements [Lister].
+// List implements [backend.Lister].
 func (e *Exec) List(ctx context.Context) ([]string, error) {
 	a, err := e.askIfAble(ctx, "list")
 	switch {
@@ -121,7 +122,7 @@ func (e *Exec) List(ctx context.Context) ([]string, error) {
 	return a.ids()
 }
 
-// Warm implements [Warmer].
+// Warm implements [backend.Warmer].
 func (e *Exec) Warm(ctx context.Context) error {
 	a, err := e.askIfAble(ctx, "warm")
 	if a == nil || err != nil {
@@ -130,16 +131,16 @@ func (e *Exec) Warm(ctx context.Context) error {
 	return execFailure(a.members, "ok")
 }
 
-// Check implements [Checker].
-func (e *Exec) Check(ctx context.Context) []Check {
+// Check implements [backend.Checker].
+func (e *Exec) Check(ctx context.Context) []backend.Check {
 	a, err := e.askIfAble(ctx, "check")
-	checks := []Check{{Call: "start", Err: err}}
+	checks := []backend.Check{{Call: "start", Err: err}}
 	if a == nil {
 		return checks
 	}
 	more, err := a.checks()
 	if err != nil {
-		return append(checks, Check{Call: "check", Err: err})
+		return append(checks, backend.Check{Call: "check", Err: err})
 	}
 	return append(checks, more...)
 }
@@ -147,7 +148,7 @@ func (e *Exec) Check(ctx context.Context) []Check {
 // askIfAble asks what a program need not be able to answer; nil where it is not.
 func (e *Exec) askIfAble(ctx context.Context, op string) (*execAnswer, error) {
 	if err := ctx.Err(); err != nil {
-		return nil, ctxError(execSource, err)
+		return nil, backend.ContextError(execSource, err)
 	}
 	p, err := e.running()
 	if err != nil {

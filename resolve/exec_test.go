@@ -20,6 +20,7 @@ import (
 
 	"github.com/connfs/connfs/conn"
 	"github.com/connfs/connfs/resolve"
+	"github.com/connfs/connfs/resolve/backend"
 	"github.com/connfs/connfs/resolve/resolvetest"
 )
 
@@ -130,7 +131,7 @@ func plugin(name string) {
 }
 
 // testPlugin is this binary as the plugin of that name.
-func testPlugin(t testing.TB, name string) resolve.Backend {
+func testPlugin(t testing.TB, name string) backend.Backend {
 	t.Helper()
 	self, err := os.Executable()
 	if err != nil {
@@ -146,7 +147,7 @@ func outcome(c *conn.Connection, err error) string {
 	return hostOf(c)
 }
 
-func get(t testing.TB, b resolve.Backend, id string, timeout time.Duration) (string, error) {
+func get(t testing.TB, b backend.Backend, id string, timeout time.Duration) (string, error) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), timeout)
 	defer cancel()
@@ -154,7 +155,7 @@ func get(t testing.TB, b resolve.Backend, id string, timeout time.Duration) (str
 	return outcome(c, err), err
 }
 
-func examplePlugin(t testing.TB, file string) resolve.Backend {
+func examplePlugin(t testing.TB, file string) backend.Backend {
 	t.Helper()
 	script, err := filepath.Abs("../integration/plugin/jsonfile.py")
 	if err != nil {
@@ -165,12 +166,12 @@ func examplePlugin(t testing.TB, file string) resolve.Backend {
 
 func TestExecConforms(t *testing.T) {
 	resolvetest.Run(t, resolvetest.Harness{
-		New: func(t *testing.T, connections map[string]*conn.Connection) resolve.Backend {
+		New: func(t *testing.T, connections map[string]*conn.Connection) backend.Backend {
 			path := filepath.Join(t.TempDir(), "connections.json")
 			replaceFile(t, path, localObject(t, connections))
 			return examplePlugin(t, path)
 		},
-		Unreachable: func(t *testing.T) resolve.Backend {
+		Unreachable: func(t *testing.T) backend.Backend {
 			return examplePlugin(t, filepath.Join(t.TempDir(), "none.json"))
 		},
 	})
@@ -200,14 +201,14 @@ func TestExecAnswersHaveKinds(t *testing.T) {
 			t.Errorf("%s: the extra is not the sealed form", id)
 		}
 	}
-	ids, err := b.(resolve.Lister).List(t.Context())
+	ids, err := b.(backend.Lister).List(t.Context())
 	if diff := cmp.Diff([]string{"x", "y"}, ids); diff != "" || err != nil {
 		t.Errorf("list: %v (-want +got):\n%s", err, diff)
 	}
-	if err := b.(resolve.Warmer).Warm(t.Context()); err != nil {
+	if err := b.(backend.Warmer).Warm(t.Context()); err != nil {
 		t.Errorf("warm: %v", err)
 	}
-	if checks := b.(resolve.Checker).Check(t.Context()); len(checks) != 1 || checks[0].Err != nil {
+	if checks := b.(backend.Checker).Check(t.Context()); len(checks) != 1 || checks[0].Err != nil {
 		t.Errorf("check: %v", checks)
 	}
 }
@@ -437,7 +438,7 @@ func TestExecArguments(t *testing.T) {
 		`{"command": ["/bin/true"], "environment": {"A=B": "c"}}`: "environment: expected an object of texts",
 		`{"command": ["/bin/true"], "environment": {"A": "b"}}`:   "",
 	} {
-		err := resolve.CheckSecrets(&resolve.SecretsSettings{Backend: "exec", Kwargs: kwargs})
+		err := resolve.CheckSecrets(&backend.Secrets{Backend: "exec", Kwargs: kwargs})
 		if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
 			t.Errorf("%s: %v, want %q", kwargs, err, want)
 		}

@@ -7,6 +7,7 @@ import (
 	"syscall"
 
 	"github.com/connfs/connfs/conn"
+	"github.com/connfs/connfs/resolve/backend"
 )
 
 // checkExecFiles returns the path of the program, symbolic links followed. Nobody but
@@ -70,5 +71,5 @@ func execFileError(path string, err error) error {
 	if os.IsPermission(err) {
 		kind = conn.Denied
 	}
-	return fileError(kind, execSource, path, err)
+	return backend.FileError(kind, execSource, path, err)
 }

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/connfs/connfs/conn"
+	"github.com/connfs/connfs/resolve/backend"
 )
 
 // execSilence is how long a program that owes answers may say nothing once a reader's
@@ -123,7 +124,7 @@ func startExec(command, environment []string) (*execProgram, error) {
 const execLastWords = 100 * time.Millisecond
 
 func execStartError(err error) error {
-	e := &conn.Error{Kind: conn.Unreachable, Source: execSource, Reason: "the program cannot be started: " + fileReason(err), Err: err}
+	e := &conn.Error{Kind: conn.Unreachable, Source: execSource, Reason: "the program cannot be started: " + backend.FileReason(err), Err: err}
 	if errors.Is(err, os.ErrPermission) {
 		e.Kind = conn.Denied
 	}
@@ -262,7 +263,7 @@ func (p *execProgram) write(ctx context.Context, line []byte) error {
 		return p.giveUp(ctx)
 	case ctx.Err() != nil:
 		p.end(conn.Errorf(conn.Timeout, execSource, "the program does not read its requests"))
-		return ctxError(execSource, ctx.Err())
+		return backend.ContextError(execSource, ctx.Err())
 	}
 	p.end(conn.Errorf(conn.Unreachable, execSource, "the program does not read its requests"))
 	return p.reason()
@@ -277,7 +278,7 @@ func (p *execProgram) giveUp(ctx context.Context) error {
 	if silent && errors.Is(ctx.Err(), context.DeadlineExceeded) {
 		p.end(conn.Errorf(conn.Timeout, execSource, "the program does not answer"))
 	}
-	return ctxError(execSource, ctx.Err())
+	return backend.ContextError(execSource, ctx.Err())
 }
 
 // read takes answers until the program's output ends.

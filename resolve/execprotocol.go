@@ -11,6 +11,7 @@ import (
 
 	"github.com/connfs/connfs/conn"
 	"github.com/connfs/connfs/internal/python"
+	"github.com/connfs/connfs/resolve/backend"
 )
 
 // The protocol between connfs and an exec plugin is described in docs/exec-plugin.md.
@@ -153,7 +154,7 @@ func (a *execAnswer) connection(id string) (*conn.Connection, error) {
 	}
 	c, err := conn.Parse(value)
 	if err != nil {
-		return nil, invalid(execSource, err)
+		return nil, backend.Invalid(execSource, err)
 	}
 	return c, nil
 }
@@ -172,19 +173,19 @@ func (a *execAnswer) ids() ([]string, error) {
 }
 
 // checks returns the results of the answer to a check.
-func (a *execAnswer) checks() ([]Check, error) {
+func (a *execAnswer) checks() ([]backend.Check, error) {
 	if err := execFailure(a.members, "ok"); err != nil {
 		return nil, err
 	}
 	list, _ := a.members.Get("checks").([]any)
-	var checks []Check
+	var checks []backend.Check
 	for _, item := range list {
 		one, ok := item.(*python.Object)
 		if !ok {
 			return nil, execBreach("checks is not a list of objects")
 		}
 		call, _ := one.Get("call").(string)
-		checks = append(checks, Check{Call: strings.TrimPrefix(execReason(call), "the program says: "), Err: execFailure(one, "ok")})
+		checks = append(checks, backend.Check{Call: strings.TrimPrefix(execReason(call), "the program says: "), Err: execFailure(one, "ok")})
 	}
 	return checks, nil
 }

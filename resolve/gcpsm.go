@@ -20,6 +20,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/connfs/connfs/conn"
+	"github.com/connfs/connfs/resolve/backend"
 )
 
 // gcpSource is the source that errors of [GoogleSecretManager] name.
@@ -55,24 +56,24 @@ var gcpCastagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // OpenGoogleSecretManager takes Airflow's arguments, and endpoint, which is connfs's own:
 // HOST:PORT of a private endpoint, or http://HOST:PORT without TLS, on loopback only.
-func OpenGoogleSecretManager(s *SecretsSettings, kw *kwargs) (Backend, error) {
-	kw.ignore("variables_prefix", "config_prefix")
-	prefix, enabled := kw.optional("connections_prefix", "airflow-connections")
+func OpenGoogleSecretManager(s *backend.Secrets, kw *backend.Kwargs) (backend.Backend, error) {
+	kw.Ignore("variables_prefix", "config_prefix")
+	prefix, enabled := kw.Optional("connections_prefix", "airflow-connections")
 	g := &GoogleSecretManager{
-		prefix: prefix, disabled: !enabled, sep: kw.text("sep", "-"), project: kw.text("project_id", ""),
+		prefix: prefix, disabled: !enabled, sep: kw.Text("sep", "-"), project: kw.Text("project_id", ""),
 		multiTeam: s.MultiTeam, team: s.Team,
 	}
 	// Airflow looks at the separator only where there is a prefix.
 	if enabled {
 		for name, text := range map[string]string{"connections_prefix": g.prefix, "sep": g.sep} {
 			if !gcpAffix.MatchString(text) {
-				kw.fail(name, "only letters, digits, - and _ may stand in the name of a secret")
+				kw.Fail(name, "only letters, digits, - and _ may stand in the name of a secret")
 			}
 		}
 	}
 	var err error
-	if g.endpoint, err = parseGCPEndpoint(kw.text("endpoint", "")); err != nil {
-		kw.fail("endpoint", "%v", err)
+	if g.endpoint, err = parseGCPEndpoint(kw.Text("endpoint", "")); err != nil {
+		kw.Fail("endpoint", "%v", err)
 	}
 	g.login = newGCPLogin(s, kw)
 	return g, nil
@@ -99,10 +100,10 @@ func parseGCPEndpoint(text string) (gcpEndpoint, error) {
 	return gcpEndpoint{address, plain}, nil
 }
 
-// Connection implements [Backend].
+// Connection implements [backend.Backend].
 func (g *GoogleSecretManager) Connection(ctx context.Context, id string) (*conn.Connection, error) {
 	if err := ctx.Err(); err != nil {
-		return nil, ctxError(gcpSource, err)
+		return nil, backend.ContextError(gcpSource, err)
 	}
 	names, err := g.names(id)
 	if err != nil {
@@ -124,7 +125,7 @@ func (g *GoogleSecretManager) Connection(ctx context.Context, id string) (*conn.
 	}
 	c, err := conn.Parse(string(value))
 	if err != nil {
-		return nil, invalid(gcpSource, err)
+		return nil, backend.Invalid(gcpSource, err)
 	}
 	return c, nil
 }
@@ -176,11 +177,11 @@ func (g *GoogleSecretManager) access(ctx context.Context, name string) ([]byte, 
 	return value, err
 }
 
-// List implements [Lister]: the names of the project's secrets. No version is read, so
+// List implements [backend.Lister]: the names of the project's secrets. No version is read, so
 // that a secret without any is listed too.
 func (g *GoogleSecretManager) List(ctx context.Context) ([]string, error) {
 	if err := ctx.Err(); err != nil {
-		return nil, ctxError(gcpSource, err)
+		return nil, backend.ContextError(gcpSource, err)
 	}
 	if g.disabled {
 		return nil, nil
@@ -230,7 +231,7 @@ func (g *GoogleSecretManager) id(name string) (string, bool) {
 	return id, ok && id != "" && !(g.multiTeam && strings.Contains(id, "--"))
 }
 
-// Warm implements [Warmer].
+// Warm implements [backend.Warmer].
 func (g *GoogleSecretManager) Warm(ctx context.Context) error {
 	if g.disabled {
 		return nil
@@ -238,9 +239,9 @@ func (g *GoogleSecretManager) Warm(ctx context.Context) error {
 	return g.call(ctx, func(ctx context.Context, c *gcpChannel, _ string) error { return c.connect(ctx) })
 }
 
-// Check implements [Checker]. What is accessed is a secret that nobody has: Google says
+// Check implements [backend.Checker]. What is accessed is a secret that nobody has: Google says
 // that it is not there to whoever may read it.
-func (g *GoogleSecretManager) Check(ctx context.Context) []Check {
+func (g *GoogleSecretManager) Check(ctx context.Context) []backend.Check {
 	if g.disabled {
 		return nil
 	}
@@ -257,13 +258,13 @@ func (g *GoogleSecretManager) Check(ctx context.Context) []Check {
 		}
 		return err
 	})
-	return []Check{{Call: "secretmanager.versions.access", Err: access}, {Call: "secretmanager.secrets.list", Err: list, Listing: true}}
+	return []backend.Check{{Call: "secretmanager.versions.access", Err: access}, {Call: "secretmanager.secrets.list", Err: list, Listing: true}}
 }
 
-// Identity implements [Successor].
+// Identity implements [backend.Successor].
 func (g *GoogleSecretManager) Identity() []byte { return g.login.identity() }
 
-// Adopt implements [Successor].
+// Adopt implements [backend.Successor].
 func (g *GoogleSecretManager) Adopt(identity []byte) { g.login.adopt(identity) }
 
 // gcpPauses are the times between the attempts of one call that found the service
@@ -280,7 +281,7 @@ func (g *GoogleSecretManager) call(ctx context.Context, f func(ctx context.Conte
 		case err == nil:
 			return nil
 		case ctx.Err() != nil:
-			return ctxError(gcpSource, ctx.Err())
+			return backend.ContextError(gcpSource, ctx.Err())
 		case code == codes.Unauthenticated && !fresh:
 			fresh = true
 			g.login.drop(login)
@@ -290,7 +291,7 @@ func (g *GoogleSecretManager) call(ctx context.Context, f func(ctx context.Conte
 		}
 		select {
 		case <-ctx.Done():
-			return ctxError(gcpSource, ctx.Err())
+			return backend.ContextError(gcpSource, ctx.Err())
 		case <-time.After(gcpPauses[attempt]):
 		}
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/connfs/connfs/conn"
 	"github.com/connfs/connfs/integration/servers"
 	"github.com/connfs/connfs/resolve"
+	"github.com/connfs/connfs/resolve/backend"
 	"github.com/connfs/connfs/resolve/resolvetest"
 )
 
@@ -44,7 +45,7 @@ func TestGoogleOverABadNetwork(t *testing.T) {
 				leaks := goleak.IgnoreCurrent()
 				kwargs := googleKwargs(t, f, nil)
 				kwargs["endpoint"] = proxy.URL
-				b, err := resolve.OpenBackend(&resolve.SecretsSettings{Kwargs: resolvetest.Kwargs(t, kwargs)}, resolve.OpenGoogleSecretManager)
+				b, err := backend.Open(&backend.Secrets{Kwargs: resolvetest.Kwargs(t, kwargs)}, resolve.OpenGoogleSecretManager)
 				if err != nil {
 					t.Fatal(err)
 				}

@@ -21,6 +21,7 @@ import (
 	"github.com/connfs/connfs/conn"
 	"github.com/connfs/connfs/integration/servers"
 	"github.com/connfs/connfs/resolve"
+	"github.com/connfs/connfs/resolve/backend"
 	"github.com/connfs/connfs/resolve/resolvetest"
 )
 
@@ -41,7 +42,7 @@ func googleKwargs(t testing.TB, f *servers.FakeSecretManager, more map[string]an
 	return kwargs
 }
 
-func googleBackend(t testing.TB, f *servers.FakeSecretManager, more map[string]any) resolve.Backend {
+func googleBackend(t testing.TB, f *servers.FakeSecretManager, more map[string]any) backend.Backend {
 	t.Helper()
 	return resolvetest.Open(t, resolve.OpenGoogleSecretManager, googleKwargs(t, f, more))
 }
@@ -98,7 +99,7 @@ func TestGoogleAnswersAsAirflow(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			b, err := resolve.OpenBackend(&resolve.SecretsSettings{Kwargs: string(kwargs), MultiTeam: tc.MultiTeam, Team: tc.Team}, resolve.OpenGoogleSecretManager)
+			b, err := backend.Open(&backend.Secrets{Kwargs: string(kwargs), MultiTeam: tc.MultiTeam, Team: tc.Team}, resolve.OpenGoogleSecretManager)
 			if err != nil {
 				if want.Error == nil || want.Error.At != "construction" {
 					t.Error(err)
@@ -164,14 +165,14 @@ func putConnections(t testing.TB, f *servers.FakeSecretManager, connections map[
 
 func TestGoogleConforms(t *testing.T) {
 	resolvetest.Run(t, resolvetest.Harness{
-		New: func(t *testing.T, connections map[string]*conn.Connection) resolve.Backend {
+		New: func(t *testing.T, connections map[string]*conn.Connection) backend.Backend {
 			f := servers.StartFakeSecretManager(t)
 			putConnections(t, f, connections)
 			f.Put(servers.GoogleSecret{Project: "login-project", Secret: "my-airflow-connections-x"})
 			f.Put(servers.GoogleSecret{Project: "login-project", Secret: "airflow-variables-x"})
 			return googleBackend(t, f, nil)
 		},
-		Unreachable: func(t *testing.T) resolve.Backend {
+		Unreachable: func(t *testing.T) backend.Backend {
 			f := servers.StartFakeSecretManager(t)
 			f.Down()
 			return googleBackend(t, f, nil)
@@ -242,7 +243,7 @@ func TestGoogleErrorsHaveKinds(t *testing.T) {
 func TestGoogleChecksItsPermissions(t *testing.T) {
 	f := servers.StartFakeSecretManager(t)
 	putConnections(t, f, mysql("h"))
-	b := googleBackend(t, f, nil).(resolve.Checker)
+	b := googleBackend(t, f, nil).(backend.Checker)
 	results := func() string {
 		var all []string
 		for _, c := range b.Check(t.Context()) {
@@ -269,7 +270,7 @@ func TestGoogleListsEveryPage(t *testing.T) {
 	}
 	f.Put(servers.GoogleSecret{Project: "login-project", Secret: "airflow-connections-"})
 	f.Put(servers.GoogleSecret{Project: "another", Secret: "airflow-connections-other"})
-	got, err := googleBackend(t, f, nil).(resolve.Lister).List(t.Context())
+	got, err := googleBackend(t, f, nil).(backend.Lister).List(t.Context())
 	slices.Sort(got)
 	if diff := cmp.Diff(want, got); diff != "" || err != nil {
 		t.Errorf("%v (-want +got):\n%s", err, diff)
@@ -289,11 +290,11 @@ func TestGoogleListsWhatATeamReads(t *testing.T) {
 	}
 	kwargs, _ := json.Marshal(googleKwargs(t, f, nil))
 	for team, want := range map[string][]string{"": {"a"}, "team_a": {"a", "b"}} {
-		b, err := resolve.OpenBackend(&resolve.SecretsSettings{Kwargs: string(kwargs), MultiTeam: true, Team: team}, resolve.OpenGoogleSecretManager)
+		b, err := backend.Open(&backend.Secrets{Kwargs: string(kwargs), MultiTeam: true, Team: team}, resolve.OpenGoogleSecretManager)
 		if err != nil {
 			t.Fatal(err)
 		}
-		got, err := b.(resolve.Lister).List(t.Context())
+		got, err := b.(backend.Lister).List(t.Context())
 		slices.Sort(got)
 		if diff := cmp.Diff(want, got); diff != "" || err != nil {
 			t.Errorf("%q: %v (-want +got):\n%s", team, err, diff)
@@ -306,7 +307,7 @@ func TestGoogleLogsInOnceForAllChildren(t *testing.T) {
 	f := servers.StartFakeSecretManager(t)
 	putConnections(t, f, mysql("h"))
 	first := googleBackend(t, f, nil)
-	if got := first.(resolve.Successor).Identity(); got != nil {
+	if got := first.(backend.Successor).Identity(); got != nil {
 		t.Errorf("before any login the identity is %d bytes", len(got))
 	}
 	var wg sync.WaitGroup
@@ -318,32 +319,32 @@ func TestGoogleLogsInOnceForAllChildren(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	identity := first.(resolve.Successor).Identity()
+	identity := first.(backend.Successor).Identity()
 	for range 5 {
 		next := googleBackend(t, f, nil)
-		next.(resolve.Successor).Adopt([]byte("{"))
-		next.(resolve.Successor).Adopt(identity)
-		if err := next.(resolve.Warmer).Warm(t.Context()); err != nil {
+		next.(backend.Successor).Adopt([]byte("{"))
+		next.(backend.Successor).Adopt(identity)
+		if err := next.(backend.Warmer).Warm(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := next.Connection(t.Context(), "x"); err != nil {
 			t.Fatal(err)
 		}
-		identity = next.(resolve.Successor).Identity()
+		identity = next.(backend.Successor).Identity()
 	}
 	if n := f.Logins(); n != 1 {
 		t.Errorf("%d logins, want 1", n)
 	}
 	// Another account's login is not taken over.
 	other := googleBackend(t, f, map[string]any{"gcp_scopes": "a, b"})
-	other.(resolve.Successor).Adopt(identity)
-	if other.(resolve.Successor).Identity() != nil {
+	other.(backend.Successor).Adopt(identity)
+	if other.(backend.Successor).Identity() != nil {
 		t.Error("the login of other settings was adopted")
 	}
 
 	f.Revoke()
 	last := googleBackend(t, f, nil)
-	last.(resolve.Successor).Adopt(identity)
+	last.(backend.Successor).Adopt(identity)
 	for range 20 {
 		wg.Go(func() {
 			if _, err := last.Connection(t.Context(), "x"); err != nil {
@@ -421,7 +422,7 @@ func TestGoogleArguments(t *testing.T) {
 		`{"endpoint": "secretmanager.private.example:443"}`:              "",
 		`{"impersonation_chain": ["a@b.iam.gserviceaccount.com"]}`:       "",
 	} {
-		_, err := resolve.OpenBackend(&resolve.SecretsSettings{Kwargs: kwargs}, resolve.OpenGoogleSecretManager)
+		_, err := backend.Open(&backend.Secrets{Kwargs: kwargs}, resolve.OpenGoogleSecretManager)
 		if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
 			t.Errorf("%s: %v, want %q", kwargs, err, want)
 		}
@@ -445,7 +446,7 @@ func TestGoogleIsThereAgainSoon(t *testing.T) {
 	f := servers.StartFakeSecretManager(t)
 	putConnections(t, f, mysql("h"))
 	leaks := goleak.IgnoreCurrent()
-	b, err := resolve.OpenBackend(&resolve.SecretsSettings{Kwargs: resolvetest.Kwargs(t, googleKwargs(t, f, nil))}, resolve.OpenGoogleSecretManager)
+	b, err := backend.Open(&backend.Secrets{Kwargs: resolvetest.Kwargs(t, googleKwargs(t, f, nil))}, resolve.OpenGoogleSecretManager)
 	if err != nil {
 		t.Fatal(err)
 	}

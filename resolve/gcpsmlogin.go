@@ -23,6 +23,7 @@ import (
 
 	"github.com/connfs/connfs/conn"
 	"github.com/connfs/connfs/internal/network"
+	"github.com/connfs/connfs/resolve/backend"
 )
 
 // gcpScope is the one that Google's own clients ask for.
@@ -65,7 +66,7 @@ type gcpLogin struct {
 }
 
 // newGCPLogin takes the arguments that say who connfs is.
-func newGCPLogin(s *SecretsSettings, kw *kwargs) *gcpLogin {
+func newGCPLogin(s *backend.Secrets, kw *backend.Kwargs) *gcpLogin {
 	l := &gcpLogin{source: parseGCPCredentials(kw)}
 	sum := sha256.Sum256([]byte(s.Kwargs))
 	l.of = hex.EncodeToString(sum[:16])
@@ -89,7 +90,7 @@ func (l *gcpLogin) get(ctx context.Context) (*gcpToken, error) {
 	select {
 	case <-pending:
 	case <-ctx.Done():
-		return nil, ctxError(gcpSource, ctx.Err())
+		return nil, backend.ContextError(gcpSource, ctx.Err())
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -160,16 +161,16 @@ type gcpCredentials struct {
 	chain   []string // accounts to become, one after the other
 }
 
-func parseGCPCredentials(kw *kwargs) gcpCredentials {
-	c := gcpCredentials{keyPath: kw.text("gcp_key_path", ""), scopes: []string{gcpScope}}
+func parseGCPCredentials(kw *backend.Kwargs) gcpCredentials {
+	c := gcpCredentials{keyPath: kw.Text("gcp_key_path", ""), scopes: []string{gcpScope}}
 	given := 0
 	if c.keyPath != "" {
 		given++
 		if !strings.HasSuffix(c.keyPath, ".json") {
-			kw.fail("gcp_key_path", "Airflow takes only the path of a .json file")
+			kw.Fail("gcp_key_path", "Airflow takes only the path of a .json file")
 		}
 	}
-	if key := kw.object("gcp_keyfile_dict"); len(key) > 0 {
+	if key := kw.Object("gcp_keyfile_dict"); len(key) > 0 {
 		given++
 		// Airflow mends keys whose line breaks are escaped twice.
 		if text, ok := key["private_key"].(string); ok {
@@ -179,11 +180,11 @@ func parseGCPCredentials(kw *kwargs) gcpCredentials {
 		c.content = string(text)
 	}
 	const config = "gcp_credential_config_file"
-	if _, ok := kw.value(config).(map[string]any); ok {
+	if _, ok := kw.Value(config).(map[string]any); ok {
 		given++
-		text, _ := json.Marshal(kw.object(config))
+		text, _ := json.Marshal(kw.Object(config))
 		c.content = string(text)
-	} else if text := kw.text(config, ""); strings.HasPrefix(strings.TrimSpace(text), "{") {
+	} else if text := kw.Text(config, ""); strings.HasPrefix(strings.TrimSpace(text), "{") {
 		given++
 		c.content = text
 	} else if text != "" {
@@ -191,9 +192,9 @@ func parseGCPCredentials(kw *kwargs) gcpCredentials {
 		c.file = text
 	}
 	if given > 1 {
-		kw.fail(config, "only one of gcp_key_path, gcp_keyfile_dict and gcp_credential_config_file can be given")
+		kw.Fail(config, "only one of gcp_key_path, gcp_keyfile_dict and gcp_credential_config_file can be given")
 	}
-	if scopes := kw.text("gcp_scopes", ""); scopes != "" {
+	if scopes := kw.Text("gcp_scopes", ""); scopes != "" {
 		c.scopes = nil
 		for scope := range strings.SplitSeq(scopes, ",") {
 			c.scopes = append(c.scopes, strings.TrimSpace(scope))
@@ -204,10 +205,10 @@ func parseGCPCredentials(kw *kwargs) gcpCredentials {
 }
 
 // parseGCPChain takes an account, or a list of them of which the last one is to become.
-func parseGCPChain(kw *kwargs) []string {
+func parseGCPChain(kw *backend.Kwargs) []string {
 	const name = "impersonation_chain"
 	var chain []string
-	switch v := kw.value(name).(type) {
+	switch v := kw.Value(name).(type) {
 	case nil:
 	case string:
 		if v != "" {
@@ -217,16 +218,16 @@ func parseGCPChain(kw *kwargs) []string {
 		for _, item := range v {
 			account, ok := item.(string)
 			if !ok {
-				kw.fail(name, "expected a service account, or a list of them")
+				kw.Fail(name, "expected a service account, or a list of them")
 			}
 			chain = append(chain, account)
 		}
 	default:
-		kw.fail(name, "expected a service account, or a list of them")
+		kw.Fail(name, "expected a service account, or a list of them")
 	}
 	for _, account := range chain {
 		if !strings.Contains(account, "@") {
-			kw.fail(name, "a service account is named by its e-mail address")
+			kw.Fail(name, "a service account is named by its e-mail address")
 			break
 		}
 	}
@@ -273,7 +274,7 @@ func (c gcpCredentials) find(ctx context.Context) (*google.Credentials, error) {
 	if path := c.keyPath + c.file; path != "" {
 		var err error
 		if content, err = os.ReadFile(path); err != nil {
-			return nil, fileError(conn.Denied, gcpSource, path, err)
+			return nil, backend.FileError(conn.Denied, gcpSource, path, err)
 		}
 	}
 	if len(content) == 0 {

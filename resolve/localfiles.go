@@ -9,6 +9,7 @@ import (
 
 	"github.com/connfs/connfs/conn"
 	"github.com/connfs/connfs/internal/python"
+	"github.com/connfs/connfs/resolve/backend"
 )
 
 // localFiles is the source that errors of [LocalFiles] name.
@@ -19,7 +20,7 @@ const localFiles = "local_filesystem"
 // Airflow, which builds every connection of it at each look-up: one that cannot be
 // built hides all the others. Airflow gives this backend no form for teams.
 type LocalFiles struct {
-	file *watchedFile[*localEntries] // nil: no file is configured, and nothing is there
+	file *backend.WatchedFile[*localEntries] // nil: no file is configured, and nothing is there
 }
 
 // localEntries is what a file holds.
@@ -60,26 +61,26 @@ var localParsers = map[string]func(text string, into *localEntries) error{
 	"yml":  parseLocalYAML,
 }
 
-func OpenLocalFilesystem(_ *SecretsSettings, kw *kwargs) (Backend, error) {
-	kw.ignore("variables_file_path", "configs_file_path")
-	path := kw.text("connections_file_path", "")
+func OpenLocalFilesystem(_ *backend.Secrets, kw *backend.Kwargs) (backend.Backend, error) {
+	kw.Ignore("variables_file_path", "configs_file_path")
+	path := kw.Text("connections_file_path", "")
 	if path == "" {
 		return &LocalFiles{}, nil
 	}
 	parse := localParsers[strings.ToLower(path[strings.LastIndexByte(path, '.')+1:])]
 	switch {
 	case !filepath.IsAbs(path):
-		kw.fail("connections_file_path", "the path must be absolute")
+		kw.Fail("connections_file_path", "the path must be absolute")
 	case parse == nil:
-		kw.fail("connections_file_path", "the name must end in .env, .json, .yaml or .yml")
+		kw.Fail("connections_file_path", "the name must end in .env, .json, .yaml or .yml")
 	}
 	return newLocalFiles(path, parse), nil
 }
 
 func newLocalFiles(path string, parse func(string, *localEntries) error) *LocalFiles {
-	return &LocalFiles{&watchedFile[*localEntries]{
-		path: path, source: localFiles,
-		parse: func(path string, text []byte) (*localEntries, error) {
+	return &LocalFiles{&backend.WatchedFile[*localEntries]{
+		Path: path, Source: localFiles,
+		Parse: func(path string, text []byte) (*localEntries, error) {
 			all, err := parseLocal(string(text), parse)
 			if err != nil {
 				return nil, &conn.Error{Kind: conn.Invalid, Source: localFiles, Reason: path + ": " + reasonOf(err), Err: err}
@@ -103,7 +104,7 @@ func parseLocal(text string, parse func(string, *localEntries) error) (*localEnt
 	return all, nil
 }
 
-// Connection implements [Backend].
+// Connection implements [backend.Backend].
 func (l *LocalFiles) Connection(ctx context.Context, id string) (*conn.Connection, error) {
 	all, err := l.read(ctx)
 	if err != nil {
@@ -114,13 +115,13 @@ func (l *LocalFiles) Connection(ctx context.Context, id string) (*conn.Connectio
 	case !ok:
 		return nil, conn.Errorf(conn.Absent, localFiles, "the file has no such connection")
 	case entry.Err != nil:
-		return nil, invalid(localFiles, entry.Err)
+		return nil, backend.Invalid(localFiles, entry.Err)
 	}
 	c := *entry.Connection
 	return &c, nil
 }
 
-// List implements [Lister]: every id of the file, in its order.
+// List implements [backend.Lister]: every id of the file, in its order.
 func (l *LocalFiles) List(ctx context.Context) ([]string, error) {
 	all, err := l.read(ctx)
 	if err != nil {
@@ -131,12 +132,12 @@ func (l *LocalFiles) List(ctx context.Context) ([]string, error) {
 
 func (l *LocalFiles) read(ctx context.Context) (*localEntries, error) {
 	if err := ctx.Err(); err != nil {
-		return nil, ctxError(localFiles, err)
+		return nil, backend.ContextError(localFiles, err)
 	}
 	if l.file == nil {
 		return &localEntries{}, nil
 	}
-	return l.file.read()
+	return l.file.Read()
 }
 
 // parseLocalJSON reads one object of connections by id.
@@ -206,5 +207,5 @@ func reasonOf(err error) string {
 	return "the file cannot be read"
 }
 
-// Local implements [Local].
+// Local implements [backend.Local].
 func (l *LocalFiles) Local() bool { return true }

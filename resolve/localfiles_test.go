@@ -14,10 +14,11 @@ import (
 
 	"github.com/connfs/connfs/conn"
 	"github.com/connfs/connfs/resolve"
+	"github.com/connfs/connfs/resolve/backend"
 	"github.com/connfs/connfs/resolve/resolvetest"
 )
 
-func localFile(t testing.TB, path string) resolve.Backend {
+func localFile(t testing.TB, path string) backend.Backend {
 	t.Helper()
 	return resolvetest.Open(t, resolve.OpenLocalFilesystem, map[string]any{
 		"connections_file_path": path, "variables_file_path": "/nothing", "configs_file_path": nil,
@@ -52,7 +53,7 @@ func TestLocalFilesAnswerAsAirflow(t *testing.T) {
 		t.Run(tc.File+" "+tc.ID, func(t *testing.T) {
 			path := filepath.Join(t.TempDir(), tc.File)
 			replaceFile(t, path, tc.Content)
-			b, err := resolve.OpenBackend(&resolve.SecretsSettings{Kwargs: resolvetest.Kwargs(t, map[string]any{"connections_file_path": path})}, resolve.OpenLocalFilesystem)
+			b, err := backend.Open(&backend.Secrets{Kwargs: resolvetest.Kwargs(t, map[string]any{"connections_file_path": path})}, resolve.OpenLocalFilesystem)
 			if err != nil {
 				if tc.Error == "" || !strings.Contains(tc.Error, "Unsupported file format") {
 					t.Error(err)
@@ -108,12 +109,12 @@ func TestLocalFilesConform(t *testing.T) {
 	for _, suffix := range []string{"json", "yaml", "yml"} {
 		t.Run(suffix, func(t *testing.T) {
 			resolvetest.Run(t, resolvetest.Harness{
-				New: func(t *testing.T, connections map[string]*conn.Connection) resolve.Backend {
+				New: func(t *testing.T, connections map[string]*conn.Connection) backend.Backend {
 					path := filepath.Join(t.TempDir(), "connections."+suffix)
 					replaceFile(t, path, localObject(t, connections))
 					return localFile(t, path)
 				},
-				Unreachable: func(t *testing.T) resolve.Backend {
+				Unreachable: func(t *testing.T) backend.Backend {
 					return localFile(t, filepath.Join(t.TempDir(), "missing."+suffix))
 				},
 			})
@@ -132,7 +133,7 @@ func TestLocalFilesWithoutAFile(t *testing.T) {
 		`{"connections_file_path": 5}`:                                     "connections_file_path: expected a string",
 		`{"connections_file_path": "/connections.json", "connection": ""}`: "connection: connfs does not know this argument",
 	} {
-		err := resolve.CheckSecrets(&resolve.SecretsSettings{Backend: "local_filesystem", Kwargs: kwargs})
+		err := resolve.CheckSecrets(&backend.Secrets{Backend: "local_filesystem", Kwargs: kwargs})
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want %q", kwargs, err, want)
 		}
@@ -217,7 +218,7 @@ func TestLocalFilesMeanWhatPyYAMLAndPythonMean(t *testing.T) {
 			if got != tc.want && (len(tc.want) < 5 || !strings.Contains(got, tc.want)) {
 				t.Errorf("%s, want %s", got, tc.want)
 			}
-			_, err := b.(resolve.Lister).List(t.Context())
+			_, err := b.(backend.Lister).List(t.Context())
 			if bad := conn.KindOf(err) == conn.Invalid; bad != (tc.want == "file") {
 				t.Errorf("list: %v", err)
 			}
@@ -306,7 +307,7 @@ func TestLocalFilesAreNeverReadInPart(t *testing.T) {
 					return
 				default:
 				}
-				ids, err := b.(resolve.Lister).List(t.Context())
+				ids, err := b.(backend.Lister).List(t.Context())
 				if err != nil || len(ids) != 2 {
 					t.Errorf("%q, %v", ids, err)
 					return

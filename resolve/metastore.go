@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/connfs/connfs/conn"
+	"github.com/connfs/connfs/resolve/backend"
 )
 
 // Metastore is the backend over Airflow's metadata database, of any version from
@@ -17,7 +18,7 @@ type Metastore struct {
 	db     database
 	schema string // quoted, with the dot behind it; empty: the server's default
 	table  string // connection, quoted, with its schema
-	fernet Decrypter
+	fernet backend.Decrypter
 }
 
 // MetastoreSettings names an Airflow metadata database.
@@ -59,7 +60,7 @@ type database interface {
 
 // OpenMetastore returns the backend that settings describe. It does not connect. The
 // error says what is wrong with the URL and shows none of it.
-func OpenMetastore(settings MetastoreSettings, fernet Decrypter) (*Metastore, error) {
+func OpenMetastore(settings MetastoreSettings, fernet backend.Decrypter) (*Metastore, error) {
 	u, err := parseSQLURL(settings.URL)
 	if err != nil {
 		return nil, err
@@ -79,7 +80,7 @@ func OpenMetastore(settings MetastoreSettings, fernet Decrypter) (*Metastore, er
 	return &Metastore{db: db, schema: schema, table: schema + db.quote("connection"), fernet: fernet}, nil
 }
 
-// Local implements [Local]: whether the database is a file.
+// Local implements [backend.Local]: whether the database is a file.
 func (m *Metastore) Local() bool {
 	_, ok := m.db.(*sqliteFile)
 	return ok
@@ -109,7 +110,7 @@ var dialects = map[string]func(*sqlURL) (database, error){
 	"mariadb+aiomysql":       openMySQL,
 }
 
-// Connection implements [Backend]. Rows of a team are not there, as they are not for
+// Connection implements [backend.Backend]. Rows of a team are not there, as they are not for
 // an Airflow caller without one. Where 1.10 keeps several rows with one id, the one
 // with the lowest number counts.
 func (m *Metastore) Connection(ctx context.Context, id string) (*conn.Connection, error) {
@@ -156,7 +157,7 @@ func (m *Metastore) find(ctx context.Context, id string, enough int) ([]*row, er
 	return found, err
 }
 
-// List implements [Lister].
+// List implements [backend.Lister].
 func (m *Metastore) List(ctx context.Context) ([]string, error) {
 	var ids []string
 	err := m.db.read(ctx, func(ctx context.Context, c *sql.Conn) error {
@@ -185,7 +186,7 @@ func (m *Metastore) List(ctx context.Context) ([]string, error) {
 	return ids, err
 }
 
-// Warm implements [Warmer]: it logs in and looks at no table.
+// Warm implements [backend.Warmer]: it logs in and looks at no table.
 func (m *Metastore) Warm(ctx context.Context) error {
 	return m.db.read(ctx, func(ctx context.Context, c *sql.Conn) error { return nil })
 }

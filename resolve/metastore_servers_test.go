@@ -22,6 +22,7 @@ import (
 	"github.com/connfs/connfs/conn"
 	"github.com/connfs/connfs/integration/servers"
 	"github.com/connfs/connfs/resolve"
+	"github.com/connfs/connfs/resolve/backend"
 	"github.com/connfs/connfs/resolve/resolvetest"
 )
 
@@ -206,14 +207,14 @@ func TestServersConform(t *testing.T) {
 	forEach(t, func(t *testing.T, k kindOfServer, s server, password string) {
 		db := direct(t, s)
 		resolvetest.Run(t, resolvetest.Harness{
-			New: func(t *testing.T, connections map[string]*conn.Connection) resolve.Backend {
+			New: func(t *testing.T, connections map[string]*conn.Connection) backend.Backend {
 				s.Exec("airflow", k.reset)
 				for id, c := range connections {
 					insertRow(t, db, k.insert, id, c)
 				}
 				return openMetastore(t, resolve.MetastoreSettings{URL: s.URL("airflow", password, "airflow")})
 			},
-			Unreachable: func(t *testing.T) resolve.Backend {
+			Unreachable: func(t *testing.T) backend.Backend {
 				dialect, _, _ := strings.Cut(s.URL("", "", ""), ":")
 				return openMetastore(t, resolve.MetastoreSettings{URL: dialect + "://airflow:hunter2@127.0.0.1:1/airflow"})
 			},
@@ -418,14 +419,14 @@ func TestPostgresThroughPgBouncer(t *testing.T) {
 	pg.Exec("airflow", k.createReader)
 	db := direct(t, pg)
 	resolvetest.Run(t, resolvetest.Harness{
-		New: func(t *testing.T, connections map[string]*conn.Connection) resolve.Backend {
+		New: func(t *testing.T, connections map[string]*conn.Connection) backend.Backend {
 			pg.Exec("airflow", k.reset+"; GRANT SELECT ON connection TO reader")
 			for id, c := range connections {
 				insertRow(t, db, k.insert, id, c)
 			}
 			return openMetastore(t, resolve.MetastoreSettings{URL: bouncerURL(t, pg), Schema: "public"})
 		},
-		Unreachable: func(t *testing.T) resolve.Backend {
+		Unreachable: func(t *testing.T) backend.Backend {
 			b := servers.StartPgBouncer(t, pg, map[string]string{"reader": "readerpw"})
 			b.Stop()
 			return openMetastore(t, resolve.MetastoreSettings{URL: b.URL("reader", "readerpw", "airflow")})

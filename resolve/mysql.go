@@ -15,6 +15,7 @@ import (
 	"github.com/go-sql-driver/mysql"
 
 	"github.com/connfs/connfs/conn"
+	"github.com/connfs/connfs/resolve/backend"
 )
 
 // mysqlServer is a metastore on MySQL or MariaDB.
@@ -159,7 +160,7 @@ func (t *mysqlTLS) config(driver, host string) (c *tls.Config, plaintext bool, e
 	if t.ca != "" {
 		pem, err := os.ReadFile(t.ca)
 		if err != nil {
-			return nil, false, fmt.Errorf(`"ssl_ca" in the database URL: the file cannot be read: %s`, fileReason(err))
+			return nil, false, fmt.Errorf(`"ssl_ca" in the database URL: the file cannot be read: %s`, backend.FileReason(err))
 		}
 		c.RootCAs = x509.NewCertPool()
 		if !c.RootCAs.AppendCertsFromPEM(pem) {

@@ -3,6 +3,7 @@ package resolve
 import (
 	"cmp"
 	"fmt"
+	"github.com/connfs/connfs/resolve/backend"
 )
 
 // Options say how a path is searched.
@@ -15,7 +16,7 @@ type Options struct {
 
 // Place opens the backend at one place of a search path, and names it, as logs and audit
 // lines show it. It connects to nothing.
-type Place func() (b Backend, name string, err error)
+type Place func() (b backend.Backend, name string, err error)
 
 // Places are what a search path is made of; nil is a place where nothing is configured.
 type Places struct {
@@ -69,8 +70,8 @@ func OpenPath(o Options, places Places) (*Path, error) {
 }
 
 // breakerFor returns the breaker of a backend that a network lies before.
-func breakerFor(b Backend) *breaker {
-	if l, ok := b.(Local); ok && l.Local() {
+func breakerFor(b backend.Backend) *breaker {
+	if l, ok := b.(backend.Local); ok && l.Local() {
 		return nil
 	}
 	return new(breaker)

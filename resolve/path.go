@@ -13,12 +13,13 @@ import (
 	"time"
 
 	"github.com/connfs/connfs/conn"
+	"github.com/connfs/connfs/resolve/backend"
 )
 
 // Entry is one backend of a [Path] under the name that logs and audit lines show.
 type Entry struct {
 	Name    string
-	Backend Backend
+	Backend backend.Backend
 
 	breaker *breaker // nil: a backend that cannot be out of reach
 }
@@ -138,7 +139,7 @@ type Failure struct {
 // does not fail the others; the error is that ctx was over before it began.
 func (p *Path) List(ctx context.Context) (Listing, error) {
 	if err := ctx.Err(); err != nil {
-		return Listing{}, ctxError("", err)
+		return Listing{}, backend.ContextError("", err)
 	}
 	ids := make([][]string, len(p.entries))
 	errs := make([]error, len(p.entries))
@@ -155,7 +156,7 @@ func (p *Path) List(ctx context.Context) (Listing, error) {
 			l.Failures = append(l.Failures, Failure{e.Name, errs[i]})
 			continue
 		}
-		if b, ok := e.Backend.(CaseBlind); ok && b.CaseBlind() && len(ids[i]) > 0 {
+		if b, ok := e.Backend.(backend.CaseBlind); ok && b.CaseBlind() && len(ids[i]) > 0 {
 			l.Complete = false
 		}
 		l.IDs = append(l.IDs, ids[i]...)
@@ -173,7 +174,7 @@ func (p *Path) List(ctx context.Context) (Listing, error) {
 func (p *Path) Warm(ctx context.Context) error {
 	var errs []error
 	for _, e := range p.entries {
-		w, ok := e.Backend.(Warmer)
+		w, ok := e.Backend.(backend.Warmer)
 		if !ok {
 			continue
 		}
@@ -217,7 +218,7 @@ func (p *Path) ask(ctx context.Context, e Entry, id string) (c, sealed *conn.Con
 		}
 	}
 	if err := c.Validate(); err != nil {
-		return nil, sealed, invalid(e.Name, err)
+		return nil, sealed, backend.Invalid(e.Name, err)
 	}
 	return c, sealed, nil
 }
@@ -240,7 +241,7 @@ func (e Entry) connection(ctx context.Context, id string) (*conn.Connection, err
 }
 
 func (e Entry) list(ctx context.Context) ([]string, error) {
-	l, ok := e.Backend.(Lister)
+	l, ok := e.Backend.(backend.Lister)
 	if !ok {
 		return nil, conn.Errorf(conn.Failed, e.Name, "this backend cannot list its ids")
 	}
@@ -257,7 +258,7 @@ func within[T any](ctx context.Context, name string, f func() (T, error)) (T, er
 	}
 	var none T
 	if err := ctx.Err(); err != nil {
-		return none, ctxError(name, err)
+		return none, backend.ContextError(name, err)
 	}
 	done := make(chan result, 1)
 	go func() {
@@ -271,7 +272,7 @@ func within[T any](ctx context.Context, name string, f func() (T, error)) (T, er
 		}
 		return r.v, nil
 	case <-ctx.Done():
-		return none, ctxError(name, ctx.Err())
+		return none, backend.ContextError(name, ctx.Err())
 	}
 }
 
@@ -288,7 +289,7 @@ func classified(name string, err error) error {
 		named.Source = name
 		return &named
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
-		return ctxError(name, err)
+		return backend.ContextError(name, err)
 	}
 	return &conn.Error{Kind: conn.Failed, Source: name, Reason: "an unexpected failure", Err: err}
 }

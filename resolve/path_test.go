@@ -14,6 +14,7 @@ import (
 
 	"github.com/connfs/connfs/conn"
 	"github.com/connfs/connfs/resolve"
+	"github.com/connfs/connfs/resolve/backend"
 )
 
 // fake is a backend that gives one answer to every id.
@@ -62,7 +63,7 @@ var answers = map[string]func() *fake{
 	"failed":       func() *fake { return &fake{err: errors.New("a value might stand here")} },
 }
 
-func newPath(t *testing.T, onError string, backends ...resolve.Backend) *resolve.Path {
+func newPath(t *testing.T, onError string, backends ...backend.Backend) *resolve.Path {
 	t.Helper()
 	var entries []resolve.Entry
 	for i, b := range backends {
@@ -199,15 +200,15 @@ func TestPathDoesNotWaitForABackendThatIgnoresTheDeadline(t *testing.T) {
 func TestPathListing(t *testing.T) {
 	for _, c := range []struct {
 		name     string
-		backends []resolve.Backend
+		backends []backend.Backend
 		want     resolve.Listing
 	}{
 		{"none", nil, resolve.Listing{Complete: true}},
-		{"sorted, each once, no empty id", []resolve.Backend{&fake{ids: []string{"c", "a", ""}}, &fake{ids: []string{"b", "a"}}}, resolve.Listing{IDs: []string{"a", "b", "c"}, Complete: true}},
-		{"one is down", []resolve.Backend{&fake{ids: []string{"c"}}, answering(conn.Unreachable)}, resolve.Listing{IDs: []string{"c"}, Failures: []resolve.Failure{{Name: "b"}}}},
-		{"one cannot list", []resolve.Backend{noLister{}, &fake{ids: []string{"c"}}}, resolve.Listing{IDs: []string{"c"}, Failures: []resolve.Failure{{Name: "a"}}}},
-		{"one does not know the case", []resolve.Backend{caseBlind{&fake{ids: []string{"b"}}}}, resolve.Listing{IDs: []string{"b"}}},
-		{"one would not, and has nothing", []resolve.Backend{caseBlind{&fake{}}}, resolve.Listing{Complete: true}},
+		{"sorted, each once, no empty id", []backend.Backend{&fake{ids: []string{"c", "a", ""}}, &fake{ids: []string{"b", "a"}}}, resolve.Listing{IDs: []string{"a", "b", "c"}, Complete: true}},
+		{"one is down", []backend.Backend{&fake{ids: []string{"c"}}, answering(conn.Unreachable)}, resolve.Listing{IDs: []string{"c"}, Failures: []resolve.Failure{{Name: "b"}}}},
+		{"one cannot list", []backend.Backend{noLister{}, &fake{ids: []string{"c"}}}, resolve.Listing{IDs: []string{"c"}, Failures: []resolve.Failure{{Name: "a"}}}},
+		{"one does not know the case", []backend.Backend{caseBlind{&fake{ids: []string{"b"}}}}, resolve.Listing{IDs: []string{"b"}}},
+		{"one would not, and has nothing", []backend.Backend{caseBlind{&fake{}}}, resolve.Listing{Complete: true}},
 	} {
 		got, err := newPath(t, "stop", c.backends...).List(t.Context())
 		if err != nil {
@@ -237,12 +238,12 @@ func (noLister) Connection(context.Context, string) (*conn.Connection, error) {
 
 // at returns a place whose backend has that name.
 func at(name string) resolve.Place {
-	return func() (resolve.Backend, string, error) { return answering(conn.Absent), name, nil }
+	return func() (backend.Backend, string, error) { return answering(conn.Absent), name, nil }
 }
 
 func TestPathRefusesWhatItCannotHonour(t *testing.T) {
-	broken := func() (resolve.Backend, string, error) { return nil, "", errors.New("no such place") }
-	named := func() (resolve.Backend, string, error) { return nil, "vault", errors.New("no such place") }
+	broken := func() (backend.Backend, string, error) { return nil, "", errors.New("no such place") }
+	named := func() (backend.Backend, string, error) { return nil, "vault", errors.New("no such place") }
 	for name, c := range map[string]struct {
 		options resolve.Options
 		places  resolve.Places

@@ -12,6 +12,7 @@ import (
 
 	"github.com/connfs/connfs/conn"
 	"github.com/connfs/connfs/internal/network"
+	"github.com/connfs/connfs/resolve/backend"
 )
 
 // A resolver child lives for seconds and serves a few reads at a time: few
@@ -137,7 +138,7 @@ func (p *pool) explain(ctx context.Context, err error) error {
 		return ce
 	}
 	if ctx.Err() != nil {
-		return ctxError("metastore", ctx.Err())
+		return backend.ContextError("metastore", ctx.Err())
 	}
 	ce = p.classify(err)
 	if ce == nil {

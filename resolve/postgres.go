@@ -16,6 +16,7 @@ import (
 	"github.com/jackc/pgx/v5/stdlib"
 
 	"github.com/connfs/connfs/conn"
+	"github.com/connfs/connfs/resolve/backend"
 )
 
 // postgres is a metastore on PostgreSQL, possibly behind PgBouncer in transaction
@@ -176,7 +177,7 @@ func postgresHosts(settings map[string]string, given []string, havePort bool) er
 func readable(path string) error {
 	f, err := os.Open(path)
 	if err != nil {
-		return errors.New("the file cannot be read: " + fileReason(err))
+		return errors.New("the file cannot be read: " + backend.FileReason(err))
 	}
 	return f.Close()
 }

@@ -12,6 +12,7 @@ import (
 	smtypes "github.com/aws/aws-sdk-go-v2/service/secretsmanager/types"
 
 	"github.com/connfs/connfs/conn"
+	"github.com/connfs/connfs/resolve/backend"
 )
 
 // SecretsManager is Airflow's SecretsManagerBackend: a connection is a secret of AWS
@@ -49,12 +50,12 @@ var secretWords = map[string][]string{
 	"extra":     {"extra"},
 }
 
-func OpenSecretsManager(s *SecretsSettings, kw *kwargs) (Backend, error) {
-	prefix, enabled := kw.optional("connections_prefix", "airflow/connections")
-	separator := kw.text("sep", "/")
+func OpenSecretsManager(s *backend.Secrets, kw *backend.Kwargs) (backend.Backend, error) {
+	prefix, enabled := kw.Optional("connections_prefix", "airflow/connections")
+	separator := kw.Text("sep", "/")
 	words := extraWords(kw)
 	// Current providers do not look at these any more.
-	kw.ignore("full_url_mode", "are_secret_values_urlencoded")
+	kw.Ignore("full_url_mode", "are_secret_values_urlencoded")
 	b := &SecretsManager{awsStore: openAWSStore(s, kw, "SecretsManagerBackend", "2017-10-17"), words: words}
 	b.disabled = !enabled
 	if b.prefix = strings.TrimRight(prefix, separator); b.prefix != "" {
@@ -64,21 +65,21 @@ func OpenSecretsManager(s *SecretsSettings, kw *kwargs) (Backend, error) {
 }
 
 // extraWords returns the words of all fields, those of extra_conn_words included.
-func extraWords(kw *kwargs) map[string][]string {
+func extraWords(kw *backend.Kwargs) map[string][]string {
 	words := maps.Clone(secretWords)
-	for field, more := range kw.object("extra_conn_words") {
+	for field, more := range kw.Object("extra_conn_words") {
 		if field == "user" {
 			field = "login"
 		}
 		list, ok := more.([]any)
 		if words[field] == nil || !ok {
-			kw.fail("extra_conn_words", "expected lists of words for %s", strings.Join(conn.RekeyedFields, ", "))
+			kw.Fail("extra_conn_words", "expected lists of words for %s", strings.Join(conn.RekeyedFields, ", "))
 			break
 		}
 		for _, w := range list {
 			word, ok := w.(string)
 			if !ok {
-				kw.fail("extra_conn_words", "expected words, which are strings")
+				kw.Fail("extra_conn_words", "expected words, which are strings")
 				break
 			}
 			words[field] = append(slices.Clip(words[field]), word)
@@ -87,7 +88,7 @@ func extraWords(kw *kwargs) map[string][]string {
 	return words
 }
 
-// Connection implements [Backend].
+// Connection implements [backend.Backend].
 func (b *SecretsManager) Connection(ctx context.Context, id string) (*conn.Connection, error) {
 	if strings.HasPrefix(b.name(id), "arn:") {
 		return nil, conn.Errorf(conn.Absent, "", "the id is an ARN, another name of a secret, and is not sent")
@@ -141,7 +142,7 @@ func (b *SecretsManager) get(ctx context.Context, name string) (text string, ok 
 	return text, ok, absent(err)
 }
 
-// List implements [Lister]. It cannot tell a secret of bytes, which is none.
+// List implements [backend.Lister]. It cannot tell a secret of bytes, which is none.
 func (b *SecretsManager) List(ctx context.Context) ([]string, error) {
 	if b.disabled {
 		return nil, nil
@@ -178,7 +179,7 @@ func (b *SecretsManager) list(ctx context.Context, pages int) (names []string, e
 	}
 }
 
-// Warm implements [Warmer].
+// Warm implements [backend.Warmer].
 func (b *SecretsManager) Warm(ctx context.Context) error {
 	if b.disabled {
 		return nil
@@ -199,13 +200,13 @@ func (b *SecretsManager) Warm(ctx context.Context) error {
 	return nil
 }
 
-// Check implements [Checker]. Whether kms:Decrypt is granted only reading a connection
+// Check implements [backend.Checker]. Whether kms:Decrypt is granted only reading a connection
 // would show.
-func (b *SecretsManager) Check(ctx context.Context) []Check {
+func (b *SecretsManager) Check(ctx context.Context) []backend.Check {
 	if b.disabled {
 		return nil
 	}
 	_, _, get := b.get(ctx, b.name(checkID))
 	_, list := b.list(ctx, 1)
-	return []Check{{Call: "secretsmanager:GetSecretValue", Err: get}, {Call: "secretsmanager:ListSecrets", Err: list, Listing: true}}
+	return []backend.Check{{Call: "secretsmanager:GetSecretValue", Err: get}, {Call: "secretsmanager:ListSecrets", Err: list, Listing: true}}
 }

@@ -16,6 +16,7 @@ import (
 	sqlite3 "modernc.org/sqlite/lib"
 
 	"github.com/connfs/connfs/conn"
+	"github.com/connfs/connfs/resolve/backend"
 )
 
 // sqliteFile is a metastore in an SQLite file. Reading never writes to it or beside it.
@@ -92,7 +93,7 @@ func (s *sqliteFile) read(ctx context.Context, f func(context.Context, *sql.Conn
 // try reads once. again says that the files changed meanwhile or are locked.
 func (s *sqliteFile) try(ctx context.Context, f func(context.Context, *sql.Conn) error) (again bool, err error) {
 	if err := ctx.Err(); err != nil {
-		return false, ctxError("metastore", err)
+		return false, backend.ContextError("metastore", err)
 	}
 	guard, err := guardSQLite(s.path)
 	if err != nil {
@@ -228,7 +229,7 @@ func classifySQLite(ctx context.Context, err error) error {
 		return ce
 	}
 	if ctx.Err() != nil {
-		return ctxError("metastore", ctx.Err())
+		return backend.ContextError("metastore", ctx.Err())
 	}
 	answer := func(kind conn.Kind, reason string) error {
 		return &conn.Error{Kind: kind, Source: "metastore", Reason: reason, Err: err}

@@ -16,6 +16,7 @@ import (
 
 	"github.com/connfs/connfs/conn"
 	"github.com/connfs/connfs/resolve"
+	"github.com/connfs/connfs/resolve/backend"
 	"github.com/connfs/connfs/resolve/resolvetest"
 )
 
@@ -74,7 +75,7 @@ func TestSQLiteConforms(t *testing.T) {
 		for _, held := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s held=%v", mode, held), func(t *testing.T) {
 				resolvetest.Run(t, resolvetest.Harness{
-					New: func(t *testing.T, connections map[string]*conn.Connection) resolve.Backend {
+					New: func(t *testing.T, connections map[string]*conn.Connection) backend.Backend {
 						path := filepath.Join(t.TempDir(), "airflow.db")
 						db := openWriter(t, path, "PRAGMA journal_mode="+mode, table)
 						for id, c := range connections {
@@ -85,7 +86,7 @@ func TestSQLiteConforms(t *testing.T) {
 						}
 						return openSQLite(t, path)
 					},
-					Unreachable: func(t *testing.T) resolve.Backend { return openSQLite(t, filepath.Join(t.TempDir(), "airflow.db")) },
+					Unreachable: func(t *testing.T) backend.Backend { return openSQLite(t, filepath.Join(t.TempDir(), "airflow.db")) },
 				})
 			})
 		}

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/connfs/connfs/conn"
+	"github.com/connfs/connfs/resolve/backend"
 )
 
 // sqliteMode is how SQLite must open a database to read it without writing.
@@ -30,8 +31,8 @@ type sqliteState struct {
 	path string // of the database, symbolic links followed: the log lies beside that
 	mode sqliteMode
 	wal  bool // the header says write-ahead log
-	db   fileStamp
-	log  fileStamp // of the -wal file; zero: there is none
+	db   backend.FileStamp
+	log  backend.FileStamp // of the -wal file; zero: there is none
 }
 
 // key is the part of the state for which an open handle stays good.
@@ -39,7 +40,7 @@ func (s sqliteState) key() sqliteState {
 	if s.mode == sqliteQuiet {
 		return s
 	}
-	return sqliteState{path: s.path, mode: s.mode, wal: s.wal, db: fileStamp{dev: s.db.dev, ino: s.db.ino}}
+	return sqliteState{path: s.path, mode: s.mode, wal: s.wal, db: backend.FileStamp{Dev: s.db.Dev, Ino: s.db.Ino}}
 }
 
 // sqliteGuard holds the database file open, with SQLite's shared lock on it. While that
@@ -109,18 +110,18 @@ func (g *sqliteGuard) state() (sqliteState, error) {
 	if err != nil {
 		return s, sqliteFileError(g.path, err)
 	}
-	s.db = stampOf(info)
+	s.db = backend.StampOf(info)
 	if s.wal, err = g.wal(); err != nil {
 		return s, err
 	}
 	log, err := os.Stat(g.path + "-wal")
 	switch {
 	case err == nil:
-		s.log = stampOf(log)
+		s.log = backend.StampOf(log)
 	case !errors.Is(err, fs.ErrNotExist):
 		return s, sqliteFileError(g.path+"-wal", err)
 	}
-	if !s.wal && s.log.size == 0 {
+	if !s.wal && s.log.Size == 0 {
 		return s, nil
 	}
 	_, err = os.Stat(g.path + "-shm")
@@ -129,7 +130,7 @@ func (g *sqliteGuard) state() (sqliteState, error) {
 		return s, sqliteReadable(g.path+"-wal", g.path+"-shm")
 	case err != nil && !errors.Is(err, fs.ErrNotExist):
 		return s, sqliteFileError(g.path+"-shm", err)
-	case s.log.size > 0:
+	case s.log.Size > 0:
 		// SQLite would have to write the index of the log to know what is in it, and
 		// without the log the rows are old.
 		e := conn.Errorf(conn.Unreachable, "metastore", "%s-wal holds rows, and without %s-shm they cannot be read", g.path, g.path)
@@ -156,5 +157,5 @@ func sqliteFileError(path string, err error) error {
 	if errors.Is(err, fs.ErrPermission) {
 		kind = conn.Denied
 	}
-	return fileError(kind, "metastore", path, err)
+	return backend.FileError(kind, "metastore", path, err)
 }

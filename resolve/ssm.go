@@ -10,6 +10,7 @@ import (
 	ssmtypes "github.com/aws/aws-sdk-go-v2/service/ssm/types"
 
 	"github.com/connfs/connfs/conn"
+	"github.com/connfs/connfs/resolve/backend"
 )
 
 // SSM is Airflow's SystemsManagerParameterStoreBackend: a connection is a parameter of
@@ -31,8 +32,8 @@ var ssmKinds = map[string]conn.Kind{
 	"ParameterVersionNotFound": conn.Absent,
 }
 
-func OpenSSM(s *SecretsSettings, kw *kwargs) (Backend, error) {
-	prefix, enabled := kw.optional("connections_prefix", "/airflow/connections")
+func OpenSSM(s *backend.Secrets, kw *backend.Kwargs) (backend.Backend, error) {
+	prefix, enabled := kw.Optional("connections_prefix", "/airflow/connections")
 	b := &SSM{awsStore: openAWSStore(s, kw, "SystemsManagerParameterStoreBackend", "2014-11-06")}
 	b.disabled = !enabled
 	b.prefix, b.separator = strings.TrimRight(prefix, "/"), "/"
@@ -43,7 +44,7 @@ func OpenSSM(s *SecretsSettings, kw *kwargs) (Backend, error) {
 	return b, nil
 }
 
-// Connection implements [Backend].
+// Connection implements [backend.Backend].
 func (b *SSM) Connection(ctx context.Context, id string) (*conn.Connection, error) {
 	if strings.Contains(id, ":") {
 		// "x:1" and "x:label" are old versions of x.
@@ -119,7 +120,7 @@ func valueOf(p *ssmtypes.Parameter, name string) (string, bool) {
 	return *p.Value, true
 }
 
-// List implements [Lister]. It asks for names alone; who may not do that, because
+// List implements [backend.Lister]. It asks for names alone; who may not do that, because
 // ssm:DescribeParameters knows no narrower resource than everything, lists by the
 // path, which without decryption shows no SecureString.
 func (b *SSM) List(ctx context.Context) ([]string, error) {
@@ -186,7 +187,7 @@ func (b *SSM) byPath(ctx context.Context, pages int) (names []string, err error)
 	}
 }
 
-// Warm implements [Warmer].
+// Warm implements [backend.Warmer].
 func (b *SSM) Warm(ctx context.Context) error {
 	if b.disabled {
 		return nil
@@ -207,9 +208,9 @@ func (b *SSM) Warm(ctx context.Context) error {
 	return nil
 }
 
-// Check implements [Checker]. Whether kms:Decrypt is granted only reading a connection
+// Check implements [backend.Checker]. Whether kms:Decrypt is granted only reading a connection
 // would show.
-func (b *SSM) Check(ctx context.Context) []Check {
+func (b *SSM) Check(ctx context.Context) []backend.Check {
 	if b.disabled {
 		return nil
 	}
@@ -222,8 +223,8 @@ func (b *SSM) Check(ctx context.Context) []Check {
 		}
 		list = err
 	}
-	return []Check{{Call: "ssm:GetParameter", Err: get}, {Call: call, Err: list, Listing: true}}
+	return []backend.Check{{Call: "ssm:GetParameter", Err: get}, {Call: call, Err: list, Listing: true}}
 }
 
-// checkID is an id that no site uses: [Checker] asks for it.
+// checkID is an id that no site uses: [backend.Checker] asks for it.
 const checkID = "connfs-check-of-permissions"

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/connfs/connfs/conn"
+	"github.com/connfs/connfs/resolve/backend"
 )
 
 const (
@@ -66,7 +67,7 @@ func (b *batcher) get(ctx context.Context, name string) (string, bool, error) {
 		return v.text, v.ok, v.err
 	case <-ctx.Done():
 		b.leave(t)
-		return "", false, ctxError("", ctx.Err())
+		return "", false, backend.ContextError("", ctx.Err())
 	}
 }
 

@@ -2,6 +2,7 @@ package resolve
 
 import (
 	"context"
+	"github.com/connfs/connfs/resolve/backend"
 	"sync"
 )
 
@@ -10,11 +11,11 @@ import (
 const breakerSuffix = "/breaker"
 
 // Identities returns what the next child needs to go on with the logins of this one,
-// by the name of the backend; see [Successor].
+// by the name of the backend; see [backend.Successor].
 func (p *Path) Identities() map[string][]byte {
 	all := make(map[string][]byte)
 	for _, e := range p.entries {
-		if s, ok := e.Backend.(Successor); ok {
+		if s, ok := e.Backend.(backend.Successor); ok {
 			if b := s.Identity(); b != nil {
 				all[e.Name] = b
 			}
@@ -31,7 +32,7 @@ func (p *Path) Identities() map[string][]byte {
 // Adopt gives each backend its predecessor's identity.
 func (p *Path) Adopt(all map[string][]byte) {
 	for _, e := range p.entries {
-		if s, ok := e.Backend.(Successor); ok && all[e.Name] != nil {
+		if s, ok := e.Backend.(backend.Successor); ok && all[e.Name] != nil {
 			s.Adopt(all[e.Name])
 		}
 		if e.breaker != nil {
@@ -43,12 +44,12 @@ func (p *Path) Adopt(all map[string][]byte) {
 // Checked is what one backend of a path said when it was tried.
 type Checked struct {
 	Name   string
-	Checks []Check
+	Checks []backend.Check
 }
 
 // Check tries the credentials and permissions of every backend that has some, of all of
 // them at once, so that one that hangs takes no time from the others. A backend that is
-// no [Checker] is asked for its listing.
+// no [backend.Checker] is asked for its listing.
 func (p *Path) Check(ctx context.Context) []Checked {
 	all := make([]Checked, len(p.entries))
 	var wg sync.WaitGroup
@@ -60,14 +61,14 @@ func (p *Path) Check(ctx context.Context) []Checked {
 }
 
 func (e Entry) check(ctx context.Context) Checked {
-	c, ok := e.Backend.(Checker)
+	c, ok := e.Backend.(backend.Checker)
 	if !ok {
 		_, err := e.list(ctx)
-		return Checked{e.Name, []Check{{Call: "list", Err: err}}}
+		return Checked{e.Name, []backend.Check{{Call: "list", Err: err}}}
 	}
-	checks, err := within(ctx, e.Name, func() ([]Check, error) { return c.Check(ctx), nil })
+	checks, err := within(ctx, e.Name, func() ([]backend.Check, error) { return c.Check(ctx), nil })
 	if err != nil {
-		checks = []Check{{Call: "check", Err: err}}
+		checks = []backend.Check{{Call: "check", Err: err}}
 	}
 	for i, one := range checks {
 		if one.Err != nil {

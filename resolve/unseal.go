@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"github.com/connfs/connfs/conn"
+	"github.com/connfs/connfs/resolve/backend"
 )
 
 // Unsealer opens sealed connections: those whose extra holds a sealed form
@@ -13,7 +14,7 @@ type Unsealer interface {
 	// Unseal returns the connection that is sealed under id. find looks up the
 	// connection of a KMS that the sealed form names, through the search path.
 	// Its error is a *conn.Error, never of kind Absent.
-	Unseal(ctx context.Context, id string, sealed *conn.Connection, find Finder) (*conn.Connection, error)
+	Unseal(ctx context.Context, id string, sealed *conn.Connection, find backend.Finder) (*conn.Connection, error)
 }
 
 // Describer is an Unsealer that can say by what a connection is sealed.
@@ -47,7 +48,7 @@ func (p *Path) unseal(ctx context.Context, id string, sealed *conn.Connection) (
 	return c, err
 }
 
-// find is the [Finder] of sealed forms.
+// find is the [backend.Finder] of sealed forms.
 func (p *Path) find(ctx context.Context, id string) (*conn.Connection, error) {
 	c, _, err := p.Connection(ctx, id)
 	return c, err

@@ -9,6 +9,7 @@ import (
 	"unicode"
 
 	"github.com/connfs/connfs/conn"
+	"github.com/connfs/connfs/resolve/backend"
 )
 
 // vaultMaxID is the longest id that is sent, in bytes: no file has a longer name, and the
@@ -35,35 +36,35 @@ type Vault struct {
 }
 
 // OpenVault is the opener of a [Vault].
-func OpenVault(s *SecretsSettings, kw *kwargs) (Backend, error) {
+func OpenVault(s *backend.Secrets, kw *backend.Kwargs) (backend.Backend, error) {
 	v := &Vault{}
 	v.folders(s, kw)
 	v.api = newVaultAPI(kw)
 	v.login = newVaultLogin(s.Kwargs, v.api, kw)
-	if err := kw.err(); err != nil {
+	if err := kw.Err(); err != nil {
 		return nil, err
 	}
 	return v, nil
 }
 
 // folders reads the arguments that say where connections are.
-func (v *Vault) folders(s *SecretsSettings, kw *kwargs) {
-	kw.ignore("variables_path", "config_path")
-	v.mount = kw.path("mount_point", "secret")
-	v.version = kw.choice("kv_engine_version", 2, 1, 2)
-	v.bases = kw.paths("connections_path", "connections")
-	if global := kw.path("global_secrets_path", ""); kw.value("global_secrets_path") != nil {
+func (v *Vault) folders(s *backend.Secrets, kw *backend.Kwargs) {
+	kw.Ignore("variables_path", "config_path")
+	v.mount = kw.Path("mount_point", "secret")
+	v.version = kw.Choice("kv_engine_version", 2, 1, 2)
+	v.bases = kw.Paths("connections_path", "connections")
+	if global := kw.Path("global_secrets_path", ""); kw.Value("global_secrets_path") != nil {
 		v.bases = append(v.bases, global)
 	}
-	if teams := kw.boolean("use_team_secrets_path", true); teams && s.MultiTeam {
-		if s.Team != "" && checkPathID(s.Team) != nil {
-			kw.fail("use_team_secrets_path", "the team's name cannot be part of a path")
+	if teams := kw.Boolean("use_team_secrets_path", true); teams && s.MultiTeam {
+		if s.Team != "" && backend.CheckPathID(s.Team) != nil {
+			kw.Fail("use_team_secrets_path", "the team's name cannot be part of a path")
 		}
 		v.team, v.flat = s.Team, s.Team == ""
 	}
 }
 
-// Connection implements [Backend].
+// Connection implements [backend.Backend].
 func (v *Vault) Connection(ctx context.Context, id string) (*conn.Connection, error) {
 	mount, name, err := v.locate(id)
 	if err != nil {
@@ -86,7 +87,7 @@ func (v *Vault) Connection(ctx context.Context, id string) (*conn.Connection, er
 
 // locate splits an id into the mount of its engine and its name there.
 func (v *Vault) locate(id string) (mount, name string, err error) {
-	if err := checkPathID(id); err != nil {
+	if err := backend.CheckPathID(id); err != nil {
 		return "", "", err
 	}
 	if len(id) > vaultMaxID {
@@ -197,13 +198,13 @@ func vaultConnection(raw json.RawMessage) (*conn.Connection, error) {
 	return conn.Parse(text)
 }
 
-// Warm implements [Warmer]: it logs in, or where that is done opens a connection.
+// Warm implements [backend.Warmer]: it logs in, or where that is done opens a connection.
 func (v *Vault) Warm(ctx context.Context) error { return v.login.warm(ctx) }
 
-// Identity implements [Successor]: the token and its lease.
+// Identity implements [backend.Successor]: the token and its lease.
 func (v *Vault) Identity() []byte { return v.login.identity() }
 
-// Adopt implements [Successor].
+// Adopt implements [backend.Successor].
 func (v *Vault) Adopt(identity []byte) { v.login.adopt(identity) }
 
 // Close closes the connections.

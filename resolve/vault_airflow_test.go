@@ -16,6 +16,7 @@ import (
 	"github.com/connfs/connfs/integration/airflow"
 	"github.com/connfs/connfs/integration/servers"
 	"github.com/connfs/connfs/resolve"
+	"github.com/connfs/connfs/resolve/backend"
 	"github.com/connfs/connfs/resolve/resolvetest"
 )
 
@@ -46,7 +47,7 @@ func TestVaultBesideAirflowOnGeneratedValues(t *testing.T) {
 	}
 	const seed, n = 11, 120
 	var questions []airflow.Question
-	var backends []resolve.Backend
+	var backends []backend.Backend
 	for i, variant := range variants {
 		variant.kwargs["url"] = v.URL
 		b := resolvetest.Open(t, resolve.OpenVault, variant.kwargs)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"github.com/connfs/connfs/resolve/backend"
 	"io"
 	"maps"
 	"net/http"
@@ -41,17 +42,17 @@ func newFakeVault(tokens ...string) *fakeVault {
 // open returns a Vault backend that asks the fake.
 func (f *fakeVault) open(t *testing.T, kwargs map[string]any) *Vault {
 	t.Helper()
-	return f.openFor(t, SecretsSettings{}, kwargs)
+	return f.openFor(t, backend.Secrets{}, kwargs)
 }
 
-func (f *fakeVault) openFor(t *testing.T, s SecretsSettings, kwargs map[string]any) *Vault {
+func (f *fakeVault) openFor(t *testing.T, s backend.Secrets, kwargs map[string]any) *Vault {
 	t.Helper()
 	text, err := json.Marshal(kwargs)
 	if err != nil {
 		t.Fatal(err)
 	}
 	s.Kwargs = string(text)
-	b, err := OpenBackend(&s, OpenVault)
+	b, err := backend.Open(&s, OpenVault)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/connfs/connfs/conn"
 	"github.com/connfs/connfs/integration/servers"
 	"github.com/connfs/connfs/resolve"
+	"github.com/connfs/connfs/resolve/backend"
 	"github.com/connfs/connfs/resolve/resolvetest"
 )
 
@@ -52,7 +53,7 @@ func (v *liveVault) open(t *testing.T) *resolve.Vault {
 // revoke makes Vault forget every token of the role.
 func (v *liveVault) revoke() { v.Do("PUT", "/v1/sys/leases/revoke-prefix/auth/approle/login", nil) }
 
-func readX(t *testing.T, b resolve.Backend, timeout time.Duration) error {
+func readX(t *testing.T, b backend.Backend, timeout time.Duration) error {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), timeout)
 	defer cancel()
@@ -61,7 +62,7 @@ func readX(t *testing.T, b resolve.Backend, timeout time.Duration) error {
 }
 
 // readers reads with many at once and fails the test where one of them fails.
-func readers(t *testing.T, b resolve.Backend) {
+func readers(t *testing.T, b backend.Backend) {
 	t.Helper()
 	var wg sync.WaitGroup
 	for range 20 {
@@ -143,7 +144,7 @@ func TestVaultSealed(t *testing.T) {
 
 // awaitRead waits until a read succeeds, for a second of the backend's own doing and what
 // a loaded machine takes beyond that.
-func awaitRead(t *testing.T, what string, b resolve.Backend) {
+func awaitRead(t *testing.T, what string, b backend.Backend) {
 	t.Helper()
 	start := time.Now()
 	var err error
@@ -267,7 +268,7 @@ func TestVaultListsFoldersWithinBounds(t *testing.T) {
 		putVault(v, 1, "kv", fmt.Sprintf("c/f%d", i), map[string]any{"host": "h"})
 	}
 	kwargs := map[string]any{"url": v.URL, "token": v.Token, "mount_point": "kv", "kv_engine_version": 1, "connections_path": []string{"c", "nothing", "c/f7"}}
-	ids, err := resolvetest.Open(t, resolve.OpenVault, kwargs).(resolve.Lister).List(t.Context())
+	ids, err := resolvetest.Open(t, resolve.OpenVault, kwargs).(backend.Lister).List(t.Context())
 	if err != nil || len(ids) != 61 {
 		t.Errorf("%d ids, %v", len(ids), err)
 	}
@@ -276,7 +277,7 @@ func TestVaultListsFoldersWithinBounds(t *testing.T) {
 		deep += "/d"
 	}
 	putVault(v, 1, "kv", deep, map[string]any{"host": "h"})
-	_, err = resolvetest.Open(t, resolve.OpenVault, kwargs).(resolve.Lister).List(t.Context())
+	_, err = resolvetest.Open(t, resolve.OpenVault, kwargs).(backend.Lister).List(t.Context())
 	wantKind(t, "too deep", err, conn.Failed)
 }
 

@@ -17,6 +17,7 @@ import (
 	"github.com/connfs/connfs/conn"
 	"github.com/connfs/connfs/integration/servers"
 	"github.com/connfs/connfs/resolve"
+	"github.com/connfs/connfs/resolve/backend"
 	"github.com/connfs/connfs/resolve/resolvetest"
 )
 
@@ -97,7 +98,7 @@ func TestVaultAnswersAsAirflow(t *testing.T) {
 }
 
 func checkVaultCase(t *testing.T, c vaultCase) {
-	b, err := resolve.OpenBackend(&resolve.SecretsSettings{Kwargs: string(c.Kwargs), MultiTeam: c.MultiTeam, Team: c.Team}, resolve.OpenVault)
+	b, err := backend.Open(&backend.Secrets{Kwargs: string(c.Kwargs), MultiTeam: c.MultiTeam, Team: c.Team}, resolve.OpenVault)
 	if err != nil {
 		// An argument that is missing is found before anything is read.
 		if c.Error.Type == "" || c.Error.At == "read" && !strings.Contains(string(c.Kwargs), `"userpass"`) {
@@ -164,7 +165,7 @@ func TestVaultConforms(t *testing.T) {
 		t.Run(fmt.Sprintf("kv %d", version), func(t *testing.T) {
 			mounts := 0
 			resolvetest.Run(t, resolvetest.Harness{
-				New: func(t *testing.T, connections map[string]*conn.Connection) resolve.Backend {
+				New: func(t *testing.T, connections map[string]*conn.Connection) backend.Backend {
 					mounts++
 					mount := fmt.Sprintf("kv%d/store-%d", version, mounts)
 					v.Mount(mount, version)
@@ -173,7 +174,7 @@ func TestVaultConforms(t *testing.T) {
 					}
 					return resolvetest.Open(t, resolve.OpenVault, map[string]any{"url": v.URL, "token": v.Token, "mount_point": mount, "connections_path": "folder/of", "kv_engine_version": version})
 				},
-				Unreachable: func(t *testing.T) resolve.Backend {
+				Unreachable: func(t *testing.T) backend.Backend {
 					return resolvetest.Open(t, resolve.OpenVault, map[string]any{"url": "http://127.0.0.1:1", "token": "x", "kv_engine_version": version})
 				},
 			})

@@ -15,6 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/connfs/connfs/conn"
+	"github.com/connfs/connfs/resolve/backend"
 )
 
 func TestVaultNamesArgumentsItCannotHonour(t *testing.T) {
@@ -54,7 +55,7 @@ func TestVaultNamesArgumentsItCannotHonour(t *testing.T) {
 		"certificate":                {`{"token": "hunter2", "cert": ["/nothing/hunter2"]}`, "cert:"},
 		"certificate of no file":     {`{"token": "hunter2", "cert": "/nothing/hunter2"}`, "cert:"},
 	} {
-		_, err := OpenBackend(&SecretsSettings{Kwargs: c.kwargs}, OpenVault)
+		_, err := backend.Open(&backend.Secrets{Kwargs: c.kwargs}, OpenVault)
 		if err == nil || !strings.HasPrefix(err.Error(), c.want) || strings.Contains(err.Error(), "\n") || strings.Contains(err.Error(), "hunter2") {
 			t.Errorf("%s: %v, want one error that begins with %q", name, err, c.want)
 		}
@@ -62,7 +63,7 @@ func TestVaultNamesArgumentsItCannotHonour(t *testing.T) {
 }
 
 func TestVaultTakesArgumentsOfOtherThings(t *testing.T) {
-	_, err := OpenBackend(&SecretsSettings{Kwargs: `{
+	_, err := backend.Open(&backend.Secrets{Kwargs: `{
 		"variables_path": null, "config_path": ["a"], "token": "t", "auth_type": "token", "username": "u", "radius_port": 1812, "region": "r",
 		"namespace": "n", "timeout": 3.5, "verify": false, "cert": null, "proxies": {"https": null, "http": "proxy:3128"}, "strict_http": true,
 		"allow_redirects": false, "request_header": true, "kv_engine_version": 0, "use_team_secrets_path": true, "global_secrets_path": null}`}, OpenVault)
@@ -89,7 +90,7 @@ func TestVaultSendsExactlyTheID(t *testing.T) {
 	for _, id := range ids {
 		f.asked = nil
 		_, err := v.Connection(t.Context(), id)
-		if checkPathID(id) != nil || strings.Contains(id, "..") {
+		if backend.CheckPathID(id) != nil || strings.Contains(id, "..") {
 			if len(f.asked) != 0 || conn.KindOf(err) != conn.Absent {
 				t.Errorf("%q: sent as %d calls, %v", id, len(f.asked), err)
 			}
@@ -267,7 +268,7 @@ func TestVaultIgnoresWhatAirflowsClientDoes(t *testing.T) {
 }
 
 func TestVaultProxies(t *testing.T) {
-	kw, err := parseKwargs(`{"proxies": {"http": "p1:1", "https": "http://p2:2", "https://special": "https://p3:3", "all": null}}`)
+	kw, err := backend.ParseKwargs(`{"proxies": {"http": "p1:1", "https": "http://p2:2", "https://special": "https://p3:3", "all": null}}`)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -286,20 +287,20 @@ func TestVaultProxies(t *testing.T) {
 
 func TestVaultTeams(t *testing.T) {
 	for _, c := range []struct {
-		settings SecretsSettings
+		settings backend.Secrets
 		kwargs   map[string]any
 		id, path string // empty: not sent
 	}{
-		{SecretsSettings{}, nil, "a/b", "connections/a/b"},
-		{SecretsSettings{Team: "t"}, nil, "a", "connections/a"},
-		{SecretsSettings{MultiTeam: true}, nil, "a", "connections/a"},
-		{SecretsSettings{MultiTeam: true}, nil, "t/a", ""},
-		{SecretsSettings{MultiTeam: true, Team: "t"}, nil, "a", "connections/t/a"},
-		{SecretsSettings{MultiTeam: true, Team: "t"}, nil, "u/a", "connections/t/u/a"},
-		{SecretsSettings{MultiTeam: true, Team: "t"}, map[string]any{"connections_path": ""}, "a", "t/a"},
-		{SecretsSettings{MultiTeam: true, Team: "t"}, map[string]any{"use_team_secrets_path": false}, "u/a", "connections/u/a"},
-		{SecretsSettings{MultiTeam: true}, map[string]any{"mount_point": nil}, "secret/a", "connections/a"},
-		{SecretsSettings{MultiTeam: true}, map[string]any{"mount_point": nil}, "secret/t/a", ""},
+		{backend.Secrets{}, nil, "a/b", "connections/a/b"},
+		{backend.Secrets{Team: "t"}, nil, "a", "connections/a"},
+		{backend.Secrets{MultiTeam: true}, nil, "a", "connections/a"},
+		{backend.Secrets{MultiTeam: true}, nil, "t/a", ""},
+		{backend.Secrets{MultiTeam: true, Team: "t"}, nil, "a", "connections/t/a"},
+		{backend.Secrets{MultiTeam: true, Team: "t"}, nil, "u/a", "connections/t/u/a"},
+		{backend.Secrets{MultiTeam: true, Team: "t"}, map[string]any{"connections_path": ""}, "a", "t/a"},
+		{backend.Secrets{MultiTeam: true, Team: "t"}, map[string]any{"use_team_secrets_path": false}, "u/a", "connections/u/a"},
+		{backend.Secrets{MultiTeam: true}, map[string]any{"mount_point": nil}, "secret/a", "connections/a"},
+		{backend.Secrets{MultiTeam: true}, map[string]any{"mount_point": nil}, "secret/t/a", ""},
 	} {
 		f := newFakeVault("t")
 		kwargs := map[string]any{"token": "t"}
@@ -317,7 +318,7 @@ func TestVaultTeams(t *testing.T) {
 			t.Errorf("%+v %q (-want +got):\n%s", c.settings, c.id, diff)
 		}
 	}
-	if _, err := OpenBackend(&SecretsSettings{Kwargs: `{"token": "t"}`, MultiTeam: true, Team: "../x"}, OpenVault); err == nil {
+	if _, err := backend.Open(&backend.Secrets{Kwargs: `{"token": "t"}`, MultiTeam: true, Team: "../x"}, OpenVault); err == nil {
 		t.Error("a team that is a path is taken")
 	}
 }

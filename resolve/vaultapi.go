@@ -16,6 +16,7 @@ import (
 
 	"github.com/connfs/connfs/conn"
 	"github.com/connfs/connfs/internal/network"
+	"github.com/connfs/connfs/resolve/backend"
 )
 
 const (
@@ -136,7 +137,7 @@ func (a *vaultAPI) call(ctx context.Context, into any, send func(context.Context
 // once makes one attempt, and says whether another one may help.
 func (a *vaultAPI) once(ctx context.Context, into any, send func(context.Context) (*api.Response, error)) (again bool, err error) {
 	if err := ctx.Err(); err != nil {
-		return false, ctxError("", err)
+		return false, backend.ContextError("", err)
 	}
 	limited, cancel := context.WithTimeout(ctx, a.timeout)
 	defer cancel()
@@ -180,7 +181,7 @@ func answered(response *api.Response, foreign bool) (again bool, err error) {
 // cutOff returns the error of a call that got no whole answer.
 func cutOff(ctx context.Context, cause error) (again bool, err error) {
 	if ctx.Err() != nil {
-		return false, ctxError("", ctx.Err())
+		return false, backend.ContextError("", ctx.Err())
 	}
 	e := network.Classify(cause)
 	e.Err = cause
@@ -194,19 +195,19 @@ func (a *vaultAPI) close() {
 
 // newVaultAPI reads the arguments that say where Vault is and how to reach it. What is
 // wrong with them it reports to kw.
-func newVaultAPI(kw *kwargs) *vaultAPI {
+func newVaultAPI(kw *backend.Kwargs) *vaultAPI {
 	a := &vaultAPI{
 		timeout: vaultTimeout(kw),
-		http:    &http.Client{Transport: vaultTransport(kw), CheckRedirect: redirects(kw.boolean("allow_redirects", true))},
+		http:    &http.Client{Transport: vaultTransport(kw), CheckRedirect: redirects(kw.Boolean("allow_redirects", true))},
 	}
 	address := vaultAddress(kw)
-	named := kw.boolean("request_header", true)
-	namespace := kw.text("namespace", "")
+	named := kw.Boolean("request_header", true)
+	namespace := kw.Text("namespace", "")
 	// Of Airflow's client, and without effect here: calls are always standard HTTP.
-	kw.boolean("strict_http", false)
+	kw.Boolean("strict_http", false)
 	for _, name := range []string{"session", "adapter", "ignore_exceptions"} {
-		if kw.has(name) {
-			kw.fail(name, "connfs cannot honour this argument of the Python client")
+		if kw.Has(name) {
+			kw.Fail(name, "connfs cannot honour this argument of the Python client")
 		}
 	}
 	if address == "" {
@@ -221,7 +222,7 @@ func newVaultAPI(kw *kwargs) *vaultAPI {
 		DisableRedirects: true,
 	})
 	if err != nil {
-		kw.add(errors.New("a VAULT_* variable of the environment cannot be used"))
+		kw.Add(errors.New("a VAULT_* variable of the environment cannot be used"))
 		return a
 	}
 	// The client takes these from the environment, and Airflow's does not.
@@ -238,14 +239,14 @@ func newVaultAPI(kw *kwargs) *vaultAPI {
 }
 
 // vaultTimeout reads the bound of a single attempt, in seconds.
-func vaultTimeout(kw *kwargs) time.Duration {
+func vaultTimeout(kw *backend.Kwargs) time.Duration {
 	const airflows = 30 * time.Second
-	seconds, err := get(kw, "timeout", "a number of seconds", json.Number("")).Float64()
-	if kw.value("timeout") == nil {
+	seconds, err := backend.Take(kw, "timeout", "a number of seconds", json.Number("")).Float64()
+	if kw.Value("timeout") == nil {
 		return airflows
 	}
 	if err != nil || seconds <= 0 || seconds > 86400 {
-		kw.fail("timeout", "expected a number of seconds")
+		kw.Fail("timeout", "expected a number of seconds")
 		return airflows
 	}
 	return cmp.Or(time.Duration(seconds*float64(time.Second)), airflows)

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/connfs/connfs/conn"
+	"github.com/connfs/connfs/resolve/backend"
 )
 
 // vaultAuth is one way to get a token.
@@ -71,7 +72,7 @@ func (a *vaultAuth) refusal(err error) error {
 }
 
 // vaultAuths are the ways to log in, by auth_type.
-var vaultAuths = map[string]func(*vaultAuth, *kwargs){
+var vaultAuths = map[string]func(*vaultAuth, *backend.Kwargs){
 	"approle":    authAppRole,
 	"aws_iam":    authAWS,
 	"gcp":        authGoogle,
@@ -92,64 +93,64 @@ var vaultAuthArguments = []string{
 }
 
 // newVaultAuth reads the arguments of the login.
-func newVaultAuth(kw *kwargs) vaultAuth {
-	kw.ignore(vaultAuthArguments...)
-	a := vaultAuth{name: kw.text("auth_type", "token"), path: "login"}
+func newVaultAuth(kw *backend.Kwargs) vaultAuth {
+	kw.Ignore(vaultAuthArguments...)
+	a := vaultAuth{name: kw.Text("auth_type", "token"), path: "login"}
 	read, ok := vaultAuths[a.name]
 	switch {
 	case a.name == "azure", a.name == "radius":
 		// Airflow sends the client's secret to the method's configuration, for which it
 		// needs, and then goes on with, a token from the environment.
-		kw.fail("auth_type", "with %q Airflow does not log in but changes the settings of Vault's auth method, which connfs does not do", a.name)
+		kw.Fail("auth_type", "with %q Airflow does not log in but changes the settings of Vault's auth method, which connfs does not do", a.name)
 	case !ok:
-		kw.fail("auth_type", "not one of Airflow's: approle, aws_iam, azure, gcp, github, jwt, kubernetes, ldap, radius, token, userpass")
+		kw.Fail("auth_type", "not one of Airflow's: approle, aws_iam, azure, gcp, github, jwt, kubernetes, ldap, radius, token, userpass")
 	default:
-		a.mount = cmp.Or(kw.path("auth_mount_point", ""), map[string]string{"aws_iam": "aws"}[a.name], a.name)
+		a.mount = cmp.Or(kw.Path("auth_mount_point", ""), map[string]string{"aws_iam": "aws"}[a.name], a.name)
 		read(&a, kw)
 	}
 	return a
 }
 
 // need returns an argument that an auth_type cannot do without.
-func need(kw *kwargs, name string) string {
-	text := kw.text(name, "")
+func need(kw *backend.Kwargs, name string) string {
+	text := kw.Text(name, "")
 	if text == "" {
-		kw.fail(name, "this auth_type needs it")
+		kw.Fail(name, "this auth_type needs it")
 	}
 	return text
 }
 
-func authToken(a *vaultAuth, kw *kwargs) {
-	a.token = strings.TrimSpace(cmp.Or(kw.text("token", ""), os.Getenv("VAULT_TOKEN")))
-	a.tokenPath = kw.text("token_path", "")
+func authToken(a *vaultAuth, kw *backend.Kwargs) {
+	a.token = strings.TrimSpace(cmp.Or(kw.Text("token", ""), os.Getenv("VAULT_TOKEN")))
+	a.tokenPath = kw.Text("token_path", "")
 	if a.token == "" && a.tokenPath == "" {
-		kw.fail("token", "this auth_type needs token, token_path, or VAULT_TOKEN in the environment")
+		kw.Fail("token", "this auth_type needs token, token_path, or VAULT_TOKEN in the environment")
 	}
 }
 
-func authAppRole(a *vaultAuth, kw *kwargs) {
+func authAppRole(a *vaultAuth, kw *backend.Kwargs) {
 	body := map[string]any{"role_id": need(kw, "role_id"), "secret_id": nil}
 	// A role need not have secret ids.
-	if secret := kw.text("secret_id", ""); secret != "" {
+	if secret := kw.Text("secret_id", ""); secret != "" {
 		body["secret_id"] = secret
 	}
 	a.body = constant(body)
 }
 
 // authPassword is the login of userpass and of ldap.
-func authPassword(a *vaultAuth, kw *kwargs) {
+func authPassword(a *vaultAuth, kw *backend.Kwargs) {
 	name := need(kw, "username")
-	if name != "" && (checkPathID(name) != nil || strings.Contains(name, "/")) {
-		kw.fail("username", "it cannot be part of a path")
+	if name != "" && (backend.CheckPathID(name) != nil || strings.Contains(name, "/")) {
+		kw.Fail("username", "it cannot be part of a path")
 	}
 	a.path = "login/" + name
 	a.body = constant(map[string]any{"password": need(kw, "password")})
 }
 
-func authGitHub(a *vaultAuth, kw *kwargs) {
-	token, path := kw.text("token", ""), kw.text("token_path", "")
+func authGitHub(a *vaultAuth, kw *backend.Kwargs) {
+	token, path := kw.Text("token", ""), kw.Text("token_path", "")
 	if token == "" && path == "" {
-		kw.fail("token", "this auth_type needs token or token_path")
+		kw.Fail("token", "this auth_type needs token or token_path")
 	}
 	a.body = func(context.Context) (map[string]any, error) {
 		if token != "" {
@@ -160,19 +161,19 @@ func authGitHub(a *vaultAuth, kw *kwargs) {
 	}
 }
 
-func authKubernetes(a *vaultAuth, kw *kwargs) {
+func authKubernetes(a *vaultAuth, kw *backend.Kwargs) {
 	const usual = "/var/run/secrets/kubernetes.io/serviceaccount/token"
 	path := usual
-	if kw.has("kubernetes_jwt_path") {
+	if kw.Has("kubernetes_jwt_path") {
 		path = need(kw, "kubernetes_jwt_path")
 	}
 	a.body = roleAndToken(need(kw, "kubernetes_role"), "", "kubernetes_jwt_path", path)
 }
 
-func authJWT(a *vaultAuth, kw *kwargs) {
-	token, path := kw.text("jwt_token", ""), kw.text("jwt_token_path", "")
+func authJWT(a *vaultAuth, kw *backend.Kwargs) {
+	token, path := kw.Text("jwt_token", ""), kw.Text("jwt_token_path", "")
 	if token == "" && path == "" {
-		kw.fail("jwt_token", "this auth_type needs jwt_token or jwt_token_path")
+		kw.Fail("jwt_token", "this auth_type needs jwt_token or jwt_token_path")
 	}
 	a.body = roleAndToken(need(kw, "jwt_role"), token, "jwt_token_path", path)
 }

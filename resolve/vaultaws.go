@@ -17,13 +17,14 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sts"
 
 	"github.com/connfs/connfs/conn"
+	"github.com/connfs/connfs/resolve/backend"
 )
 
 // authAWS is the login of Vault's AWS auth method of type iam: a signed request to STS,
 // which Vault sends there itself to learn who signed it.
-func authAWS(a *vaultAuth, kw *kwargs) {
-	role, region := kw.text("role_id", ""), kw.text("region", "")
-	key, secret := kw.text("key_id", ""), kw.text("secret_id", "")
+func authAWS(a *vaultAuth, kw *backend.Kwargs) {
+	role, region := kw.Text("role_id", ""), kw.Text("region", "")
+	key, secret := kw.Text("key_id", ""), kw.Text("secret_id", "")
 	assume := assumeRole(kw)
 	a.body = func(ctx context.Context) (map[string]any, error) {
 		credentials, home, err := awsIdentity(ctx, key, secret, assume)
@@ -41,9 +42,9 @@ func authAWS(a *vaultAuth, kw *kwargs) {
 
 // assumeRole reads assume_role_kwargs, the arguments of boto3's assume_role; nil where
 // there are none.
-func assumeRole(kw *kwargs) *sts.AssumeRoleInput {
+func assumeRole(kw *backend.Kwargs) *sts.AssumeRoleInput {
 	const name = "assume_role_kwargs"
-	given := kw.object(name)
+	given := kw.Object(name)
 	if len(given) == 0 {
 		return nil
 	}
@@ -61,11 +62,11 @@ func assumeRole(kw *kwargs) *sts.AssumeRoleInput {
 		case key == "DurationSeconds" && isNumber && err == nil:
 			in.DurationSeconds = aws.Int32(int32(seconds))
 		default:
-			kw.fail(name, "connfs knows DurationSeconds, ExternalId, Policy, RoleArn, RoleSessionName and SourceIdentity, and not %q in this form", key)
+			kw.Fail(name, "connfs knows DurationSeconds, ExternalId, Policy, RoleArn, RoleSessionName and SourceIdentity, and not %q in this form", key)
 		}
 	}
 	if in.RoleArn == nil || in.RoleSessionName == nil {
-		kw.fail(name, "RoleArn and RoleSessionName are needed")
+		kw.Fail(name, "RoleArn and RoleSessionName are needed")
 	}
 	return in
 }

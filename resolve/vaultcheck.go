@@ -5,20 +5,21 @@ import (
 	"slices"
 
 	"github.com/connfs/connfs/conn"
+	"github.com/connfs/connfs/resolve/backend"
 )
 
-// Check implements [Checker]: the login, the token, and what it may do in each folder.
-func (v *Vault) Check(ctx context.Context) []Check {
+// Check implements [backend.Checker]: the login, the token, and what it may do in each folder.
+func (v *Vault) Check(ctx context.Context) []backend.Check {
 	login := "auth/" + v.login.auth.mount + "/" + v.login.auth.path
 	if !v.login.auth.calls() {
 		login = "token"
 	}
 	session, err := v.login.session(ctx)
-	checks := []Check{{Call: login, Err: err}}
+	checks := []backend.Check{{Call: login, Err: err}}
 	if err != nil {
 		return checks
 	}
-	checks = append(checks, Check{Call: "auth/token/lookup-self", Err: v.api.get(ctx, session.Token, "auth/token/lookup-self", nil, nil)})
+	checks = append(checks, backend.Check{Call: "auth/token/lookup-self", Err: v.api.get(ctx, session.Token, "auth/token/lookup-self", nil, nil)})
 	if v.mount == "" {
 		return checks
 	}
@@ -33,8 +34,8 @@ func (v *Vault) Check(ctx context.Context) []Check {
 }
 
 // may asks whether the token has a capability on a path.
-func (v *Vault) may(ctx context.Context, s *vaultSession, capability, path string) Check {
-	c := Check{Call: capability + " " + path, Listing: capability == "list"}
+func (v *Vault) may(ctx context.Context, s *vaultSession, capability, path string) backend.Check {
+	c := backend.Check{Call: capability + " " + path, Listing: capability == "list"}
 	var answer struct {
 		Data struct {
 			Capabilities []string `json:"capabilities"`

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/connfs/connfs/conn"
+	"github.com/connfs/connfs/resolve/backend"
 )
 
 // serviceAccount is the part of a Google key file that signs.
@@ -26,11 +27,11 @@ type serviceAccount struct {
 // authGoogle is the login of Vault's Google Cloud auth method of type iam: a token that
 // the service account signs. Airflow lets Google's IAM API sign it, for which it needs
 // the same key; Vault takes either signature.
-func authGoogle(a *vaultAuth, kw *kwargs) {
-	kw.ignore("gcp_scopes")
-	role, path := need(kw, "role_id"), kw.text("gcp_key_path", "")
+func authGoogle(a *vaultAuth, kw *backend.Kwargs) {
+	kw.Ignore("gcp_scopes")
+	role, path := need(kw, "role_id"), kw.Text("gcp_key_path", "")
 	var given []byte
-	switch v := kw.value("gcp_keyfile_dict").(type) {
+	switch v := kw.Value("gcp_keyfile_dict").(type) {
 	case nil:
 	case string:
 		given = []byte(v)
@@ -38,7 +39,7 @@ func authGoogle(a *vaultAuth, kw *kwargs) {
 		given, _ = json.Marshal(v)
 	}
 	if path == "" == (given == nil) {
-		kw.fail("gcp_key_path", "this auth_type needs gcp_key_path or gcp_keyfile_dict, one of them: connfs signs the login with a service account's key, and not through Google's API")
+		kw.Fail("gcp_key_path", "this auth_type needs gcp_key_path or gcp_keyfile_dict, one of them: connfs signs the login with a service account's key, and not through Google's API")
 	}
 	a.body = func(context.Context) (map[string]any, error) {
 		text := given

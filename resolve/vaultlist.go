@@ -7,6 +7,7 @@ import (
 	"sync"
 
 	"github.com/connfs/connfs/conn"
+	"github.com/connfs/connfs/resolve/backend"
 )
 
 // Bounds of a listing: of Vault's folders, and of the calls that are under way at once.
@@ -16,7 +17,7 @@ const (
 	vaultListers    = 8
 )
 
-// List implements [Lister]. It names every secret of the folders, also one whose newest
+// List implements [backend.Lister]. It names every secret of the folders, also one whose newest
 // version is deleted: Vault tells that only of single ones.
 func (v *Vault) List(ctx context.Context) ([]string, error) {
 	if v.mount == "" && len(v.bases) > 0 {
@@ -62,7 +63,7 @@ func (l *vaultListing) start(ctx context.Context, base, folder string, depth int
 		for _, key := range keys {
 			name, isFolder := strings.CutSuffix(key, "/")
 			id := folder + name
-			if checkPathID(id) != nil {
+			if backend.CheckPathID(id) != nil {
 				continue
 			}
 			if !isFolder {

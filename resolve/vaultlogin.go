@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/connfs/connfs/conn"
+	"github.com/connfs/connfs/resolve/backend"
 )
 
 const (
@@ -85,7 +86,7 @@ type vaultFlight struct {
 }
 
 // newVaultLogin reads the arguments of the login. kwargs is their text.
-func newVaultLogin(kwargs string, a *vaultAPI, kw *kwargs) *vaultLogin {
+func newVaultLogin(kwargs string, a *vaultAPI, kw *backend.Kwargs) *vaultLogin {
 	l := &vaultLogin{api: a, auth: newVaultAuth(kw)}
 	h := sha256.New()
 	for _, text := range []string{kwargs, os.Getenv("VAULT_ADDR"), os.Getenv("VAULT_TOKEN")} {
@@ -199,7 +200,7 @@ func (l *vaultLogin) logIn(ctx context.Context, refused *vaultSession) (*vaultSe
 			l.flight = nil
 		}
 	}
-	return nil, ctxError("", ctx.Err())
+	return nil, backend.ContextError("", ctx.Err())
 }
 
 // fly logs in for everybody who waits.

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"github.com/connfs/connfs/resolve/backend"
 	"net"
 	"net/http"
 	"net/url"
@@ -15,11 +16,11 @@ import (
 )
 
 // vaultAddress returns where Vault is: the argument url, VAULT_ADDR, or Airflow's default.
-func vaultAddress(kw *kwargs) string {
-	address := cmp.Or(kw.text("url", ""), os.Getenv("VAULT_ADDR"), "http://localhost:8200")
+func vaultAddress(kw *backend.Kwargs) string {
+	address := cmp.Or(kw.Text("url", ""), os.Getenv("VAULT_ADDR"), "http://localhost:8200")
 	u, err := url.Parse(address)
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.RawQuery != "" || u.Fragment != "" {
-		kw.fail("url", "expected http://HOST:PORT or https://HOST:PORT, here or in VAULT_ADDR")
+		kw.Fail("url", "expected http://HOST:PORT or https://HOST:PORT, here or in VAULT_ADDR")
 		return ""
 	}
 	return address
@@ -27,7 +28,7 @@ func vaultAddress(kw *kwargs) string {
 
 // vaultTransport reads verify, cert and proxies, with the meaning that they have to
 // Python's requests.
-func vaultTransport(kw *kwargs) *http.Transport {
+func vaultTransport(kw *backend.Kwargs) *http.Transport {
 	return &http.Transport{
 		Proxy:                 vaultProxy(kw),
 		DialContext:           (&net.Dialer{Timeout: 10 * time.Second}).DialContext,
@@ -59,9 +60,9 @@ func redirects(follow bool) func(*http.Request, []*http.Request) error {
 
 // vaultProxy returns the proxy of the argument proxies for a scheme, or for a scheme and
 // host; else what the environment says.
-func vaultProxy(kw *kwargs) func(*http.Request) (*url.URL, error) {
+func vaultProxy(kw *backend.Kwargs) func(*http.Request) (*url.URL, error) {
 	proxies := make(map[string]*url.URL)
-	for name, v := range kw.object("proxies") {
+	for name, v := range kw.Object("proxies") {
 		text, ok := v.(string)
 		if v == nil || ok && text == "" {
 			continue
@@ -71,7 +72,7 @@ func vaultProxy(kw *kwargs) func(*http.Request) (*url.URL, error) {
 		}
 		u, err := url.Parse(text)
 		if !ok || err != nil || u.Host == "" {
-			kw.fail("proxies", "expected an object of URLs")
+			kw.Fail("proxies", "expected an object of URLs")
 			continue
 		}
 		proxies[name] = u
@@ -89,29 +90,29 @@ func vaultProxy(kw *kwargs) func(*http.Request) (*url.URL, error) {
 
 // vaultTLS reads verify and cert. Where verify does not name the authorities, Python's
 // variables do, and then those of Vault's own tools.
-func vaultTLS(kw *kwargs) *tls.Config {
+func vaultTLS(kw *backend.Kwargs) *tls.Config {
 	c := &tls.Config{MinVersion: tls.VersionTLS12}
 	authorities := cmp.Or(os.Getenv("REQUESTS_CA_BUNDLE"), os.Getenv("CURL_CA_BUNDLE"), os.Getenv("VAULT_CACERT"), os.Getenv("VAULT_CAPATH"))
-	switch v := kw.value("verify").(type) {
+	switch v := kw.Value("verify").(type) {
 	case nil:
 	case bool:
 		c.InsecureSkipVerify = !v
 	case string:
 		authorities = cmp.Or(v, authorities)
 	default:
-		kw.fail("verify", "expected true, false, or the path of a file or directory of certificates")
+		kw.Fail("verify", "expected true, false, or the path of a file or directory of certificates")
 	}
 	if authorities != "" && !c.InsecureSkipVerify {
 		pool, err := certificatePool(authorities)
 		if err != nil {
-			kw.fail("verify", "%v", err)
+			kw.Fail("verify", "%v", err)
 		}
 		c.RootCAs = pool
 	}
 	if cert, key := vaultCertificate(kw); cert != "" {
 		pair, err := tls.LoadX509KeyPair(cert, cmp.Or(key, cert))
 		if err != nil {
-			kw.fail("cert", "the certificate and its key cannot be read from there")
+			kw.Fail("cert", "the certificate and its key cannot be read from there")
 		}
 		c.Certificates = []tls.Certificate{pair}
 	}
@@ -120,8 +121,8 @@ func vaultTLS(kw *kwargs) *tls.Config {
 
 // vaultCertificate returns the files of the client's certificate and of its key, empty
 // where one file holds both.
-func vaultCertificate(kw *kwargs) (cert, key string) {
-	switch v := kw.value("cert").(type) {
+func vaultCertificate(kw *backend.Kwargs) (cert, key string) {
+	switch v := kw.Value("cert").(type) {
 	case nil:
 		return os.Getenv("VAULT_CLIENT_CERT"), os.Getenv("VAULT_CLIENT_KEY")
 	case string:
@@ -135,7 +136,7 @@ func vaultCertificate(kw *kwargs) (cert, key string) {
 			}
 		}
 	}
-	kw.fail("cert", "expected the path of a PEM file, or a list of two: the certificate's and the key's")
+	kw.Fail("cert", "expected the path of a PEM file, or a list of two: the certificate's and the key's")
 	return "", ""
 }
 

@@ -13,6 +13,7 @@ import (
 	"github.com/connfs/connfs/internal/config/airflowcfg"
 	"github.com/connfs/connfs/internal/python/configparser"
 	"github.com/connfs/connfs/resolve"
+	"github.com/connfs/connfs/resolve/backend"
 )
 
 // airflow is what was taken from Airflow's configuration, over config.toml.
@@ -21,7 +22,7 @@ type airflow struct {
 	why       string                     // why it is in the path, or not
 
 	alternative alternative
-	secrets     *resolve.SecretsSettings // nil: no alternative backend in the path
+	secrets     *backend.Secrets // nil: no alternative backend in the path
 	multiTeam   value[bool]
 
 	url           value[string]

@@ -11,6 +11,7 @@ import (
 
 	"github.com/connfs/connfs/internal/config/airflowcfg"
 	"github.com/connfs/connfs/resolve"
+	"github.com/connfs/connfs/resolve/backend"
 )
 
 // alternative is an alternative backend as a configuration names it.
@@ -142,7 +143,7 @@ func (l *loader) checkAlternative(s *alternative, multiTeam bool) {
 // failArguments reports what [resolve.CheckSecrets] found, argument by argument.
 func (l *loader) failArguments(s *alternative, err error) {
 	var several interface{ Unwrap() []error }
-	var one *resolve.ArgumentError
+	var one *backend.ArgumentError
 	switch {
 	case err == nil:
 	case errors.As(err, &several):
@@ -177,11 +178,11 @@ func (s *alternative) argument(message string) *argument {
 // settings returns what the resolver needs to know; nil where there is no alternative
 // backend. Airflow's own EnvironmentVariablesBackend is none: the environment, asked
 // first, is asked again in vain.
-func (s *alternative) settings(multiTeam bool) *resolve.SecretsSettings {
+func (s *alternative) settings(multiTeam bool) *backend.Secrets {
 	if s.backend == "" || s.backend == environmentClass {
 		return nil
 	}
-	return &resolve.SecretsSettings{Backend: s.backend, Kwargs: kwargs(s.arguments), MultiTeam: multiTeam}
+	return &backend.Secrets{Backend: s.backend, Kwargs: kwargs(s.arguments), MultiTeam: multiTeam}
 }
 
 // why says why the alternative backend is searched, or not.

@@ -11,6 +11,7 @@ import (
 
 	"github.com/connfs/connfs/internal/config"
 	"github.com/connfs/connfs/resolve"
+	"github.com/connfs/connfs/resolve/backend"
 )
 
 const (
@@ -20,28 +21,28 @@ const (
 func TestAlternativeBackendOfConfigToml(t *testing.T) {
 	for name, tc := range map[string]struct {
 		text string
-		want *resolve.SecretsSettings
+		want *backend.Secrets
 		why  string
 	}{
 		"none": {"# none", nil, "not searched: [secrets] backend is not set"},
 		"a table": {
 			"[secrets]\nbackend = \"local_filesystem\"\nbackend_kwargs = { connections_file_path = \"/x.json\" }\n",
-			&resolve.SecretsSettings{Backend: "local_filesystem", Kwargs: `{"connections_file_path":"/x.json"}`},
+			&backend.Secrets{Backend: "local_filesystem", Kwargs: `{"connections_file_path":"/x.json"}`},
 			`searched first: local_filesystem, of secrets.backend (CONFIG:2); after it the metastore, then the environment: order = "aip-33" (default)`,
 		},
 		"a class path and Airflow's order": {
 			"order = \"airflow\"\n[secrets]\nbackend = \"" + localFiles + "\"\n[secrets.backend_kwargs]\nconnections_file_path = \"/x.env\"\nvariables_file_path = \"/y\"\n",
-			&resolve.SecretsSettings{Backend: localFiles, Kwargs: `{"connections_file_path":"/x.env","variables_file_path":"/y"}`},
+			&backend.Secrets{Backend: localFiles, Kwargs: `{"connections_file_path":"/x.env","variables_file_path":"/y"}`},
 			`searched first: local_filesystem, of secrets.backend (CONFIG:3); after it the environment, then the metastore: order = "airflow" (CONFIG:1)`,
 		},
 		"text, which has a null": {
 			"[secrets]\nbackend = \"local_filesystem\"\nbackend_kwargs = '{\"connections_file_path\": null}'\n",
-			&resolve.SecretsSettings{Backend: "local_filesystem", Kwargs: `{"connections_file_path":null}`},
+			&backend.Secrets{Backend: "local_filesystem", Kwargs: `{"connections_file_path":null}`},
 			`searched first: local_filesystem, of secrets.backend (CONFIG:2); after it the metastore, then the environment: order = "aip-33" (default)`,
 		},
 		"arguments of every type": {
 			"[secrets]\nbackend = \"local_filesystem\"\n[secrets.backend_kwargs]\nvariables_file_path = [1, 2.5, true, \"<&>\", { a.b = -9007199254740993 }, []]\n",
-			&resolve.SecretsSettings{Backend: "local_filesystem", Kwargs: `{"variables_file_path":[1,2.5,true,"\u003c\u0026\u003e",{"a":{"b":-9007199254740993}},[]]}`},
+			&backend.Secrets{Backend: "local_filesystem", Kwargs: `{"variables_file_path":[1,2.5,true,"\u003c\u0026\u003e",{"a":{"b":-9007199254740993}},[]]}`},
 			`searched first: local_filesystem, of secrets.backend (CONFIG:2); after it the metastore, then the environment: order = "aip-33" (default)`,
 		},
 		"switched off": {
@@ -103,13 +104,13 @@ func TestThePathIsDescribedInItsOrder(t *testing.T) {
 func TestAlternativeBackendOfAirflow(t *testing.T) {
 	const from = "[secrets]\nbackend = " + localFiles + "\nbackend_kwargs = {\"connections_file_path\": \"/cfg.json\"}\n"
 	const workers = "[workers]\nsecrets_backend = " + localFiles + "\nsecrets_backend_kwargs = {\"connections_file_path\": \"/worker.json\"}\n"
-	local := func(path string) *resolve.SecretsSettings {
-		return &resolve.SecretsSettings{Backend: localFiles, Kwargs: fmt.Sprintf(`{"connections_file_path":%q}`, path)}
+	local := func(path string) *backend.Secrets {
+		return &backend.Secrets{Backend: localFiles, Kwargs: fmt.Sprintf(`{"connections_file_path":%q}`, path)}
 	}
 	for name, tc := range map[string]struct {
 		cfg, toml string
 		env       []string
-		want      *resolve.SecretsSettings
+		want      *backend.Secrets
 		why       string // of the first sentence, up to its origin
 		warning   string
 	}{
@@ -128,7 +129,7 @@ func TestAlternativeBackendOfAirflow(t *testing.T) {
 		},
 		"no arguments": {
 			cfg:  "[secrets]\nbackend = " + localFiles + "\nbackend_kwargs =\n",
-			want: &resolve.SecretsSettings{Backend: localFiles}, why: "searched first",
+			want: &backend.Secrets{Backend: localFiles}, why: "searched first",
 		},
 		"a variable for each argument, over the others": {
 			cfg: from, env: []string{"AIRFLOW__SECRETS__BACKEND_KWARG__CONNECTIONS_FILE_PATH=/$HOME.json", "AIRFLOW__SECRETS__BACKEND_KWARG__=x", "AIRFLOW__WORKERS__SECRETS_BACKEND_KWARG__X=x"},
@@ -145,12 +146,12 @@ func TestAlternativeBackendOfAirflow(t *testing.T) {
 		},
 		"that of tasks never takes the arguments of the other": {
 			cfg:  from + "[workers]\nsecrets_backend = " + localFiles + "\n",
-			want: &resolve.SecretsSettings{Backend: localFiles}, why: "searched first: local_filesystem, of [workers]",
+			want: &backend.Secrets{Backend: localFiles}, why: "searched first: local_filesystem, of [workers]",
 			warning: "[secrets] backend (HOME/airflow.cfg:2) is not searched: [workers] secrets_backend (HOME/airflow.cfg:5), which tasks of Airflow 3 ask in its place, is set",
 		},
 		"config.toml wins, with its own arguments": {
 			cfg: from + workers, toml: "[secrets]\nbackend = \"local_filesystem\"\n",
-			want: &resolve.SecretsSettings{Backend: "local_filesystem"}, why: "searched first: local_filesystem, of secrets.backend (CONFIG:2)",
+			want: &backend.Secrets{Backend: "local_filesystem"}, why: "searched first: local_filesystem, of secrets.backend (CONFIG:2)",
 		},
 		"config.toml goes on without": {
 			cfg: "[secrets]\nbackend = site.vault.Backend\nbackend_kwargs = no JSON\n", toml: "[secrets]\nbackend = \"\"\n",
@@ -158,11 +159,11 @@ func TestAlternativeBackendOfAirflow(t *testing.T) {
 		},
 		"several teams": {
 			cfg: from + "[core]\nmulti_team = True # 3.2\n", why: "searched first",
-			want: &resolve.SecretsSettings{Backend: localFiles, Kwargs: `{"connections_file_path":"/cfg.json"}`, MultiTeam: true},
+			want: &backend.Secrets{Backend: localFiles, Kwargs: `{"connections_file_path":"/cfg.json"}`, MultiTeam: true},
 		},
 		"several teams, and config.toml's backend": {
 			cfg: "[core]\nmulti_team = t\n", toml: "[secrets]\nbackend = \"local_filesystem\"\n", why: "searched first",
-			want: &resolve.SecretsSettings{Backend: "local_filesystem", MultiTeam: true},
+			want: &backend.Secrets{Backend: "local_filesystem", MultiTeam: true},
 		},
 		"one team": {cfg: from + "[core]\nmulti_team = f\n", want: local("/cfg.json"), why: "searched first"},
 	} {

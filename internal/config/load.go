@@ -15,6 +15,7 @@ import (
 	"github.com/connfs/connfs/internal/settings"
 	"github.com/connfs/connfs/internal/users"
 	"github.com/connfs/connfs/resolve"
+	"github.com/connfs/connfs/resolve/backend"
 )
 
 // loader is one Load under way.
@@ -86,7 +87,7 @@ func Load(ctx context.Context, src Source) (*Result, error) {
 	if f.environmentFile.v == "" {
 		resolver.Environment.Variables = resolve.Variables(l.Environ)
 	}
-	resolver.Login = resolve.Masked(l.Environ, settings.Login)
+	resolver.Login = backend.Masked(l.Environ, settings.Login)
 	resolver.Environment.Spellings = spellings(f.rules)
 	front.Path = path(&f, &a, len(resolver.Environment.Variables))
 	front.Warnings = l.warnings

@@ -16,6 +16,7 @@ import (
 	"github.com/connfs/connfs/internal/settings"
 	"github.com/connfs/connfs/internal/users"
 	"github.com/connfs/connfs/resolve"
+	"github.com/connfs/connfs/resolve/backend"
 )
 
 // accounts are the users of the machine that tests pretend to run on.
@@ -110,9 +111,9 @@ func TestNothingConfiguredServesTheUserAlone(t *testing.T) {
 	wantResolver := resolve.Settings{
 		Order: "aip-33", OnError: "stop",
 		Environment: resolve.EnvironmentSettings{Variables: resolve.Variables([]string{"AIRFLOW_CONN_A_B=postgres://h"})},
-		Login:       resolve.Masked([]string{"AWS_SECRET_ACCESS_KEY=k"}, func(string) bool { return true }),
+		Login:       backend.Masked([]string{"AWS_SECRET_ACCESS_KEY=k"}, func(string) bool { return true }),
 	}
-	plain := cmp.Transformer("plain", func(v resolve.Variable) string { return v.Name + "=" + v.Value() })
+	plain := cmp.Transformer("plain", func(v backend.Variable) string { return v.Name + "=" + v.Value() })
 	if diff := cmp.Diff(wantResolver, got.Resolver, plain); diff != "" {
 		t.Errorf("resolver (-want +got):\n%s", diff)
 	}

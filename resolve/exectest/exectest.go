@@ -17,6 +17,7 @@ import (
 
 	"github.com/connfs/connfs/conn"
 	"github.com/connfs/connfs/resolve"
+	"github.com/connfs/connfs/resolve/backend"
 )
 
 // answerTime is how long the program may take for one answer, and for its end.
@@ -42,7 +43,7 @@ func Run(ctx context.Context, command []string, environment map[string]string, i
 	if err != nil {
 		return nil, err
 	}
-	b, err := resolve.OpenBackend(&resolve.SecretsSettings{Kwargs: string(kwargs)}, resolve.OpenExec)
+	b, err := backend.Open(&backend.Secrets{Kwargs: string(kwargs)}, resolve.OpenExec)
 	if err != nil {
 		return nil, err
 	}

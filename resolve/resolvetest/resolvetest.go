@@ -15,15 +15,15 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/connfs/connfs/conn"
-	"github.com/connfs/connfs/resolve"
+	"github.com/connfs/connfs/resolve/backend"
 )
 
 // Harness makes the backends under test.
 type Harness struct {
 	// New returns a backend whose store holds exactly these connections by id.
-	New func(t *testing.T, connections map[string]*conn.Connection) resolve.Backend
+	New func(t *testing.T, connections map[string]*conn.Connection) backend.Backend
 	// Unreachable returns one whose store is not there.
-	Unreachable func(t *testing.T) resolve.Backend
+	Unreachable func(t *testing.T) backend.Backend
 	// CaseBlind says that ids with one environment variable are one.
 	CaseBlind bool
 	// Holds says which ids the store can hold; nil: any.
@@ -110,7 +110,7 @@ func (h Harness) hostileIDs(t *testing.T) {
 	}
 }
 
-func wantAbsent(t *testing.T, b resolve.Backend, id string) {
+func wantAbsent(t *testing.T, b backend.Backend, id string) {
 	t.Helper()
 	if _, err := b.Connection(t.Context(), id); err == nil || conn.KindOf(err) != conn.Absent {
 		t.Errorf("%.40q: error %v, want absent", id, err)
@@ -134,7 +134,7 @@ func (h Harness) canceled(t *testing.T) {
 				t.Errorf("%v: %v, want a timeout", ctx.Err(), err)
 			}
 		}
-		if l, ok := b.(resolve.Lister); ok {
+		if l, ok := b.(backend.Lister); ok {
 			if _, err := l.List(ctx); err == nil || conn.KindOf(err) != conn.Timeout {
 				t.Errorf("%v: list: %v, want a timeout", ctx.Err(), err)
 			}
@@ -148,7 +148,7 @@ func (h Harness) canceled(t *testing.T) {
 func (h Harness) list(t *testing.T) {
 	want := h.sample()
 	b := h.New(t, want)
-	l, ok := b.(resolve.Lister)
+	l, ok := b.(backend.Lister)
 	if !ok {
 		return // not every backend can list
 	}
@@ -165,7 +165,7 @@ func (h Harness) list(t *testing.T) {
 			t.Errorf("%q is listed: %v", id, err)
 		}
 	}
-	got, err = h.New(t, nil).(resolve.Lister).List(t.Context())
+	got, err = h.New(t, nil).(backend.Lister).List(t.Context())
 	if err != nil || len(got) > 0 {
 		t.Errorf("an empty store lists %q, %v", got, err)
 	}
@@ -179,7 +179,7 @@ func (h Harness) unreachable(t *testing.T) {
 	if kind := conn.KindOf(err); err == nil || kind != conn.Unreachable && kind != conn.Denied {
 		t.Errorf("%v, want unreachable or denied", err)
 	}
-	if l, ok := b.(resolve.Lister); ok {
+	if l, ok := b.(backend.Lister); ok {
 		got, err := l.List(ctx)
 		if kind := conn.KindOf(err); err == nil || kind != conn.Unreachable && kind != conn.Denied {
 			t.Errorf("list: %q, %v, want unreachable or denied", got, err)
@@ -237,9 +237,9 @@ func reveal(c *conn.Connection) map[string]string {
 
 // Open opens an alternative backend by itself with these arguments. It is closed at the
 // end of the test.
-func Open(t testing.TB, open resolve.Opener, kwargs map[string]any) resolve.Backend {
+func Open(t testing.TB, open backend.Opener, kwargs map[string]any) backend.Backend {
 	t.Helper()
-	b, err := resolve.OpenBackend(&resolve.SecretsSettings{Kwargs: Kwargs(t, kwargs)}, open)
+	b, err := backend.Open(&backend.Secrets{Kwargs: Kwargs(t, kwargs)}, open)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -13,7 +13,7 @@ import (
 	"github.com/connfs/connfs/internal/harden"
 	"github.com/connfs/connfs/internal/resolver"
 	"github.com/connfs/connfs/internal/settings"
-	"github.com/connfs/connfs/resolve"
+	"github.com/connfs/connfs/resolve/backend"
 )
 
 // Configure reads the configuration and returns the front's part of it, and the
@@ -23,7 +23,7 @@ import (
 func Configure(ctx context.Context, req *resolver.ConfigureRequest, env []byte) (front, body []byte, err error) {
 	environ := strings.FieldsFunc(string(env), func(r rune) bool { return r == 0 })
 	// A backend that is opened to see whether its arguments are right may look for them.
-	setLogin(resolve.Masked(environ, settings.Login))
+	setLogin(backend.Masked(environ, settings.Login))
 	r, err := config.Load(ctx, config.Source{
 		ConfigFile:     req.ConfigFile,
 		ConfigExplicit: req.ConfigExplicit,
@@ -55,7 +55,7 @@ func Configure(ctx context.Context, req *resolver.ConfigureRequest, env []byte) 
 }
 
 // setLogin gives this process the variables that clients of backends and KMS look for.
-func setLogin(variables []resolve.Variable) {
+func setLogin(variables []backend.Variable) {
 	for _, v := range variables {
 		// Fails for no name and value that came out of an environment.
 		_ = os.Setenv(v.Name, v.Value())

@@ -21,6 +21,7 @@ import (
 	"github.com/connfs/connfs/internal/resolver"
 	"github.com/connfs/connfs/internal/resolver/child"
 	"github.com/connfs/connfs/resolve"
+	"github.com/connfs/connfs/resolve/backend"
 )
 
 // TestMain is the test binary's second role: a real child, which gives up rights
@@ -327,8 +328,8 @@ func TestAChildLogsInWithTheVariablesOfItsSettings(t *testing.T) {
 	}))
 	defer server.Close()
 	c := serve(t, "key", &resolve.Settings{
-		Secrets: &resolve.SecretsSettings{Backend: "aws_ssm"},
-		Login: resolve.Masked([]string{
+		Secrets: &backend.Secrets{Backend: "aws_ssm"},
+		Login: backend.Masked([]string{
 			"AWS_ENDPOINT_URL=" + server.URL, "AWS_REGION=eu-west-1", "AWS_ACCESS_KEY_ID=of-the-daemon", "AWS_SECRET_ACCESS_KEY=s",
 		}, func(string) bool { return true }),
 	})

@@ -1,8 +1,8 @@
-package resolve
+package backend
 
-// SecretsSettings is the alternative backend, as Airflow's [secrets] backend and
+// Secrets is the alternative backend, as Airflow's [secrets] backend and
 // backend_kwargs name it.
-type SecretsSettings struct {
+type Secrets struct {
 	Backend string // a short name ("aws_ssm") or Airflow's class path
 	Kwargs  string // backend_kwargs: a JSON object; empty: none
 	// MultiTeam is Airflow's [core] multi_team: ids that name a team are refused, and
@@ -13,12 +13,12 @@ type SecretsSettings struct {
 
 // Opener makes an alternative backend. It connects to nothing; its error names every
 // argument that is unknown or cannot be honoured, and shows no value.
-type Opener func(*SecretsSettings, *kwargs) (Backend, error)
+type Opener func(*Secrets, *Kwargs) (Backend, error)
 
-// OpenBackend opens the alternative backend that s describes. [SecretsSettings].Backend
+// Open opens the alternative backend that s describes. [Secrets].Backend
 // does not count: open is the backend's.
-func OpenBackend(s *SecretsSettings, open Opener) (Backend, error) {
-	kw, err := parseKwargs(s.Kwargs)
+func Open(s *Secrets, open Opener) (Backend, error) {
+	kw, err := ParseKwargs(s.Kwargs)
 	if err != nil {
 		return nil, err
 	}
@@ -26,7 +26,7 @@ func OpenBackend(s *SecretsSettings, open Opener) (Backend, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := kw.err(); err != nil {
+	if err := kw.Err(); err != nil {
 		return nil, err
 	}
 	return b, nil

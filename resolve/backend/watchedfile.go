@@ -1,4 +1,4 @@
-package resolve
+package backend
 
 import (
 	"errors"
@@ -19,55 +19,55 @@ const maxWatchedFile = 16 << 20
 // later change would show: below it, two changes can carry the same time.
 const racyAge = 2 * time.Second
 
-// watchedFile is a file whose content is parsed again when it changes.
-type watchedFile[T any] struct {
-	path   string
-	source string // the backend, for errors
-	parse  func(path string, text []byte) (T, error)
+// WatchedFile is a file whose content is parsed again when it changes.
+type WatchedFile[T any] struct {
+	Path   string
+	Source string // the backend, for errors
+	Parse  func(path string, text []byte) (T, error)
 
 	mu    sync.Mutex
-	stamp fileStamp // of what value was read from; zero: read again
+	stamp FileStamp // of what value was read from; zero: read again
 	value T
 	err   error // parsing's
 }
 
-// fileStamp tells one state of a file from another.
-type fileStamp struct {
-	dev, ino     uint64
-	size         int64
+// FileStamp tells one state of a file from another.
+type FileStamp struct {
+	Dev, Ino     uint64
+	Size         int64
 	mtime, ctime syscall.Timespec
 }
 
-func stampOf(info fs.FileInfo) fileStamp {
-	s := fileStamp{size: info.Size()}
+func StampOf(info fs.FileInfo) FileStamp {
+	s := FileStamp{Size: info.Size()}
 	if st, ok := info.Sys().(*syscall.Stat_t); ok {
-		s.dev, s.ino, s.mtime, s.ctime = uint64(st.Dev), st.Ino, st.Mtim, st.Ctim
+		s.Dev, s.Ino, s.mtime, s.ctime = uint64(st.Dev), st.Ino, st.Mtim, st.Ctim
 	}
 	return s
 }
 
-// read returns what the file says now. The value is shared: nobody changes it.
-func (f *watchedFile[T]) read() (T, error) {
+// Read returns what the file says now. The value is shared: nobody changes it.
+func (f *WatchedFile[T]) Read() (T, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 
 	var none T
-	info, err := os.Stat(f.path)
+	info, err := os.Stat(f.Path)
 	if err != nil {
 		return none, f.failure(err)
 	}
-	if f.stamp != (fileStamp{}) && stampOf(info) == f.stamp {
+	if f.stamp != (FileStamp{}) && StampOf(info) == f.stamp {
 		return f.value, f.err
 	}
-	f.stamp = fileStamp{}
+	f.stamp = FileStamp{}
 	if !info.Mode().IsRegular() {
-		return none, conn.Errorf(conn.Unreachable, f.source, "%s is not a regular file", f.path)
+		return none, conn.Errorf(conn.Unreachable, f.Source, "%s is not a regular file", f.Path)
 	}
 	text, stamp, err := f.load()
 	if err != nil {
 		return none, err
 	}
-	f.value, f.err = f.parse(f.path, text)
+	f.value, f.err = f.Parse(f.Path, text)
 	changed := time.Unix(stamp.ctime.Unix())
 	if time.Since(changed) > racyAge {
 		f.stamp = stamp
@@ -78,18 +78,18 @@ func (f *watchedFile[T]) read() (T, error) {
 // load reads the file. It is opened without blocking and looked at again, because
 // a FIFO may have taken its place. A file that is written meanwhile is read again:
 // half of it is not what anybody wrote.
-func (f *watchedFile[T]) load() ([]byte, fileStamp, error) {
+func (f *WatchedFile[T]) load() ([]byte, FileStamp, error) {
 	for range 10 {
 		text, before, after, err := f.loadOnce()
 		if err != nil || before == after {
 			return text, before, err
 		}
 	}
-	return nil, fileStamp{}, conn.Errorf(conn.Unreachable, f.source, "%s changes while it is read", f.path)
+	return nil, FileStamp{}, conn.Errorf(conn.Unreachable, f.Source, "%s changes while it is read", f.Path)
 }
 
-func (f *watchedFile[T]) loadOnce() (text []byte, before, after fileStamp, err error) {
-	file, err := os.OpenFile(f.path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+func (f *WatchedFile[T]) loadOnce() (text []byte, before, after FileStamp, err error) {
+	file, err := os.OpenFile(f.Path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, before, after, f.failure(err)
 	}
@@ -99,20 +99,20 @@ func (f *watchedFile[T]) loadOnce() (text []byte, before, after fileStamp, err e
 		return nil, before, after, f.failure(err)
 	}
 	if !info.Mode().IsRegular() {
-		return nil, before, after, conn.Errorf(conn.Unreachable, f.source, "%s is not a regular file", f.path)
+		return nil, before, after, conn.Errorf(conn.Unreachable, f.Source, "%s is not a regular file", f.Path)
 	}
 	text, err = io.ReadAll(io.LimitReader(file, maxWatchedFile+1))
 	if err != nil {
 		return nil, before, after, f.failure(err)
 	}
 	if len(text) > maxWatchedFile {
-		return nil, before, after, conn.Errorf(conn.Invalid, f.source, "%s is larger than 16 MiB", f.path)
+		return nil, before, after, conn.Errorf(conn.Invalid, f.Source, "%s is larger than 16 MiB", f.Path)
 	}
 	again, err := file.Stat()
 	if err != nil {
 		return nil, before, after, f.failure(err)
 	}
-	before, after = stampOf(info), stampOf(again)
+	before, after = StampOf(info), StampOf(again)
 	if st, ok := again.Sys().(*syscall.Stat_t); ok && st.Nlink == 0 {
 		// Another file took its place, which is a change of this one, and not of its text.
 		after.ctime = before.ctime
@@ -120,10 +120,10 @@ func (f *watchedFile[T]) loadOnce() (text []byte, before, after fileStamp, err e
 	return text, before, after, nil
 }
 
-func (f *watchedFile[T]) failure(err error) error {
+func (f *WatchedFile[T]) failure(err error) error {
 	kind := conn.Unreachable
 	if errors.Is(err, fs.ErrPermission) {
 		kind = conn.Denied
 	}
-	return fileError(kind, f.source, f.path, err)
+	return FileError(kind, f.Source, f.Path, err)
 }

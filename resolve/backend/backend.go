@@ -1,4 +1,8 @@
-package resolve
+// Package backend says what a secrets backend must do, and holds what backends may use:
+// the typed arguments of backend_kwargs, the rules for ids, files that are watched, and
+// the errors that all of them answer with. It knows no backend, and links no SDK and no
+// driver.
+package backend
 
 import (
 	"context"

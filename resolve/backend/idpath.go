@@ -1,4 +1,4 @@
-package resolve
+package backend
 
 import (
 	"slices"
@@ -8,9 +8,9 @@ import (
 	"github.com/connfs/connfs/conn"
 )
 
-// checkPathID reports why an id must not become part of a path or a URL, as Absent: a
+// CheckPathID reports why an id must not become part of a path or a URL, as Absent: a
 // service, or a library on the way to it, would take such an id for another one.
-func checkPathID(id string) error {
+func CheckPathID(id string) error {
 	switch {
 	case !utf8.ValidString(id):
 		return conn.Errorf(conn.Absent, "", "the id is not UTF-8, and no secret is named so")

@@ -1,4 +1,4 @@
-package resolve
+package backend
 
 import (
 	"crypto/rand"
