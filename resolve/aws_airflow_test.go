@@ -96,7 +96,7 @@ func TestAWSBesideAirflowOnGeneratedValues(t *testing.T) {
 						continue
 					}
 					counts["found"]++
-					if diff := cmp.Diff(fieldsOf(want), fieldsOf(got)); diff != "" {
+					if diff := cmp.Diff(resolvetest.FieldsOf(want), resolvetest.FieldsOf(got)); diff != "" {
 						t.Errorf("%s (-Airflow +connfs):\n%s", where, diff)
 					}
 				}

@@ -222,7 +222,7 @@ func TestAWSAnswersAsAirflow(t *testing.T) {
 				case got != "found":
 					t.Errorf("%s: %v", name, err)
 				default:
-					if diff := cmp.Diff(want.Expect, any(fieldsOf(c))); diff != "" {
+					if diff := cmp.Diff(want.Expect, any(resolvetest.FieldsOf(c))); diff != "" {
 						t.Errorf("%s (-Airflow +connfs):\n%s", name, diff)
 					}
 					if uri, _ := c.URI(); uri != want.URI {

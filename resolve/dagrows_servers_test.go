@@ -13,6 +13,7 @@ import (
 
 	"github.com/connfs/connfs/conn"
 	"github.com/connfs/connfs/resolve"
+	"github.com/connfs/connfs/resolve/resolvetest"
 )
 
 // dagColumns are the columns that DAGs reads, with the types that Airflow gives them
@@ -140,7 +141,7 @@ func TestServersHoldTheSameDAGsAsSQLite(t *testing.T) {
 		s.Exec("airflow", k.createReader)
 		m := openMetastore(t, resolve.MetastoreSettings{URL: s.URL("reader", "readerpw", "airflow")})
 		err := m.DAGs(t.Context(), nil, func(resolve.SerializedDAG) error { return nil })
-		wantKind(t, "a user who may read connection only", err, conn.Denied)
+		resolvetest.WantKind(t, "a user who may read connection only", err, conn.Denied)
 		if err != nil && !strings.Contains(err.Error(), "SELECT on serialized_dag") {
 			t.Errorf("the error does not say what is needed: %v", err)
 		}

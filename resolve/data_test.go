@@ -12,6 +12,7 @@ import (
 	"github.com/connfs/connfs/conn"
 	"github.com/connfs/connfs/kms"
 	"github.com/connfs/connfs/resolve"
+	"github.com/connfs/connfs/resolve/resolvetest"
 )
 
 // The metastores under testdata were written and read by real Airflow.
@@ -151,28 +152,5 @@ func (e expectedConnection) differs(c *conn.Connection) string {
 	if e.Fields == nil {
 		return ""
 	}
-	return cmp.Diff(e.Fields, fieldsOf(c))
-}
-
-func fieldsOf(c *conn.Connection) map[string]any {
-	text := func(s *string) any {
-		if s == nil {
-			return nil
-		}
-		return *s
-	}
-	secret := func(s conn.Secret) any {
-		if v, ok := s.Reveal(); ok {
-			return v
-		}
-		return nil
-	}
-	fields := map[string]any{
-		"conn_type": text(c.Type), "description": text(c.Description), "host": text(c.Host), "login": text(c.Login),
-		"password": secret(c.Password), "schema": text(c.Schema), "port": nil, "extra": secret(c.Extra),
-	}
-	if c.Port != nil {
-		fields["port"] = float64(*c.Port)
-	}
-	return fields
+	return cmp.Diff(e.Fields, resolvetest.FieldsOf(c))
 }

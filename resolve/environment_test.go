@@ -58,14 +58,6 @@ func writeFile(t *testing.T, text string) string {
 	return path
 }
 
-// hostOf tells connections of these tests apart.
-func hostOf(c *conn.Connection) string {
-	if c == nil || c.Host == nil {
-		return ""
-	}
-	return *c.Host
-}
-
 func TestEnvironmentFileFormat(t *testing.T) {
 	for _, c := range []struct{ name, text, want string }{
 		{"plain", "AIRFLOW_CONN_X=http://h", "h"},
@@ -84,8 +76,8 @@ func TestEnvironmentFileFormat(t *testing.T) {
 	} {
 		e := resolve.NewEnvironment(resolve.EnvironmentSettings{File: writeFile(t, c.text)})
 		got, err := e.Connection(t.Context(), "x")
-		if err != nil || hostOf(got) != c.want {
-			t.Errorf("%s: host %q, %v", c.name, hostOf(got), err)
+		if err != nil || resolvetest.HostOf(got) != c.want {
+			t.Errorf("%s: host %q, %v", c.name, resolvetest.HostOf(got), err)
 		}
 	}
 }
@@ -134,8 +126,8 @@ func TestEnvironmentFileIsReadAgainWhenItChanges(t *testing.T) {
 	e := resolve.NewEnvironment(resolve.EnvironmentSettings{File: path})
 	check := func(step, want string) {
 		t.Helper()
-		if got, err := e.Connection(t.Context(), "x"); hostOf(got) != want {
-			t.Errorf("%s: host %q, %v; want %q", step, hostOf(got), err, want)
+		if got, err := e.Connection(t.Context(), "x"); resolvetest.HostOf(got) != want {
+			t.Errorf("%s: host %q, %v; want %q", step, resolvetest.HostOf(got), err, want)
 		}
 	}
 	write := func(path, text string) {

@@ -144,7 +144,7 @@ func outcome(c *conn.Connection, err error) string {
 	if err != nil {
 		return conn.KindOf(err).String()
 	}
-	return hostOf(c)
+	return resolvetest.HostOf(c)
 }
 
 func get(t testing.TB, b backend.Backend, id string, timeout time.Duration) (string, error) {
@@ -168,7 +168,7 @@ func TestExecConforms(t *testing.T) {
 	resolvetest.Run(t, resolvetest.Harness{
 		New: func(t *testing.T, connections map[string]*conn.Connection) backend.Backend {
 			path := filepath.Join(t.TempDir(), "connections.json")
-			replaceFile(t, path, localObject(t, connections))
+			resolvetest.ReplaceFile(t, path, resolvetest.ObjectOf(t, connections))
 			return examplePlugin(t, path)
 		},
 		Unreachable: func(t *testing.T) backend.Backend {
@@ -290,7 +290,7 @@ func TestExecProgramsAreStartedAgain(t *testing.T) {
 		if got, err := get(t, b, "x", 5*time.Second); got != "unreachable" {
 			t.Errorf("%s, want unreachable (%v)", got, err)
 		}
-		if err := within(20*time.Second, func() error { _, err := get(t, b, "h", 20*time.Second); return err }); err != nil {
+		if err := resolvetest.Within(20*time.Second, func() error { _, err := get(t, b, "h", 20*time.Second); return err }); err != nil {
 			t.Errorf("afterwards: %v", err)
 		}
 	}
@@ -323,7 +323,7 @@ func TestExecProgramsThatReadNothing(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	if err := within(20*time.Second, func() error { _, err := get(t, b, "h", 20*time.Second); return err }); err != nil {
+	if err := resolvetest.Within(20*time.Second, func() error { _, err := get(t, b, "h", 20*time.Second); return err }); err != nil {
 		t.Errorf("afterwards: %v", err)
 	}
 }
@@ -363,7 +363,7 @@ func TestExecEndsWhatItsProgramStarted(t *testing.T) {
 		}
 		return nil
 	}
-	if err := within(5*time.Second, gone); err != nil {
+	if err := resolvetest.Within(5*time.Second, gone); err != nil {
 		t.Error(err)
 	}
 }
@@ -371,9 +371,9 @@ func TestExecEndsWhatItsProgramStarted(t *testing.T) {
 func TestExecTrustsNoFileThatOthersCanChange(t *testing.T) {
 	dir := t.TempDir()
 	program := filepath.Join(dir, "program")
-	replaceFile(t, program, "#!/bin/sh\nexit 0\n")
+	resolvetest.ReplaceFile(t, program, "#!/bin/sh\nexit 0\n")
 	argument := filepath.Join(dir, "argument")
-	replaceFile(t, argument, "")
+	resolvetest.ReplaceFile(t, argument, "")
 	link := filepath.Join(dir, "link")
 	if err := os.Symlink(program, link); err != nil {
 		t.Fatal(err)

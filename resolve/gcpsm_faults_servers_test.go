@@ -53,7 +53,7 @@ func TestGoogleOverABadNetwork(t *testing.T) {
 					ctx, cancel := context.WithTimeout(t.Context(), deadline)
 					defer cancel()
 					c, err := b.Connection(ctx, "x")
-					return hostOf(c), err
+					return resolvetest.HostOf(c), err
 				}
 				if warm {
 					if _, err := get(); err != nil {
@@ -75,7 +75,7 @@ func TestGoogleOverABadNetwork(t *testing.T) {
 					}
 				}
 				proxy.Inject(servers.TCPFault{})
-				if err := within(time.Second, func() error { _, err := get(); return err }); err != nil {
+				if err := resolvetest.Within(time.Second, func() error { _, err := get(); return err }); err != nil {
 					t.Errorf("a second after its return: %v", err)
 				}
 				b.(interface{ Close() error }).Close()

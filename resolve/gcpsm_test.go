@@ -127,7 +127,7 @@ func TestGoogleAnswersAsAirflow(t *testing.T) {
 			case err != nil:
 				t.Error(err)
 			default:
-				if diff := cmp.Diff(want.Expect, any(fieldsOf(c))); diff != "" {
+				if diff := cmp.Diff(want.Expect, any(resolvetest.FieldsOf(c))); diff != "" {
 					t.Errorf("(-Airflow +connfs):\n%s", diff)
 				}
 				if uri, _ := c.URI(); uri != want.URI {
@@ -218,7 +218,7 @@ func TestGoogleErrorsHaveKinds(t *testing.T) {
 	} {
 		f.Fail(tc.errs...)
 		c, err := b.Connection(t.Context(), "x")
-		got := hostOf(c)
+		got := resolvetest.HostOf(c)
 		if err != nil {
 			got = conn.KindOf(err).String()
 			if got == conn.Timeout.String() {
@@ -370,9 +370,9 @@ func TestGoogleLoginsFail(t *testing.T) {
 	}
 	f.RefuseLogins(0)
 	dir := t.TempDir()
-	replaceFile(t, filepath.Join(dir, "key.json"), f.Key)
-	replaceFile(t, filepath.Join(dir, "bad.json"), `{"type": "service_account", "private_key": "s3cret"}`)
-	replaceFile(t, filepath.Join(dir, "user.json"), `{"type": "authorized_user"}`)
+	resolvetest.ReplaceFile(t, filepath.Join(dir, "key.json"), f.Key)
+	resolvetest.ReplaceFile(t, filepath.Join(dir, "bad.json"), `{"type": "service_account", "private_key": "s3cret"}`)
+	resolvetest.ReplaceFile(t, filepath.Join(dir, "user.json"), `{"type": "authorized_user"}`)
 	for name, tc := range map[string]struct {
 		kwargs map[string]any
 		want   string // a kind, or the host
@@ -387,7 +387,7 @@ func TestGoogleLoginsFail(t *testing.T) {
 	} {
 		tc.kwargs["endpoint"] = f.URL
 		c, err := resolvetest.Open(t, resolve.OpenGoogleSecretManager, tc.kwargs).Connection(t.Context(), "x")
-		got := hostOf(c)
+		got := resolvetest.HostOf(c)
 		if err != nil {
 			got = conn.KindOf(err).String()
 		}
@@ -467,7 +467,7 @@ func TestGoogleIsThereAgainSoon(t *testing.T) {
 			}
 		}
 		f.Up()
-		if err := within(time.Second, get); err != nil {
+		if err := resolvetest.Within(time.Second, get); err != nil {
 			t.Errorf("a second after its return: %v", err)
 		}
 	}
@@ -485,22 +485,10 @@ func TestGoogleIsThereAgainSoon(t *testing.T) {
 	cancel()
 	l.Close()
 	f.Up()
-	if err := within(time.Second, get); err != nil {
+	if err := resolvetest.Within(time.Second, get); err != nil {
 		t.Errorf("a second after its return: %v", err)
 	}
 	f.Down()
 	b.(interface{ Close() error }).Close()
 	goleak.VerifyNone(t, leaks)
-}
-
-// within tries until f succeeds or d has passed, and returns its last error.
-func within(d time.Duration, f func() error) error {
-	deadline := time.Now().Add(d)
-	for {
-		err := f()
-		if err == nil || time.Now().After(deadline) {
-			return err
-		}
-		time.Sleep(20 * time.Millisecond)
-	}
 }

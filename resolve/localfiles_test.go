@@ -25,17 +25,6 @@ func localFile(t testing.TB, path string) backend.Backend {
 	})
 }
 
-// replaceFile writes a file that no reader sees in part.
-func replaceFile(t testing.TB, path, text string) {
-	t.Helper()
-	if err := os.WriteFile(path+".new", []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Rename(path+".new", path); err != nil {
-		t.Fatal(err)
-	}
-}
-
 func TestLocalFilesAnswerAsAirflow(t *testing.T) {
 	text, err := os.ReadFile("testdata/localfiles.json")
 	if err != nil {
@@ -52,7 +41,7 @@ func TestLocalFilesAnswerAsAirflow(t *testing.T) {
 	for _, tc := range cases {
 		t.Run(tc.File+" "+tc.ID, func(t *testing.T) {
 			path := filepath.Join(t.TempDir(), tc.File)
-			replaceFile(t, path, tc.Content)
+			resolvetest.ReplaceFile(t, path, tc.Content)
 			b, err := backend.Open(&backend.Secrets{Kwargs: resolvetest.Kwargs(t, map[string]any{"connections_file_path": path})}, resolve.OpenLocalFilesystem)
 			if err != nil {
 				if tc.Error == "" || !strings.Contains(tc.Error, "Unsupported file format") {
@@ -77,32 +66,12 @@ func TestLocalFilesAnswerAsAirflow(t *testing.T) {
 					// The one difference: a connection file has no text for a port.
 					tc.Expect["port"] = 1234.0
 				}
-				if diff := cmp.Diff(tc.Expect, fieldsOf(c)); diff != "" {
+				if diff := cmp.Diff(tc.Expect, resolvetest.FieldsOf(c)); diff != "" {
 					t.Errorf("(-Airflow +connfs):\n%s", diff)
 				}
 			}
 		})
 	}
-}
-
-// localObject writes connections as a local file of JSON, which is YAML too.
-func localObject(t *testing.T, connections map[string]*conn.Connection) string {
-	t.Helper()
-	all := make(map[string]any)
-	for id, c := range connections {
-		fields := fieldsOf(c)
-		for name, v := range fields {
-			if v == nil {
-				delete(fields, name)
-			}
-		}
-		all[id] = fields
-	}
-	text, err := json.Marshal(all)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(text)
 }
 
 func TestLocalFilesConform(t *testing.T) {
@@ -111,7 +80,7 @@ func TestLocalFilesConform(t *testing.T) {
 			resolvetest.Run(t, resolvetest.Harness{
 				New: func(t *testing.T, connections map[string]*conn.Connection) backend.Backend {
 					path := filepath.Join(t.TempDir(), "connections."+suffix)
-					replaceFile(t, path, localObject(t, connections))
+					resolvetest.ReplaceFile(t, path, resolvetest.ObjectOf(t, connections))
 					return localFile(t, path)
 				},
 				Unreachable: func(t *testing.T) backend.Backend {
@@ -198,7 +167,7 @@ func TestLocalFilesMeanWhatPyYAMLAndPythonMean(t *testing.T) {
 	for _, tc := range tests {
 		t.Run(tc.name, func(t *testing.T) {
 			path := filepath.Join(t.TempDir(), tc.file)
-			replaceFile(t, path, tc.text)
+			resolvetest.ReplaceFile(t, path, tc.text)
 			b := localFile(t, path)
 			got := "x"
 			if c, err := b.Connection(t.Context(), "x"); err == nil {
@@ -246,7 +215,7 @@ func TestLocalFilesHoldSealedConnections(t *testing.T) {
 		"b.yaml": "x:\n  connfs_sealed: 1\n  kms_conn_id: main\n  data: AAAA\n",
 	} {
 		path := filepath.Join(t.TempDir(), file)
-		replaceFile(t, path, text)
+		resolvetest.ReplaceFile(t, path, text)
 		c, err := localFile(t, path).Connection(t.Context(), "x")
 		if err != nil {
 			t.Errorf("%s: %v", file, err)
@@ -271,7 +240,7 @@ func TestLocalFilesAreReadAgainWhenTheyChange(t *testing.T) {
 	for _, step := range []struct{ text, want string }{
 		{`{"x": "a://b"}`, "b"}, {`{"x": "a://c"}`, "c"}, {`{"x": "a://c", "y": 1}`, "invalid"}, {`{}`, "absent"}, {`{"x": "a://d"}`, "d"},
 	} {
-		replaceFile(t, path, step.text)
+		resolvetest.ReplaceFile(t, path, step.text)
 		if got := host(); got != step.want {
 			t.Errorf("%s: %s, want %s", step.text, got, step.want)
 		}
@@ -295,7 +264,7 @@ func TestLocalFilesAreNeverReadInPart(t *testing.T) {
 	text := func(host string) string {
 		return "first=a://" + host + "\n" + strings.Repeat("# "+strings.Repeat(host, 100)+"\n", 2000) + "last=a://" + host + "\n"
 	}
-	replaceFile(t, path, text("b"))
+	resolvetest.ReplaceFile(t, path, text("b"))
 	b := localFile(t, path)
 	var wg sync.WaitGroup
 	done := make(chan struct{})
@@ -316,7 +285,7 @@ func TestLocalFilesAreNeverReadInPart(t *testing.T) {
 		})
 	}
 	for i := range 100 {
-		replaceFile(t, path, text(string(rune('b'+i%2))))
+		resolvetest.ReplaceFile(t, path, text(string(rune('b'+i%2))))
 	}
 	close(done)
 	wg.Wait()

@@ -116,21 +116,6 @@ func direct(t *testing.T, s server) *sql.DB {
 	return nil
 }
 
-func wantKind(t *testing.T, what string, err error, want conn.Kind) {
-	t.Helper()
-	if err == nil || conn.KindOf(err) != want {
-		t.Errorf("%s: %v, want %v", what, err, want)
-	}
-	if err != nil {
-		t.Logf("%s: %v", what, err)
-		for _, secret := range []string{"hunter2", "readerpw", "strangerpw", "localhost", "127.0.0.1"} {
-			if strings.Contains(err.Error(), secret) {
-				t.Errorf("%s: the error shows %q: %v", what, secret, err)
-			}
-		}
-	}
-}
-
 func TestServersAnswerAsAirflow(t *testing.T) {
 	forEach(t, func(t *testing.T, k kindOfServer, s server, password string) {
 		for _, version := range []string{"2.10", "3.3"} {
@@ -239,11 +224,11 @@ func TestServersRefusals(t *testing.T) {
 		if err := look("reader", "readerpw", "airflow"); err != nil {
 			t.Errorf("SELECT on the table alone: %v", err)
 		}
-		wantKind(t, "no right to the table", look("stranger", "strangerpw", "airflow"), conn.Denied)
-		wantKind(t, "wrong password", look("reader", "hunter2", "airflow"), conn.Denied)
-		wantKind(t, "no such user", look("nobody", "hunter2", "airflow"), conn.Denied)
-		wantKind(t, "no such database", look("airflow", password, "hunter2"), conn.Unreachable)
-		wantKind(t, "no such table", look("airflow", password, "vacant"), conn.Unreachable)
+		resolvetest.WantKind(t, "no right to the table", look("stranger", "strangerpw", "airflow"), conn.Denied)
+		resolvetest.WantKind(t, "wrong password", look("reader", "hunter2", "airflow"), conn.Denied)
+		resolvetest.WantKind(t, "no such user", look("nobody", "hunter2", "airflow"), conn.Denied)
+		resolvetest.WantKind(t, "no such database", look("airflow", password, "hunter2"), conn.Unreachable)
+		resolvetest.WantKind(t, "no such table", look("airflow", password, "vacant"), conn.Unreachable)
 	})
 }
 
@@ -275,7 +260,7 @@ func TestServersTLS(t *testing.T) {
 				if good && err != nil {
 					t.Errorf("%q by address: %v", query, err)
 				} else if !good {
-					wantKind(t, query+" by address", err, conn.Unreachable)
+					resolvetest.WantKind(t, query+" by address", err, conn.Unreachable)
 				}
 			}
 		}
@@ -284,7 +269,7 @@ func TestServersTLS(t *testing.T) {
 			if good && err != nil {
 				t.Errorf("%q: %v", query, err)
 			} else if !good {
-				wantKind(t, query, err, conn.Unreachable)
+				resolvetest.WantKind(t, query, err, conn.Unreachable)
 			}
 		}
 	})
@@ -311,9 +296,9 @@ func TestServersRestart(t *testing.T) {
 			warm()
 			end()
 			_, err := m.Connection(t.Context(), "x")
-			wantKind(t, name, err, conn.Unreachable)
+			resolvetest.WantKind(t, name, err, conn.Unreachable)
 			_, err = m.List(t.Context())
-			wantKind(t, name+": list", err, conn.Unreachable)
+			resolvetest.WantKind(t, name+": list", err, conn.Unreachable)
 			s.Start()
 			warm()
 			end()
@@ -340,7 +325,7 @@ func TestServersDeadline(t *testing.T) {
 			defer cancel()
 			start := time.Now()
 			_, err := m.Connection(ctx, "x")
-			wantKind(t, what, err, conn.Timeout)
+			resolvetest.WantKind(t, what, err, conn.Timeout)
 			if took := time.Since(start); took > 1500*time.Millisecond {
 				t.Errorf("%s: answered after %v", what, took)
 			}
@@ -390,9 +375,9 @@ func TestServersSchema(t *testing.T) {
 			t.Errorf("list in the schema: %q, %v", ids, err)
 		}
 		_, err := openMetastore(t, resolve.MetastoreSettings{URL: s.URL("airflow", password, "airflow")}).Connection(t.Context(), "only_there")
-		wantKind(t, "in the default schema", err, conn.Absent)
+		resolvetest.WantKind(t, "in the default schema", err, conn.Absent)
 		_, err = openMetastore(t, resolve.MetastoreSettings{URL: s.URL("airflow", password, "airflow"), Schema: "nowhere"}).Connection(t.Context(), "only_there")
-		wantKind(t, "in a schema that is not there", err, conn.Unreachable)
+		resolvetest.WantKind(t, "in a schema that is not there", err, conn.Unreachable)
 	})
 }
 
@@ -452,7 +437,7 @@ func TestPostgresInAnotherEncoding(t *testing.T) {
 		t.Errorf("bücher: %v", err)
 	}
 	_, err := m.Connection(t.Context(), "接続")
-	wantKind(t, "接続", err, conn.Absent)
+	resolvetest.WantKind(t, "接続", err, conn.Absent)
 }
 
 func TestPostgresHosts(t *testing.T) {
@@ -470,10 +455,10 @@ func TestPostgresHosts(t *testing.T) {
 		"postgres, and psycopg": strings.Replace(credentials, "postgresql", "postgres", 1) + fmt.Sprintf("127.0.0.1:%d/airflow", pg.Port),
 	} {
 		_, err := openMetastore(t, resolve.MetastoreSettings{URL: url}).Connection(t.Context(), "x")
-		wantKind(t, name, err, conn.Absent)
+		resolvetest.WantKind(t, name, err, conn.Absent)
 	}
 	_, err := openMetastore(t, resolve.MetastoreSettings{URL: credentials + fmt.Sprintf("127.0.0.1:%d/airflow?target_session_attrs=standby", pg.Port)}).Connection(t.Context(), "x")
-	wantKind(t, "no standby", err, conn.Unreachable)
+	resolvetest.WantKind(t, "no standby", err, conn.Unreachable)
 }
 
 func TestMariaDBSocketAndDrivers(t *testing.T) {
@@ -483,7 +468,7 @@ func TestMariaDBSocketAndDrivers(t *testing.T) {
 		"mysql://airflow:" + s.Password + "@localhost/airflow?unix_socket=" + s.Socket,
 	}, driverURLs(s)) {
 		_, err := openMetastore(t, resolve.MetastoreSettings{URL: url}).Connection(t.Context(), "x")
-		wantKind(t, "driver", err, conn.Absent)
+		resolvetest.WantKind(t, "driver", err, conn.Absent)
 	}
 }
 
@@ -508,7 +493,7 @@ func TestMariaDBIDsInAnotherCharacterSet(t *testing.T) {
 		}
 		for _, id := range []string{"🔑", "接続", "bücher🔑"} {
 			_, err := m.Connection(t.Context(), id)
-			wantKind(t, collation+" "+id, err, conn.Absent)
+			resolvetest.WantKind(t, collation+" "+id, err, conn.Absent)
 		}
 	}
 }

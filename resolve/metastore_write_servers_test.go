@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/connfs/connfs/conn"
+	"github.com/connfs/connfs/resolve/resolvetest"
 )
 
 func TestServersRowsAreRewrittenAndPutBack(t *testing.T) {
@@ -66,14 +67,14 @@ func TestServersWriteNothingWhereSomethingIsWrong(t *testing.T) {
 
 		// Who may only read.
 		reader, _ := openForWriting(t, s.URL("reader", "readerpw", "airflow"), testKey)
-		wantKind(t, "as a reader", reader.Rewrite(t.Context(), r, sealedForm(r.Connection), encrypt), conn.Denied)
+		resolvetest.WantKind(t, "as a reader", reader.Rewrite(t.Context(), r, sealedForm(r.Connection), encrypt), conn.Denied)
 		stays("as a reader", "plain")
 
 		// A change that a collation does not see.
 		if _, err := owner.Exec("UPDATE connection SET password = 'PLAIN'"); err != nil {
 			t.Fatal(err)
 		}
-		wantKind(t, "changed meanwhile", m.Rewrite(t.Context(), r, sealedForm(r.Connection), encrypt), conn.Changed)
+		resolvetest.WantKind(t, "changed meanwhile", m.Rewrite(t.Context(), r, sealedForm(r.Connection), encrypt), conn.Changed)
 		stays("changed meanwhile", "PLAIN")
 
 		// A change that is not committed yet is waited for, and then found.
@@ -89,13 +90,13 @@ func TestServersWriteNothingWhereSomethingIsWrong(t *testing.T) {
 		}
 		short, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
 		defer cancel()
-		wantKind(t, "locked", m.Rewrite(short, r, sealedForm(r.Connection), encrypt), conn.Timeout)
+		resolvetest.WantKind(t, "locked", m.Rewrite(short, r, sealedForm(r.Connection), encrypt), conn.Timeout)
 		result := make(chan error, 1)
 		go func() { result <- m.Rewrite(t.Context(), r, sealedForm(r.Connection), encrypt) }()
 		if err := tx.Commit(); err != nil {
 			t.Fatal(err)
 		}
-		wantKind(t, "committed meanwhile", <-result, conn.Changed)
+		resolvetest.WantKind(t, "committed meanwhile", <-result, conn.Changed)
 		stays("committed meanwhile", "PLAIN")
 
 		// The server goes away in the middle: it has the lock to wait for.
@@ -110,7 +111,7 @@ func TestServersWriteNothingWhereSomethingIsWrong(t *testing.T) {
 		}
 		go func() { result <- m.Rewrite(t.Context(), r, sealedForm(r.Connection), encrypt) }()
 		s.Kill()
-		wantKind(t, "killed", <-result, conn.Unreachable)
+		resolvetest.WantKind(t, "killed", <-result, conn.Unreachable)
 		tx.Rollback()
 		s.Start()
 		stays("killed", "PLAIN")

@@ -122,8 +122,8 @@ func TestSQLiteSeesEveryChangeAndWritesNothing(t *testing.T) {
 		before := files(t, dir)
 		for range 2 {
 			c, err := m.Connection(t.Context(), "x")
-			if err != nil || hostOf(c) != want {
-				t.Errorf("%s: host %q, %v; want %q", step, hostOf(c), err, want)
+			if err != nil || resolvetest.HostOf(c) != want {
+				t.Errorf("%s: host %q, %v; want %q", step, resolvetest.HostOf(c), err, want)
 			}
 		}
 		if diff := cmp.Diff(before, files(t, dir)); diff != "" {
@@ -187,8 +187,8 @@ func TestSQLiteLogOfACrashedOwner(t *testing.T) {
 	}
 	before := files(t, crashed)
 	c, err := openSQLite(t, path).Connection(t.Context(), "x")
-	if hostOf(c) != "new" {
-		t.Errorf("with the index: host %q, %v", hostOf(c), err)
+	if resolvetest.HostOf(c) != "new" {
+		t.Errorf("with the index: host %q, %v", resolvetest.HostOf(c), err)
 	}
 	if diff := cmp.Diff(before, files(t, crashed)); diff != "" {
 		t.Errorf("reading changed the directory (-before +after):\n%s", diff)
@@ -196,8 +196,8 @@ func TestSQLiteLogOfACrashedOwner(t *testing.T) {
 	if err := os.Truncate(path+"-wal", 0); err != nil {
 		t.Fatal(err)
 	}
-	if c, err := openSQLite(t, path).Connection(t.Context(), "x"); hostOf(c) != "old" {
-		t.Errorf("with an index, and an empty log: host %q, %v", hostOf(c), err)
+	if c, err := openSQLite(t, path).Connection(t.Context(), "x"); resolvetest.HostOf(c) != "old" {
+		t.Errorf("with an index, and an empty log: host %q, %v", resolvetest.HostOf(c), err)
 	}
 	if err := os.WriteFile(path+"-wal", log, 0o600); err != nil {
 		t.Fatal(err)
@@ -207,7 +207,7 @@ func TestSQLiteLogOfACrashedOwner(t *testing.T) {
 	}
 	c, err = openSQLite(t, path).Connection(t.Context(), "x")
 	if conn.KindOf(err) != conn.Unreachable || !strings.Contains(err.Error(), "-wal holds rows") {
-		t.Errorf("without the index: host %q, %v", hostOf(c), err)
+		t.Errorf("without the index: host %q, %v", resolvetest.HostOf(c), err)
 	}
 	if _, err := os.Stat(path + "-shm"); err == nil {
 		t.Error("reading made the index")
@@ -305,8 +305,8 @@ func TestSQLiteRowsOfOddTypes(t *testing.T) {
 			t.Errorf("%q: %v", id, err)
 		}
 	}
-	if c, _ := m.Connection(t.Context(), "twice"); hostOf(c) != "first" {
-		t.Errorf("of two rows with one id the lowest number counts, not %q", hostOf(c))
+	if c, _ := m.Connection(t.Context(), "twice"); resolvetest.HostOf(c) != "first" {
+		t.Errorf("of two rows with one id the lowest number counts, not %q", resolvetest.HostOf(c))
 	}
 	ids, err := m.List(t.Context())
 	if err != nil || len(ids) != 17 {

@@ -92,7 +92,7 @@ func TestVaultBesideAirflowOnGeneratedValues(t *testing.T) {
 				continue
 			}
 			counts["found"]++
-			if diff := cmp.Diff(fieldsOf(want), fieldsOf(got)); diff != "" {
+			if diff := cmp.Diff(resolvetest.FieldsOf(want), resolvetest.FieldsOf(got)); diff != "" {
 				t.Errorf("%s (-Airflow +connfs):\n%s", where, diff)
 			}
 		}

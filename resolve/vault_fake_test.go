@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
-	"github.com/connfs/connfs/resolve/backend"
 	"io"
 	"maps"
 	"net/http"
@@ -12,6 +11,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/connfs/connfs/resolve/backend"
 )
 
 // fakeVault answers in the place of a Vault server without a network, so that a test can

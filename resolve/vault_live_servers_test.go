@@ -133,10 +133,10 @@ func TestVaultSealed(t *testing.T) {
 	for range 2 {
 		readers(t, b)
 		v.Seal()
-		wantKind(t, "sealed", readX(t, b, 5*time.Second), conn.Unreachable)
+		resolvetest.WantKind(t, "sealed", readX(t, b, 5*time.Second), conn.Unreachable)
 		_, err := b.List(t.Context())
-		wantKind(t, "sealed: list", err, conn.Unreachable)
-		wantKind(t, "sealed: login", readX(t, v.open(t), 5*time.Second), conn.Unreachable)
+		resolvetest.WantKind(t, "sealed: list", err, conn.Unreachable)
+		resolvetest.WantKind(t, "sealed: login", readX(t, v.open(t), 5*time.Second), conn.Unreachable)
 		v.Unseal()
 		awaitRead(t, "unsealed", b)
 	}
@@ -197,7 +197,7 @@ func TestVaultFaults(t *testing.T) {
 				if took := time.Since(start); took > deadline+time.Second {
 					t.Errorf("%s: answered after %v", what, took)
 				}
-				wantKind(t, what, err, f.kind)
+				resolvetest.WantKind(t, what, err, f.kind)
 			}
 			v.proxy.Heal()
 			awaitRead(t, what, b)
@@ -207,7 +207,7 @@ func TestVaultFaults(t *testing.T) {
 	b := v.open(t)
 	readers(t, b)
 	v.proxy.Down()
-	wantKind(t, "gone", readX(t, b, deadline), conn.Unreachable)
+	resolvetest.WantKind(t, "gone", readX(t, b, deadline), conn.Unreachable)
 	v.proxy.Up()
 	awaitRead(t, "returned", b)
 	b.Close()
@@ -237,9 +237,9 @@ func TestVaultPermissions(t *testing.T) {
 		maps.Copy(kwargs, change)
 		b := resolvetest.Open(t, resolve.OpenVault, kwargs).(*resolve.Vault)
 		_, err := b.Connection(t.Context(), "x")
-		wantKind(t, name, err, conn.Denied)
+		resolvetest.WantKind(t, name, err, conn.Denied)
 		_, err = b.List(t.Context())
-		wantKind(t, name+": list", err, conn.Denied)
+		resolvetest.WantKind(t, name+": list", err, conn.Denied)
 	}
 	for _, c := range b.Check(t.Context()) {
 		if c.Err != nil {
@@ -251,7 +251,7 @@ func TestVaultPermissions(t *testing.T) {
 	refused := 0
 	for _, c := range resolvetest.Open(t, resolve.OpenVault, kwargs).(*resolve.Vault).Check(t.Context()) {
 		if c.Err != nil {
-			wantKind(t, c.Call, c.Err, conn.Denied)
+			resolvetest.WantKind(t, c.Call, c.Err, conn.Denied)
 			refused++
 		}
 	}
@@ -278,7 +278,7 @@ func TestVaultListsFoldersWithinBounds(t *testing.T) {
 	}
 	putVault(v, 1, "kv", deep, map[string]any{"host": "h"})
 	_, err = resolvetest.Open(t, resolve.OpenVault, kwargs).(backend.Lister).List(t.Context())
-	wantKind(t, "too deep", err, conn.Failed)
+	resolvetest.WantKind(t, "too deep", err, conn.Failed)
 }
 
 func TestVaultTLS(t *testing.T) {
@@ -291,10 +291,10 @@ func TestVaultTLS(t *testing.T) {
 			want = conn.Unreachable
 		}
 		_, err := resolvetest.Open(t, resolve.OpenVault, kwargs).Connection(t.Context(), "x")
-		wantKind(t, name, err, want)
+		resolvetest.WantKind(t, name, err, want)
 	}
 	t.Setenv("REQUESTS_CA_BUNDLE", c.CA)
 	kwargs["verify"] = true
 	_, err := resolvetest.Open(t, resolve.OpenVault, kwargs).Connection(t.Context(), "x")
-	wantKind(t, "authority of the environment", err, conn.Absent)
+	resolvetest.WantKind(t, "authority of the environment", err, conn.Absent)
 }

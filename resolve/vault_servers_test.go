@@ -117,15 +117,15 @@ func checkVaultCase(t *testing.T, c vaultCase) {
 	got, _, err := p.Connection(t.Context(), c.ID)
 	switch {
 	case c.Absent:
-		wantKind(t, "absent", err, conn.Absent)
+		resolvetest.WantKind(t, "absent", err, conn.Absent)
 	case c.Error.Type == "VaultError", c.Error.Type == "InvalidRequest":
-		wantKind(t, c.Error.Type, err, conn.Denied)
+		resolvetest.WantKind(t, c.Error.Type, err, conn.Denied)
 	case c.Error.Type != "":
-		wantKind(t, c.Error.Type, err, conn.Invalid)
+		resolvetest.WantKind(t, c.Error.Type, err, conn.Invalid)
 	case err != nil:
 		t.Error(err)
 	default:
-		if diff := cmp.Diff(c.Expect, any(fieldsOf(got))); diff != "" {
+		if diff := cmp.Diff(c.Expect, any(resolvetest.FieldsOf(got))); diff != "" {
 			t.Errorf("-want +got:\n%s", diff)
 		}
 	}
