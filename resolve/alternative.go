@@ -3,6 +3,7 @@ package resolve
 import (
 	"fmt"
 	"github.com/connfs/connfs/resolve/backend"
+	"github.com/connfs/connfs/resolve/environment"
 	"slices"
 	"strings"
 )
@@ -16,7 +17,7 @@ type Settings struct {
 
 	Secrets     *backend.Secrets   // nil: no alternative backend in the path
 	Metastore   *MetastoreSettings // nil: no metastore in the path
-	Environment EnvironmentSettings
+	Environment environment.Settings
 
 	// Login are the environment variables with which the clients of backends and KMS
 	// log in. They are set in each child before it makes any client.
@@ -93,7 +94,7 @@ func CheckSecrets(s *backend.Secrets) error {
 func Open(settings *Settings, fernet backend.Decrypter, unsealer Unsealer) (*Path, error) {
 	places := Places{
 		Environment: func() (backend.Backend, string, error) {
-			return NewEnvironment(settings.Environment), "environment", nil
+			return environment.New(settings.Environment), "environment", nil
 		},
 	}
 	if s := settings.Secrets; s != nil && s.Backend != "" {

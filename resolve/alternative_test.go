@@ -8,6 +8,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/connfs/connfs/resolve"
+	"github.com/connfs/connfs/resolve/environment"
 )
 
 func TestOpenRefusesWhatItCannotHonour(t *testing.T) {
@@ -31,7 +32,7 @@ func TestOpenSearchesTheEnvironmentFirst(t *testing.T) {
 		p, err := resolve.Open(&resolve.Settings{
 			Order:       order,
 			Metastore:   &resolve.MetastoreSettings{URL: "sqlite:///" + airflowDatabase(t)},
-			Environment: resolve.EnvironmentSettings{Variables: resolve.Variables([]string{"AIRFLOW_CONN_UNENCRYPTED=http://from-env"})},
+			Environment: environment.Settings{Variables: environment.Variables([]string{"AIRFLOW_CONN_UNENCRYPTED=http://from-env"})},
 		}, nil, nil)
 		if err != nil {
 			t.Fatal(err)

@@ -16,6 +16,7 @@ import (
 	"github.com/connfs/connfs/internal/users"
 	"github.com/connfs/connfs/resolve"
 	"github.com/connfs/connfs/resolve/backend"
+	"github.com/connfs/connfs/resolve/environment"
 )
 
 // loader is one Load under way.
@@ -85,7 +86,7 @@ func Load(ctx context.Context, src Source) (*Result, error) {
 	resolver := resolve.Settings{Order: f.order.v, OnError: f.onError.v, Secrets: a.secrets, Metastore: a.metastore}
 	resolver.Environment.File = f.environmentFile.v
 	if f.environmentFile.v == "" {
-		resolver.Environment.Variables = resolve.Variables(l.Environ)
+		resolver.Environment.Variables = environment.Variables(l.Environ)
 	}
 	resolver.Login = backend.Masked(l.Environ, settings.Login)
 	resolver.Environment.Spellings = spellings(f.rules)

@@ -17,6 +17,7 @@ import (
 	"github.com/connfs/connfs/internal/users"
 	"github.com/connfs/connfs/resolve"
 	"github.com/connfs/connfs/resolve/backend"
+	"github.com/connfs/connfs/resolve/environment"
 )
 
 // accounts are the users of the machine that tests pretend to run on.
@@ -110,7 +111,7 @@ func TestNothingConfiguredServesTheUserAlone(t *testing.T) {
 	}
 	wantResolver := resolve.Settings{
 		Order: "aip-33", OnError: "stop",
-		Environment: resolve.EnvironmentSettings{Variables: resolve.Variables([]string{"AIRFLOW_CONN_A_B=postgres://h"})},
+		Environment: environment.Settings{Variables: environment.Variables([]string{"AIRFLOW_CONN_A_B=postgres://h"})},
 		Login:       backend.Masked([]string{"AWS_SECRET_ACCESS_KEY=k"}, func(string) bool { return true }),
 	}
 	plain := cmp.Transformer("plain", func(v backend.Variable) string { return v.Name + "=" + v.Value() })

@@ -22,6 +22,7 @@ import (
 	"github.com/connfs/connfs/internal/resolver/child"
 	"github.com/connfs/connfs/resolve"
 	"github.com/connfs/connfs/resolve/backend"
+	"github.com/connfs/connfs/resolve/environment"
 )
 
 // TestMain is the test binary's second role: a real child, which gives up rights
@@ -122,12 +123,12 @@ func (c *served) ask(op resolver.Op, meta, body string) (resolver.Header, string
 	return h, string(m), string(b)
 }
 
-func environment() *resolve.Settings {
-	return &resolve.Settings{Environment: resolve.EnvironmentSettings{Variables: resolve.Variables(variables)}}
+func onlyEnvironment() *resolve.Settings {
+	return &resolve.Settings{Environment: environment.Settings{Variables: environment.Variables(variables)}}
 }
 
 func TestGetAnswersInEveryFormat(t *testing.T) {
-	c := serve(t, "key", environment())
+	c := serve(t, "key", onlyEnvironment())
 	if h, _, _ := c.ask(resolver.OpReady, "", ""); !h.OK || h.Digest != 0 {
 		t.Errorf("not ready: %+v", h)
 	}
@@ -155,7 +156,7 @@ func TestTheDigestIsThatOfTheContentAndTheKey(t *testing.T) {
 		}
 		return h.Digest
 	}
-	a, again, other := serve(t, "one key", environment()), serve(t, "one key", environment()), serve(t, "another", environment())
+	a, again, other := serve(t, "one key", onlyEnvironment()), serve(t, "one key", onlyEnvironment()), serve(t, "another", onlyEnvironment())
 	if digest(a, "warehouse") != digest(a, "same") || digest(a, "same") != digest(again, "warehouse") {
 		t.Error("equal content has different digests")
 	}
@@ -168,7 +169,7 @@ func TestTheDigestIsThatOfTheContentAndTheKey(t *testing.T) {
 }
 
 func TestFailuresHaveTheirKindAndNoValue(t *testing.T) {
-	c := serve(t, "key", environment())
+	c := serve(t, "key", onlyEnvironment())
 	for id, want := range map[string]conn.Kind{"nothing": conn.Absent, "broken": conn.Invalid, "huge": conn.TooLarge} {
 		h, meta, body := c.ask(resolver.OpGet, "json", id)
 		if h.OK || h.Kind != want || body != "" || h.Digest != 0 || meta == "" {
@@ -191,7 +192,7 @@ func TestFailuresHaveTheirKindAndNoValue(t *testing.T) {
 }
 
 func TestListNamesWhatThereIs(t *testing.T) {
-	s := environment()
+	s := onlyEnvironment()
 	s.Environment.Spellings = []string{"Warehouse"}
 	c := serve(t, "key", s)
 	_, meta, body := c.ask(resolver.OpList, "", "")
@@ -207,7 +208,7 @@ func TestListNamesWhatThereIs(t *testing.T) {
 }
 
 func TestAMissingMetastoreIsInTheListingAndTheExplanation(t *testing.T) {
-	s := environment()
+	s := onlyEnvironment()
 	s.Metastore = &resolve.MetastoreSettings{URL: "sqlite:////nonexistent/airflow.db"}
 	c := serve(t, "key", s)
 	_, meta, body := c.ask(resolver.OpList, "", "")
@@ -231,7 +232,7 @@ func TestAMissingMetastoreIsInTheListingAndTheExplanation(t *testing.T) {
 }
 
 func TestCheckTriesEveryBackend(t *testing.T) {
-	s := environment()
+	s := onlyEnvironment()
 	s.Metastore = &resolve.MetastoreSettings{URL: "sqlite:////nonexistent/airflow.db"}
 	c := serve(t, "key", s)
 	h, meta, _ := c.ask(resolver.OpCheck, "", "")

@@ -1,4 +1,4 @@
-package resolve_test
+package environment_test
 
 import (
 	"os"
@@ -12,8 +12,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/connfs/connfs/conn"
-	"github.com/connfs/connfs/resolve"
 	"github.com/connfs/connfs/resolve/backend"
+	"github.com/connfs/connfs/resolve/environment"
 	"github.com/connfs/connfs/resolve/resolvetest"
 )
 
@@ -31,20 +31,20 @@ func variables(t *testing.T, connections map[string]*conn.Connection) (lines, id
 	return lines, ids
 }
 
-func TestEnvironmentConforms(t *testing.T) {
+func TestConforms(t *testing.T) {
 	missing := func(t *testing.T) backend.Backend {
-		return resolve.NewEnvironment(resolve.EnvironmentSettings{File: filepath.Join(t.TempDir(), "missing")})
+		return environment.New(environment.Settings{File: filepath.Join(t.TempDir(), "missing")})
 	}
 	t.Run("variables", func(t *testing.T) {
 		resolvetest.Run(t, resolvetest.Harness{CaseBlind: true, Unreachable: missing, New: func(t *testing.T, c map[string]*conn.Connection) backend.Backend {
 			lines, ids := variables(t, c)
-			return resolve.NewEnvironment(resolve.EnvironmentSettings{Variables: resolve.Variables(lines), Spellings: ids})
+			return environment.New(environment.Settings{Variables: environment.Variables(lines), Spellings: ids})
 		}})
 	})
 	t.Run("file", func(t *testing.T) {
 		resolvetest.Run(t, resolvetest.Harness{CaseBlind: true, Unreachable: missing, New: func(t *testing.T, c map[string]*conn.Connection) backend.Backend {
 			lines, ids := variables(t, c)
-			return resolve.NewEnvironment(resolve.EnvironmentSettings{File: writeFile(t, strings.Join(lines, "\n")), Spellings: ids})
+			return environment.New(environment.Settings{File: writeFile(t, strings.Join(lines, "\n")), Spellings: ids})
 		}})
 	})
 }
@@ -58,7 +58,7 @@ func writeFile(t *testing.T, text string) string {
 	return path
 }
 
-func TestEnvironmentFileFormat(t *testing.T) {
+func TestFileFormat(t *testing.T) {
 	for _, c := range []struct{ name, text, want string }{
 		{"plain", "AIRFLOW_CONN_X=http://h", "h"},
 		{"carriage return", "AIRFLOW_CONN_X=http://h\r\nAIRFLOW_CONN_Y=http://y\r\n", "h"},
@@ -74,7 +74,7 @@ func TestEnvironmentFileFormat(t *testing.T) {
 		{"byte order mark", "\ufeffAIRFLOW_CONN_X=http://h", "h"},
 		{"equals signs in the value", "AIRFLOW_CONN_X=http://h/?a=b=c", "h"},
 	} {
-		e := resolve.NewEnvironment(resolve.EnvironmentSettings{File: writeFile(t, c.text)})
+		e := environment.New(environment.Settings{File: writeFile(t, c.text)})
 		got, err := e.Connection(t.Context(), "x")
 		if err != nil || resolvetest.HostOf(got) != c.want {
 			t.Errorf("%s: host %q, %v", c.name, resolvetest.HostOf(got), err)
@@ -82,7 +82,7 @@ func TestEnvironmentFileFormat(t *testing.T) {
 	}
 }
 
-func TestEnvironmentFailuresAreNamedAndShowNothing(t *testing.T) {
+func TestFailuresAreNamedAndShowNothing(t *testing.T) {
 	dir := t.TempDir()
 	fifo := filepath.Join(dir, "fifo")
 	if err := syscall.Mkfifo(fifo, 0o600); err != nil {
@@ -106,7 +106,7 @@ func TestEnvironmentFailuresAreNamedAndShowNothing(t *testing.T) {
 		{"empty", writeFile(t, "AIRFLOW_CONN_X="), conn.Absent, ""},
 		{"quoted empty", writeFile(t, "AIRFLOW_CONN_X=''"), conn.Absent, ""},
 	} {
-		e := resolve.NewEnvironment(resolve.EnvironmentSettings{File: c.file})
+		e := environment.New(environment.Settings{File: c.file})
 		_, err := e.Connection(t.Context(), "x")
 		if conn.KindOf(err) != c.kind || !strings.Contains(err.Error(), c.want) || strings.Contains(err.Error(), "hunter2") {
 			t.Errorf("%s: %v, want %v with %q", c.name, err, c.kind, c.want)
@@ -117,13 +117,13 @@ func TestEnvironmentFailuresAreNamedAndShowNothing(t *testing.T) {
 	}
 }
 
-func TestEnvironmentFileIsReadAgainWhenItChanges(t *testing.T) {
+func TestFileIsReadAgainWhenItChanges(t *testing.T) {
 	path := writeFile(t, "AIRFLOW_CONN_X=http://first")
 	old := time.Now().Add(-time.Hour)
 	if err := os.Chtimes(path, old, old); err != nil {
 		t.Fatal(err)
 	}
-	e := resolve.NewEnvironment(resolve.EnvironmentSettings{File: path})
+	e := environment.New(environment.Settings{File: path})
 	check := func(step, want string) {
 		t.Helper()
 		if got, err := e.Connection(t.Context(), "x"); resolvetest.HostOf(got) != want {
@@ -155,9 +155,9 @@ func TestEnvironmentFileIsReadAgainWhenItChanges(t *testing.T) {
 	check("back", "again")
 }
 
-func TestEnvironmentListsSpellings(t *testing.T) {
-	e := resolve.NewEnvironment(resolve.EnvironmentSettings{
-		Variables: resolve.Variables([]string{
+func TestListsSpellings(t *testing.T) {
+	e := environment.New(environment.Settings{
+		Variables: environment.Variables([]string{
 			"AIRFLOW_CONN_MY_DB=http://h", "AIRFLOW_CONN_BILLING.DB=http://h", "AIRFLOW_CONN_EMPTY=", "AIRFLOW_CONN_small=http://h",
 			"AIRFLOW_VAR_X=1", "PATH=/bin", "AIRFLOW_CONN_STRASSE=http://h",
 		}),

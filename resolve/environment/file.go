@@ -1,4 +1,4 @@
-package resolve
+package environment
 
 import (
 	"bytes"
@@ -7,7 +7,7 @@ import (
 	"github.com/connfs/connfs/conn"
 )
 
-// parseEnvFile returns the AIRFLOW_CONN_* variables of a file of NAME=value lines.
+// parseFile returns the AIRFLOW_CONN_* variables of a file of NAME=value lines.
 //
 // Lines end with a line feed; a carriage return before it, and blanks (spaces and
 // tabs) around the line and around the value, do not count. An empty line and one
@@ -19,7 +19,7 @@ import (
 //
 // A line of no such form makes the whole file invalid: nobody can tell whose
 // connection it was meant to be. The error names the line and shows none of it.
-func parseEnvFile(path string, text []byte) (map[string]string, error) {
+func parseFile(path string, text []byte) (map[string]string, error) {
 	variables := make(map[string]string)
 	text = bytes.TrimPrefix(text, []byte("\ufeff"))
 	number := 0

@@ -1,4 +1,5 @@
-package resolve
+// Package environment finds connections in AIRFLOW_CONN_* variables.
+package environment
 
 import (
 	"context"
@@ -12,8 +13,8 @@ import (
 // connPrefix is what the name of a variable that holds a connection begins with.
 const connPrefix = "AIRFLOW_CONN_"
 
-// EnvironmentSettings says where the AIRFLOW_CONN_* variables are.
-type EnvironmentSettings struct {
+// Settings says where the AIRFLOW_CONN_* variables are.
+type Settings struct {
 	// File holds NAME=value lines and is read again when it changes. Empty:
 	// Variables are used.
 	File string
@@ -30,19 +31,19 @@ func Variables(environ []string) []backend.Variable {
 	return backend.Masked(environ, func(name string) bool { return strings.HasPrefix(name, connPrefix) })
 }
 
-// Environment is the backend of AIRFLOW_CONN_* variables: those that connfs was
+// Store is the backend of AIRFLOW_CONN_* variables: those that connfs was
 // started with, or those of a file. An empty variable counts as absent, as in
 // Airflow.
-type Environment struct {
+type Store struct {
 	variables map[string]backend.Variable // by name; nil where file counts
 	file      *backend.WatchedFile[map[string]string]
 	spellings map[string][]string // ids by the variable that they stand in
 }
 
-// NewEnvironment returns the backend that settings describe. A file is not read
+// New returns the backend that settings describe. A file is not read
 // before the first look-up.
-func NewEnvironment(settings EnvironmentSettings) *Environment {
-	e := &Environment{spellings: make(map[string][]string)}
+func New(settings Settings) *Store {
+	e := &Store{spellings: make(map[string][]string)}
 	for _, id := range settings.Spellings {
 		name := conn.EnvName(id)
 		if !slices.Contains(e.spellings[name], id) {
@@ -50,7 +51,7 @@ func NewEnvironment(settings EnvironmentSettings) *Environment {
 		}
 	}
 	if settings.File != "" {
-		e.file = &backend.WatchedFile[map[string]string]{Path: settings.File, Source: "environment", Parse: parseEnvFile}
+		e.file = &backend.WatchedFile[map[string]string]{Path: settings.File, Source: "environment", Parse: parseFile}
 		return e
 	}
 	e.variables = make(map[string]backend.Variable, len(settings.Variables))
@@ -62,7 +63,7 @@ func NewEnvironment(settings EnvironmentSettings) *Environment {
 
 // Connection implements [backend.Backend]. All spellings of an id stand in one variable:
 // the variable's name cannot carry the id byte for byte.
-func (e *Environment) Connection(ctx context.Context, id string) (*conn.Connection, error) {
+func (e *Store) Connection(ctx context.Context, id string) (*conn.Connection, error) {
 	value, err := e.value(ctx, conn.EnvName(id))
 	if err != nil {
 		return nil, err
@@ -79,7 +80,7 @@ func (e *Environment) Connection(ctx context.Context, id string) (*conn.Connecti
 
 // List implements [backend.Lister]: the ids that settings spell out, and small letters for
 // every other variable. A variable that no id can lead to is left out.
-func (e *Environment) List(ctx context.Context) ([]string, error) {
+func (e *Store) List(ctx context.Context) ([]string, error) {
 	names, err := e.names(ctx)
 	if err != nil {
 		return nil, err
@@ -100,13 +101,13 @@ func (e *Environment) List(ctx context.Context) ([]string, error) {
 }
 
 // Local implements [backend.Local].
-func (e *Environment) Local() bool { return true }
+func (e *Store) Local() bool { return true }
 
 // CaseBlind implements [backend.CaseBlind].
-func (e *Environment) CaseBlind() bool { return true }
+func (e *Store) CaseBlind() bool { return true }
 
 // value returns the value of a variable, empty where there is none.
-func (e *Environment) value(ctx context.Context, name string) (string, error) {
+func (e *Store) value(ctx context.Context, name string) (string, error) {
 	if err := ctx.Err(); err != nil {
 		return "", backend.ContextError("environment", err)
 	}
@@ -118,7 +119,7 @@ func (e *Environment) value(ctx context.Context, name string) (string, error) {
 }
 
 // names returns the names of the variables that are not empty.
-func (e *Environment) names(ctx context.Context) ([]string, error) {
+func (e *Store) names(ctx context.Context) ([]string, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, backend.ContextError("environment", err)
 	}
