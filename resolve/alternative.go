@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"github.com/connfs/connfs/resolve/backend"
 	"github.com/connfs/connfs/resolve/environment"
+	"github.com/connfs/connfs/resolve/localfile"
 	"slices"
 	"strings"
 )
@@ -37,7 +38,7 @@ var alternatives = []alternative{
 	{"aws_ssm", "airflow.providers.amazon.aws.secrets.systems_manager.SystemsManagerParameterStoreBackend", OpenSSM},
 	{"exec", "", OpenExec},
 	{"gcp_secret_manager", "airflow.providers.google.cloud.secrets.secret_manager.CloudSecretManagerBackend", OpenGoogleSecretManager},
-	{"local_filesystem", "airflow.secrets.local_filesystem.LocalFilesystemBackend", OpenLocalFilesystem},
+	{"local_filesystem", "airflow.secrets.local_filesystem.LocalFilesystemBackend", localfile.Open},
 	{"vault", "airflow.providers.hashicorp.secrets.vault.VaultBackend", OpenVault},
 }
 

@@ -17,8 +17,8 @@ import (
 	"github.com/connfs/connfs/conn"
 	"github.com/connfs/connfs/conn/conntest"
 	"github.com/connfs/connfs/integration/airflow"
-	"github.com/connfs/connfs/resolve"
 	"github.com/connfs/connfs/resolve/backend"
+	"github.com/connfs/connfs/resolve/localfile"
 )
 
 // fileCount is how many files are made up; each is asked for three ids.
@@ -215,7 +215,7 @@ func readLocalFile(t *testing.T, path, id string) reading {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b, err := backend.Open(&backend.Secrets{Kwargs: string(kwargs)}, resolve.OpenLocalFilesystem)
+	b, err := backend.Open(&backend.Secrets{Kwargs: string(kwargs)}, localfile.Open)
 	if err != nil {
 		t.Fatal(err)
 	}

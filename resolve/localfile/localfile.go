@@ -1,4 +1,5 @@
-package resolve
+// Package localfile is Airflow's LocalFilesystemBackend: connections in one file.
+package localfile
 
 import (
 	"context"
@@ -12,26 +13,26 @@ import (
 	"github.com/connfs/connfs/resolve/backend"
 )
 
-// localFiles is the source that errors of [LocalFiles] name.
-const localFiles = "local_filesystem"
+// source is the source that errors of [Store] name.
+const source = "local_filesystem"
 
-// LocalFiles is Airflow's LocalFilesystemBackend: all connections stand in one file,
+// Store is Airflow's LocalFilesystemBackend: all connections stand in one file,
 // whose suffix says how it is written. The file counts as a whole, as it does to
 // Airflow, which builds every connection of it at each look-up: one that cannot be
 // built hides all the others. Airflow gives this backend no form for teams.
-type LocalFiles struct {
-	file *backend.WatchedFile[*localEntries] // nil: no file is configured, and nothing is there
+type Store struct {
+	file *backend.WatchedFile[*content] // nil: no file is configured, and nothing is there
 }
 
-// localEntries is what a file holds.
-type localEntries struct {
+// content is what a file holds.
+type content struct {
 	entries map[string]conn.FileEntry
 	ids     []string
 }
 
 // add builds one connection. The last of several with one id counts. An id that is no
 // text cannot be asked for; its connection must be sound all the same.
-func (l *localEntries) add(id string, isText bool, value any) error {
+func (l *content) add(id string, isText bool, value any) error {
 	if list, ok := value.([]any); ok {
 		switch len(list) {
 		case 0:
@@ -53,51 +54,51 @@ func (l *localEntries) add(id string, isText bool, value any) error {
 	return nil
 }
 
-// localParsers read a file, by its suffix in small letters.
-var localParsers = map[string]func(text string, into *localEntries) error{
-	"env":  parseLocalEnv,
-	"json": parseLocalJSON,
-	"yaml": parseLocalYAML,
-	"yml":  parseLocalYAML,
+// parsers read a file, by its suffix in small letters.
+var parsers = map[string]func(text string, into *content) error{
+	"env":  parseEnv,
+	"json": parseJSON,
+	"yaml": parseYAML,
+	"yml":  parseYAML,
 }
 
-func OpenLocalFilesystem(_ *backend.Secrets, kw *backend.Kwargs) (backend.Backend, error) {
+func Open(_ *backend.Secrets, kw *backend.Kwargs) (backend.Backend, error) {
 	kw.Ignore("variables_file_path", "configs_file_path")
 	path := kw.Text("connections_file_path", "")
 	if path == "" {
-		return &LocalFiles{}, nil
+		return &Store{}, nil
 	}
-	parse := localParsers[strings.ToLower(path[strings.LastIndexByte(path, '.')+1:])]
+	parse := parsers[strings.ToLower(path[strings.LastIndexByte(path, '.')+1:])]
 	switch {
 	case !filepath.IsAbs(path):
 		kw.Fail("connections_file_path", "the path must be absolute")
 	case parse == nil:
 		kw.Fail("connections_file_path", "the name must end in .env, .json, .yaml or .yml")
 	}
-	return newLocalFiles(path, parse), nil
+	return newStore(path, parse), nil
 }
 
-func newLocalFiles(path string, parse func(string, *localEntries) error) *LocalFiles {
-	return &LocalFiles{&backend.WatchedFile[*localEntries]{
-		Path: path, Source: localFiles,
-		Parse: func(path string, text []byte) (*localEntries, error) {
-			all, err := parseLocal(string(text), parse)
+func newStore(path string, parse func(string, *content) error) *Store {
+	return &Store{&backend.WatchedFile[*content]{
+		Path: path, Source: source,
+		Parse: func(path string, text []byte) (*content, error) {
+			all, err := parseText(string(text), parse)
 			if err != nil {
-				return nil, &conn.Error{Kind: conn.Invalid, Source: localFiles, Reason: path + ": " + reasonOf(err), Err: err}
+				return nil, &conn.Error{Kind: conn.Invalid, Source: source, Reason: path + ": " + reasonOf(err), Err: err}
 			}
 			return all, nil
 		},
 	}}
 }
 
-// parseLocal reads a file as Python's open() does: UTF-8, and each kind of line break a
+// parseText reads a file as Python's open() does: UTF-8, and each kind of line break a
 // line feed.
-func parseLocal(text string, parse func(string, *localEntries) error) (*localEntries, error) {
+func parseText(text string, parse func(string, *content) error) (*content, error) {
 	if !utf8.ValidString(text) {
 		return nil, conn.Errorf(conn.Invalid, "", "the file is not UTF-8")
 	}
 	text = strings.ReplaceAll(strings.ReplaceAll(text, "\r\n", "\n"), "\r", "\n")
-	all := &localEntries{entries: make(map[string]conn.FileEntry)}
+	all := &content{entries: make(map[string]conn.FileEntry)}
 	if err := parse(text, all); err != nil {
 		return nil, err
 	}
@@ -105,7 +106,7 @@ func parseLocal(text string, parse func(string, *localEntries) error) (*localEnt
 }
 
 // Connection implements [backend.Backend].
-func (l *LocalFiles) Connection(ctx context.Context, id string) (*conn.Connection, error) {
+func (l *Store) Connection(ctx context.Context, id string) (*conn.Connection, error) {
 	all, err := l.read(ctx)
 	if err != nil {
 		return nil, err
@@ -113,16 +114,16 @@ func (l *LocalFiles) Connection(ctx context.Context, id string) (*conn.Connectio
 	entry, ok := all.entries[id]
 	switch {
 	case !ok:
-		return nil, conn.Errorf(conn.Absent, localFiles, "the file has no such connection")
+		return nil, conn.Errorf(conn.Absent, source, "the file has no such connection")
 	case entry.Err != nil:
-		return nil, backend.Invalid(localFiles, entry.Err)
+		return nil, backend.Invalid(source, entry.Err)
 	}
 	c := *entry.Connection
 	return &c, nil
 }
 
 // List implements [backend.Lister]: every id of the file, in its order.
-func (l *LocalFiles) List(ctx context.Context) ([]string, error) {
+func (l *Store) List(ctx context.Context) ([]string, error) {
 	all, err := l.read(ctx)
 	if err != nil {
 		return nil, err
@@ -130,18 +131,18 @@ func (l *LocalFiles) List(ctx context.Context) ([]string, error) {
 	return append([]string(nil), all.ids...), nil
 }
 
-func (l *LocalFiles) read(ctx context.Context) (*localEntries, error) {
+func (l *Store) read(ctx context.Context) (*content, error) {
 	if err := ctx.Err(); err != nil {
-		return nil, backend.ContextError(localFiles, err)
+		return nil, backend.ContextError(source, err)
 	}
 	if l.file == nil {
-		return &localEntries{}, nil
+		return &content{}, nil
 	}
 	return l.file.Read()
 }
 
-// parseLocalJSON reads one object of connections by id.
-func parseLocalJSON(text string, into *localEntries) error {
+// parseJSON reads one object of connections by id.
+func parseJSON(text string, into *content) error {
 	if text == "" {
 		return conn.Errorf(conn.Invalid, "", "the file is empty")
 	}
@@ -162,9 +163,9 @@ func parseLocalJSON(text string, into *localEntries) error {
 	return nil
 }
 
-// parseLocalEnv reads lines of ID=URI. Nothing is trimmed; an id that stands twice, a
+// parseEnv reads lines of ID=URI. Nothing is trimmed; an id that stands twice, a
 // line without a value, and one of another form spoil the file.
-func parseLocalEnv(text string, into *localEntries) error {
+func parseEnv(text string, into *content) error {
 	lines := splitLines(text)
 	seen := make(map[string]bool)
 	for i, line := range lines {
@@ -208,4 +209,4 @@ func reasonOf(err error) string {
 }
 
 // Local implements [backend.Local].
-func (l *LocalFiles) Local() bool { return true }
+func (l *Store) Local() bool { return true }

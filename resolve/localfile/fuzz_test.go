@@ -1,4 +1,4 @@
-package resolve
+package localfile
 
 import (
 	"testing"
@@ -6,14 +6,14 @@ import (
 	"github.com/connfs/connfs/conn"
 )
 
-// fuzzLocal holds that any file is read, or refused with an error that is Invalid, and
+// fuzz holds that any file is read, or refused with an error that is Invalid, and
 // that each connection of it can be asked for its URI and its file.
-func fuzzLocal(f *testing.F, parse func(string, *localEntries) error, seeds ...string) {
+func fuzz(f *testing.F, parse func(string, *content) error, seeds ...string) {
 	for _, text := range seeds {
 		f.Add(text)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
-		all, err := parseLocal(text, parse)
+		all, err := parseText(text, parse)
 		if err != nil {
 			if conn.KindOf(err) != conn.Invalid {
 				t.Fatalf("%v, want invalid", err)
@@ -38,16 +38,16 @@ func fuzzLocal(f *testing.F, parse func(string, *localEntries) error, seeds ...s
 	})
 }
 
-func FuzzLocalEnv(f *testing.F) {
-	fuzzLocal(f, parseLocalEnv, "x=mysql://u:p@h:1/s?a=b\n# c\r\ny=a://b\u2028z={\"connfs_sealed\": 1}\n")
+func FuzzEnv(f *testing.F) {
+	fuzz(f, parseEnv, "x=mysql://u:p@h:1/s?a=b\n# c\r\ny=a://b\u2028z={\"connfs_sealed\": 1}\n")
 }
 
-func FuzzLocalJSON(f *testing.F) {
-	fuzzLocal(f, parseLocalJSON, `{"x": "a://b", "y": {"host": "h", "port": " 5_0 ", "extra": {"a": [1.0, NaN]}}, "z": ["a://b"], "w": {"uri": "a://b"}}`)
+func FuzzJSON(f *testing.F) {
+	fuzz(f, parseJSON, `{"x": "a://b", "y": {"host": "h", "port": " 5_0 ", "extra": {"a": [1.0, NaN]}}, "z": ["a://b"], "w": {"uri": "a://b"}}`)
 }
 
-func FuzzLocalYAML(f *testing.F) {
-	fuzzLocal(f, parseLocalYAML,
+func FuzzYAML(f *testing.F) {
+	fuzz(f, parseYAML,
 		"x: a://b\ny: &y {host: h, port: 017, extra: {1: 1:30, yes: .inf, k: 2020-01-01}}\nz: {<<: *y, extra: {a: ! 5, b: !!str 6}}\n? w\n: [a://b]\n",
 		"a: &a [*a]\n", "%YAML 1.1\n---\nx: |\n  a://b\n", "x: !!binary aGVsbG8=\n", "x: {login: !!set {a, b}, host: 1:30.5, schema: 0x1F}\n")
 }

@@ -1,4 +1,4 @@
-package resolve
+package localfile
 
 import (
 	"errors"
@@ -12,7 +12,7 @@ import (
 	"github.com/connfs/connfs/internal/python"
 )
 
-// parseLocalYAML reads one mapping of connections by id, as PyYAML's safe_load does:
+// parseYAML reads one mapping of connections by id, as PyYAML's safe_load does:
 // YAML 1.1, where yes is true, 017 is fifteen and 1:30 is ninety. The library does no
 // more than the grammar: what a scalar is, and what mappings mean, is decided here.
 //
@@ -20,7 +20,7 @@ import (
 // silently: !!omap and !!pairs; a key that is a date or bytes; two keys of an extra that
 // differ in YAML and not in JSON (1 and "1"); a value inside itself; what only aliases
 // make large; and a tag that says what the text is not, as !!int 0xg.
-func parseLocalYAML(text string, into *localEntries) error {
+func parseYAML(text string, into *content) error {
 	var document yaml.Node
 	d := yaml.NewDecoder(strings.NewReader(text))
 	if err := d.Decode(&document); err != nil {

@@ -1,4 +1,4 @@
-package resolve
+package localfile
 
 import (
 	"encoding/base64"

@@ -1,4 +1,4 @@
-package resolve_test
+package localfile_test
 
 import (
 	"encoding/json"
@@ -15,17 +15,18 @@ import (
 	"github.com/connfs/connfs/conn"
 	"github.com/connfs/connfs/resolve"
 	"github.com/connfs/connfs/resolve/backend"
+	"github.com/connfs/connfs/resolve/localfile"
 	"github.com/connfs/connfs/resolve/resolvetest"
 )
 
-func localFile(t testing.TB, path string) backend.Backend {
+func open(t testing.TB, path string) backend.Backend {
 	t.Helper()
-	return resolvetest.Open(t, resolve.OpenLocalFilesystem, map[string]any{
+	return resolvetest.Open(t, localfile.Open, map[string]any{
 		"connections_file_path": path, "variables_file_path": "/nothing", "configs_file_path": nil,
 	})
 }
 
-func TestLocalFilesAnswerAsAirflow(t *testing.T) {
+func TestFilesAnswerAsAirflow(t *testing.T) {
 	text, err := os.ReadFile("testdata/localfiles.json")
 	if err != nil {
 		t.Fatal(err)
@@ -42,7 +43,7 @@ func TestLocalFilesAnswerAsAirflow(t *testing.T) {
 		t.Run(tc.File+" "+tc.ID, func(t *testing.T) {
 			path := filepath.Join(t.TempDir(), tc.File)
 			resolvetest.ReplaceFile(t, path, tc.Content)
-			b, err := backend.Open(&backend.Secrets{Kwargs: resolvetest.Kwargs(t, map[string]any{"connections_file_path": path})}, resolve.OpenLocalFilesystem)
+			b, err := backend.Open(&backend.Secrets{Kwargs: resolvetest.Kwargs(t, map[string]any{"connections_file_path": path})}, localfile.Open)
 			if err != nil {
 				if tc.Error == "" || !strings.Contains(tc.Error, "Unsupported file format") {
 					t.Error(err)
@@ -74,25 +75,25 @@ func TestLocalFilesAnswerAsAirflow(t *testing.T) {
 	}
 }
 
-func TestLocalFilesConform(t *testing.T) {
+func TestFilesConform(t *testing.T) {
 	for _, suffix := range []string{"json", "yaml", "yml"} {
 		t.Run(suffix, func(t *testing.T) {
 			resolvetest.Run(t, resolvetest.Harness{
 				New: func(t *testing.T, connections map[string]*conn.Connection) backend.Backend {
 					path := filepath.Join(t.TempDir(), "connections."+suffix)
 					resolvetest.ReplaceFile(t, path, resolvetest.ObjectOf(t, connections))
-					return localFile(t, path)
+					return open(t, path)
 				},
 				Unreachable: func(t *testing.T) backend.Backend {
-					return localFile(t, filepath.Join(t.TempDir(), "missing."+suffix))
+					return open(t, filepath.Join(t.TempDir(), "missing."+suffix))
 				},
 			})
 		})
 	}
 }
 
-func TestLocalFilesWithoutAFile(t *testing.T) {
-	b := resolvetest.Open(t, resolve.OpenLocalFilesystem, map[string]any{"variables_file_path": "/x"})
+func TestFilesWithoutAFile(t *testing.T) {
+	b := resolvetest.Open(t, localfile.Open, map[string]any{"variables_file_path": "/x"})
 	if _, err := b.Connection(t.Context(), "x"); conn.KindOf(err) != conn.Absent {
 		t.Errorf("%v, want absent", err)
 	}
@@ -109,7 +110,7 @@ func TestLocalFilesWithoutAFile(t *testing.T) {
 	}
 }
 
-func TestLocalFilesMeanWhatPyYAMLAndPythonMean(t *testing.T) {
+func TestFilesMeanWhatPyYAMLAndPythonMean(t *testing.T) {
 	const other = "\nother: mysql://h\n"
 	tests := []struct {
 		name, file, text string
@@ -168,7 +169,7 @@ func TestLocalFilesMeanWhatPyYAMLAndPythonMean(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			path := filepath.Join(t.TempDir(), tc.file)
 			resolvetest.ReplaceFile(t, path, tc.text)
-			b := localFile(t, path)
+			b := open(t, path)
 			got := "x"
 			if c, err := b.Connection(t.Context(), "x"); err == nil {
 				if err := c.Validate(); err == nil {
@@ -205,7 +206,7 @@ func bomb() string {
 	return b.String()
 }
 
-func TestLocalFilesHoldSealedConnections(t *testing.T) {
+func TestFilesHoldSealedConnections(t *testing.T) {
 	const sealed = `{"connfs_sealed": 1, "kms_conn_id": "main", "data": "AAAA"}`
 	for file, text := range map[string]string{
 		"a.env":  "x=" + sealed + "\n",
@@ -216,7 +217,7 @@ func TestLocalFilesHoldSealedConnections(t *testing.T) {
 	} {
 		path := filepath.Join(t.TempDir(), file)
 		resolvetest.ReplaceFile(t, path, text)
-		c, err := localFile(t, path).Connection(t.Context(), "x")
+		c, err := open(t, path).Connection(t.Context(), "x")
 		if err != nil {
 			t.Errorf("%s: %v", file, err)
 			continue
@@ -227,9 +228,9 @@ func TestLocalFilesHoldSealedConnections(t *testing.T) {
 	}
 }
 
-func TestLocalFilesAreReadAgainWhenTheyChange(t *testing.T) {
+func TestFilesAreReadAgainWhenTheyChange(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "a.json")
-	b := localFile(t, path)
+	b := open(t, path)
 	host := func() string {
 		c, err := b.Connection(t.Context(), "x")
 		if err != nil {
@@ -259,13 +260,13 @@ func TestLocalFilesAreReadAgainWhenTheyChange(t *testing.T) {
 	}
 }
 
-func TestLocalFilesAreNeverReadInPart(t *testing.T) {
+func TestFilesAreNeverReadInPart(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "a.env")
 	text := func(host string) string {
 		return "first=a://" + host + "\n" + strings.Repeat("# "+strings.Repeat(host, 100)+"\n", 2000) + "last=a://" + host + "\n"
 	}
 	resolvetest.ReplaceFile(t, path, text("b"))
-	b := localFile(t, path)
+	b := open(t, path)
 	var wg sync.WaitGroup
 	done := make(chan struct{})
 	for range 4 {
