@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"github.com/connfs/connfs/resolve/backend"
 	"github.com/connfs/connfs/resolve/environment"
+	"github.com/connfs/connfs/resolve/exec"
 	"github.com/connfs/connfs/resolve/localfile"
 	"slices"
 	"strings"
@@ -36,7 +37,7 @@ type alternative struct {
 var alternatives = []alternative{
 	{"aws_secrets_manager", "airflow.providers.amazon.aws.secrets.secrets_manager.SecretsManagerBackend", OpenSecretsManager},
 	{"aws_ssm", "airflow.providers.amazon.aws.secrets.systems_manager.SystemsManagerParameterStoreBackend", OpenSSM},
-	{"exec", "", OpenExec},
+	{"exec", "", exec.Open},
 	{"gcp_secret_manager", "airflow.providers.google.cloud.secrets.secret_manager.CloudSecretManagerBackend", OpenGoogleSecretManager},
 	{"local_filesystem", "airflow.secrets.local_filesystem.LocalFilesystemBackend", localfile.Open},
 	{"vault", "airflow.providers.hashicorp.secrets.vault.VaultBackend", OpenVault},

@@ -380,10 +380,6 @@ func TestMain(m *testing.M) {
 	if path := os.Getenv(readAs); path != "" {
 		os.Exit(readSQLite(path))
 	}
-	if name := os.Getenv(pluginVariable); name != "" {
-		plugin(name)
-		os.Exit(0)
-	}
 	os.Exit(m.Run())
 }
 

@@ -7,7 +7,7 @@ import (
 	"strings"
 
 	"github.com/connfs/connfs/conn"
-	"github.com/connfs/connfs/resolve/exectest"
+	"github.com/connfs/connfs/resolve/exec/exectest"
 )
 
 var checkPluginCommand = command{

@@ -1,4 +1,6 @@
-package resolve
+// Package exec finds connections with a program of the site's own, which speaks the
+// protocol of docs/exec-plugin.md.
+package exec
 
 import (
 	"context"
@@ -15,33 +17,33 @@ import (
 	"github.com/connfs/connfs/resolve/backend"
 )
 
-// execSource is the source that errors of [Exec] name.
-const execSource = "exec"
+// source is the source that errors of [Store] name.
+const source = "exec"
 
 // How often a program that fails is started.
 const (
-	execFirstPause = 100 * time.Millisecond
-	execLastPause  = 800 * time.Millisecond
+	firstPause = 100 * time.Millisecond
+	lastPause  = 800 * time.Millisecond
 )
 
-// Exec is a backend that is a program of the site's own: it speaks JSON lines, as
+// Store is a backend that is a program of the site's own: it speaks JSON lines, as
 // docs/exec-plugin.md says. It is started when it is first needed, lives as long as the
 // resolver child, and is started again, at growing intervals, when it ends, falls
 // silent, or breaks the protocol.
-type Exec struct {
+type Store struct {
 	command     []string
 	environment []string
 
 	mu       sync.Mutex
-	program  *execProgram // nil: none runs
+	program  *program // nil: none runs
 	closed   bool
 	failures int // of programs in a row that answered nothing
 	next     time.Time
 	last     error // why the last program ended
 }
 
-func OpenExec(_ *backend.Secrets, kw *backend.Kwargs) (backend.Backend, error) {
-	e := &Exec{}
+func Open(_ *backend.Secrets, kw *backend.Kwargs) (backend.Backend, error) {
+	e := &Store{}
 	list, _ := kw.Value("command").([]any)
 	for _, item := range list {
 		text, ok := item.(string)
@@ -63,13 +65,13 @@ func OpenExec(_ *backend.Secrets, kw *backend.Kwargs) (backend.Backend, error) {
 		}
 		variables[name] = text
 	}
-	e.environment = ExecEnvironment(variables)
+	e.environment = Environment(variables)
 	return e, nil
 }
 
-// ExecEnvironment returns the environment of a program: the given variables, PATH and
+// Environment returns the environment of a program: the given variables, PATH and
 // LANG, and nothing of connfs's own.
-func ExecEnvironment(variables map[string]string) []string {
+func Environment(variables map[string]string) []string {
 	environment := []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C.UTF-8"}
 	for _, name := range slices.Sorted(maps.Keys(variables)) {
 		environment = append(environment, name+"="+variables[name])
@@ -78,27 +80,27 @@ func ExecEnvironment(variables map[string]string) []string {
 }
 
 // Connection implements [backend.Backend].
-func (e *Exec) Connection(ctx context.Context, id string) (*conn.Connection, error) {
+func (e *Store) Connection(ctx context.Context, id string) (*conn.Connection, error) {
 	if err := ctx.Err(); err != nil {
-		return nil, backend.ContextError(execSource, err)
+		return nil, backend.ContextError(source, err)
 	}
-	if !execSendable(id) {
-		return nil, conn.Errorf(conn.Absent, execSource, "an id like this, which could be taken for a path, is not sent to the program")
+	if !sendable(id) {
+		return nil, conn.Errorf(conn.Absent, source, "an id like this, which could be taken for a path, is not sent to the program")
 	}
-	a, program, err := e.ask(ctx, execRequest{Op: "get", ID: &id})
+	a, program, err := e.ask(ctx, request{Op: "get", ID: &id})
 	if err != nil {
 		return nil, err
 	}
 	c, err := a.connection(id)
-	if errors.Is(err, errExecID) {
+	if errors.Is(err, errWrongID) {
 		program.end(err)
 	}
 	return c, err
 }
 
-// execSendable reports whether an id can stand in a path without leading out of it, and
+// sendable reports whether an id can stand in a path without leading out of it, and
 // in a line of JSON.
-func execSendable(id string) bool {
+func sendable(id string) bool {
 	if !utf8.ValidString(id) || strings.ContainsAny(id, "\x00\n\r\u0085\u2028\u2029") {
 		return false
 	}
@@ -111,28 +113,28 @@ func execSendable(id string) bool {
 }
 
 // List implements [backend.Lister].
-func (e *Exec) List(ctx context.Context) ([]string, error) {
+func (e *Store) List(ctx context.Context) ([]string, error) {
 	a, err := e.askIfAble(ctx, "list")
 	switch {
 	case err != nil:
 		return nil, err
 	case a == nil:
-		return nil, conn.Errorf(conn.Failed, execSource, "the program cannot list its ids")
+		return nil, conn.Errorf(conn.Failed, source, "the program cannot list its ids")
 	}
 	return a.ids()
 }
 
 // Warm implements [backend.Warmer].
-func (e *Exec) Warm(ctx context.Context) error {
+func (e *Store) Warm(ctx context.Context) error {
 	a, err := e.askIfAble(ctx, "warm")
 	if a == nil || err != nil {
 		return err
 	}
-	return execFailure(a.members, "ok")
+	return failure(a.members, "ok")
 }
 
 // Check implements [backend.Checker].
-func (e *Exec) Check(ctx context.Context) []backend.Check {
+func (e *Store) Check(ctx context.Context) []backend.Check {
 	a, err := e.askIfAble(ctx, "check")
 	checks := []backend.Check{{Call: "start", Err: err}}
 	if a == nil {
@@ -146,9 +148,9 @@ func (e *Exec) Check(ctx context.Context) []backend.Check {
 }
 
 // askIfAble asks what a program need not be able to answer; nil where it is not.
-func (e *Exec) askIfAble(ctx context.Context, op string) (*execAnswer, error) {
+func (e *Store) askIfAble(ctx context.Context, op string) (*answer, error) {
 	if err := ctx.Err(); err != nil {
-		return nil, backend.ContextError(execSource, err)
+		return nil, backend.ContextError(source, err)
 	}
 	p, err := e.running()
 	if err != nil {
@@ -158,10 +160,10 @@ func (e *Exec) askIfAble(ctx context.Context, op string) (*execAnswer, error) {
 	if !able || err != nil {
 		return nil, err
 	}
-	return p.ask(ctx, execRequest{Op: op})
+	return p.ask(ctx, request{Op: op})
 }
 
-func (e *Exec) ask(ctx context.Context, r execRequest) (*execAnswer, *execProgram, error) {
+func (e *Store) ask(ctx context.Context, r request) (*answer, *program, error) {
 	p, err := e.running()
 	if err != nil {
 		return nil, nil, err
@@ -171,18 +173,18 @@ func (e *Exec) ask(ctx context.Context, r execRequest) (*execAnswer, *execProgra
 }
 
 // running returns the program, started if none runs and it is time.
-func (e *Exec) running() (*execProgram, error) {
+func (e *Store) running() (*program, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	switch {
 	case e.closed:
-		return nil, conn.Errorf(conn.Unreachable, execSource, "the backend is closed")
+		return nil, conn.Errorf(conn.Unreachable, source, "the backend is closed")
 	case e.program != nil:
 		return e.program, nil
 	case time.Now().Before(e.next):
 		return nil, e.last
 	}
-	p, err := startExec(e.command, e.environment)
+	p, err := start(e.command, e.environment)
 	if err != nil {
 		e.failed(err)
 		return nil, err
@@ -193,7 +195,7 @@ func (e *Exec) running() (*execProgram, error) {
 }
 
 // watch waits for the end of a program.
-func (e *Exec) watch(p *execProgram) {
+func (e *Store) watch(p *program) {
 	<-p.gone
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -205,22 +207,22 @@ func (e *Exec) watch(p *execProgram) {
 }
 
 // failed counts a program that ended. The first one is started again at once.
-func (e *Exec) failed(err error) {
+func (e *Store) failed(err error) {
 	if e.failures > 0 {
-		e.next = time.Now().Add(min(execFirstPause<<min(e.failures-1, 10), execLastPause))
+		e.next = time.Now().Add(min(firstPause<<min(e.failures-1, 10), lastPause))
 	}
 	e.failures++
 	e.last = err
 }
 
 // Close ends the program, and waits until it is gone.
-func (e *Exec) Close() error {
+func (e *Store) Close() error {
 	e.mu.Lock()
 	e.closed = true
 	p := e.program
 	e.mu.Unlock()
 	if p != nil {
-		p.end(conn.Errorf(conn.Unreachable, execSource, "the backend is closed"))
+		p.end(conn.Errorf(conn.Unreachable, source, "the backend is closed"))
 		<-p.gone
 	}
 	return nil

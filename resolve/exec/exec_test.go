@@ -1,4 +1,4 @@
-package resolve_test
+package exec_test
 
 import (
 	"bytes"
@@ -21,11 +21,20 @@ import (
 	"github.com/connfs/connfs/conn"
 	"github.com/connfs/connfs/resolve"
 	"github.com/connfs/connfs/resolve/backend"
+	"github.com/connfs/connfs/resolve/exec"
 	"github.com/connfs/connfs/resolve/resolvetest"
 )
 
 // pluginVariable is set in the environment of the process that is a plugin.
 const pluginVariable = "CONNFS_TEST_PLUGIN"
+
+func TestMain(m *testing.M) {
+	if name := os.Getenv(pluginVariable); name != "" {
+		plugin(name)
+		os.Exit(0)
+	}
+	os.Exit(m.Run())
+}
 
 // plugin answers requests, each plugin in its own way.
 func plugin(name string) {
@@ -137,7 +146,7 @@ func testPlugin(t testing.TB, name string) backend.Backend {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return resolvetest.Open(t, resolve.OpenExec, map[string]any{"command": []string{self}, "environment": map[string]string{pluginVariable: name}})
+	return resolvetest.Open(t, exec.Open, map[string]any{"command": []string{self}, "environment": map[string]string{pluginVariable: name}})
 }
 
 func outcome(c *conn.Connection, err error) string {
@@ -157,14 +166,14 @@ func get(t testing.TB, b backend.Backend, id string, timeout time.Duration) (str
 
 func examplePlugin(t testing.TB, file string) backend.Backend {
 	t.Helper()
-	script, err := filepath.Abs("../integration/plugin/jsonfile.py")
+	script, err := filepath.Abs("../../integration/plugin/jsonfile.py")
 	if err != nil {
 		t.Fatal(err)
 	}
-	return resolvetest.Open(t, resolve.OpenExec, map[string]any{"command": []string{"/usr/bin/python3", script, file}})
+	return resolvetest.Open(t, exec.Open, map[string]any{"command": []string{"/usr/bin/python3", script, file}})
 }
 
-func TestExecConforms(t *testing.T) {
+func TestConforms(t *testing.T) {
 	resolvetest.Run(t, resolvetest.Harness{
 		New: func(t *testing.T, connections map[string]*conn.Connection) backend.Backend {
 			path := filepath.Join(t.TempDir(), "connections.json")
@@ -177,7 +186,7 @@ func TestExecConforms(t *testing.T) {
 	})
 }
 
-func TestExecAnswersHaveKinds(t *testing.T) {
+func TestAnswersHaveKinds(t *testing.T) {
 	b := testPlugin(t, "good")
 	for id, want := range map[string]string{
 		"h": "h", "absent": "absent", "denied": "denied", "unreachable": "unreachable", "timeout": "timeout", "invalid": "invalid",
@@ -213,7 +222,7 @@ func TestExecAnswersHaveKinds(t *testing.T) {
 	}
 }
 
-func TestExecSendsNoPaths(t *testing.T) {
+func TestSendsNoPaths(t *testing.T) {
 	b := testPlugin(t, "dies")
 	for _, id := range []string{"", ".", "..", "a/../b", "/a", "a/", "a//b", "a\x00", "a\nb", "a\rb", "a\u2028b", "\xff"} {
 		if got, err := get(t, b, id, 10*time.Second); got != "absent" {
@@ -222,7 +231,7 @@ func TestExecSendsNoPaths(t *testing.T) {
 	}
 }
 
-func TestExecGivesNothingOfItsEnvironment(t *testing.T) {
+func TestGivesNothingOfItsEnvironment(t *testing.T) {
 	t.Setenv("CONNFS_S3CRET", "s3cret")
 	c, err := testPlugin(t, "good").Connection(t.Context(), "environment")
 	if err != nil {
@@ -240,7 +249,7 @@ func TestExecGivesNothingOfItsEnvironment(t *testing.T) {
 	}
 }
 
-func TestExecAnswersInAnyOrder(t *testing.T) {
+func TestAnswersInAnyOrder(t *testing.T) {
 	b := testPlugin(t, "backwards")
 	var wg sync.WaitGroup
 	for i := range 100 {
@@ -254,7 +263,7 @@ func TestExecAnswersInAnyOrder(t *testing.T) {
 	wg.Wait()
 }
 
-func TestExecProgramsThatFail(t *testing.T) {
+func TestProgramsThatFail(t *testing.T) {
 	leaks := goleak.IgnoreCurrent()
 	for name, want := range map[string]string{
 		"mute": "timeout", "version": "unreachable", "hangs": "timeout", "dies": "unreachable", "nonsense": "unreachable", "half": "unreachable",
@@ -284,7 +293,7 @@ func TestExecProgramsThatFail(t *testing.T) {
 	goleak.VerifyNone(t, leaks)
 }
 
-func TestExecProgramsAreStartedAgain(t *testing.T) {
+func TestProgramsAreStartedAgain(t *testing.T) {
 	b := testPlugin(t, "dies on x")
 	for range 5 {
 		if got, err := get(t, b, "x", 5*time.Second); got != "unreachable" {
@@ -307,7 +316,7 @@ func TestExecProgramsAreStartedAgain(t *testing.T) {
 	}
 }
 
-func TestExecProgramsThatReadNothing(t *testing.T) {
+func TestProgramsThatReadNothing(t *testing.T) {
 	b := testPlugin(t, "reads nothing")
 	if got, err := get(t, b, "h", 5*time.Second); got != "h" {
 		t.Fatal(err)
@@ -328,7 +337,7 @@ func TestExecProgramsThatReadNothing(t *testing.T) {
 	}
 }
 
-func TestExecFloodsOfErrorsAreCutShort(t *testing.T) {
+func TestFloodsOfErrorsAreCutShort(t *testing.T) {
 	var log bytes.Buffer
 	before := slog.Default()
 	slog.SetDefault(slog.New(slog.NewTextHandler(&log, nil)))
@@ -343,7 +352,7 @@ func TestExecFloodsOfErrorsAreCutShort(t *testing.T) {
 	}
 }
 
-func TestExecEndsWhatItsProgramStarted(t *testing.T) {
+func TestEndsWhatItsProgramStarted(t *testing.T) {
 	b := testPlugin(t, "child")
 	got, err := get(t, b, "h", 10*time.Second)
 	if err != nil {
@@ -368,7 +377,7 @@ func TestExecEndsWhatItsProgramStarted(t *testing.T) {
 	}
 }
 
-func TestExecTrustsNoFileThatOthersCanChange(t *testing.T) {
+func TestTrustsNoFileThatOthersCanChange(t *testing.T) {
 	dir := t.TempDir()
 	program := filepath.Join(dir, "program")
 	resolvetest.ReplaceFile(t, program, "#!/bin/sh\nexit 0\n")
@@ -385,7 +394,7 @@ func TestExecTrustsNoFileThatOthersCanChange(t *testing.T) {
 		}
 	}
 	try := func(command ...string) string {
-		got, _ := get(t, resolvetest.Open(t, resolve.OpenExec, map[string]any{"command": command}), "x", 10*time.Second)
+		got, _ := get(t, resolvetest.Open(t, exec.Open, map[string]any{"command": command}), "x", 10*time.Second)
 		return got
 	}
 	mode(program, 0o700)
@@ -426,7 +435,7 @@ func TestExecTrustsNoFileThatOthersCanChange(t *testing.T) {
 	}
 }
 
-func TestExecArguments(t *testing.T) {
+func TestArguments(t *testing.T) {
 	for kwargs, want := range map[string]string{
 		`{}`:                                  "command: expected a list of texts",
 		`{"command": []}`:                     "command: expected a list of texts",

@@ -1,4 +1,4 @@
-package resolve
+package exec
 
 import (
 	"bufio"
@@ -19,12 +19,12 @@ import (
 	"github.com/connfs/connfs/resolve/backend"
 )
 
-// execSilence is how long a program that owes answers may say nothing once a reader's
+// silence is how long a program that owes answers may say nothing once a reader's
 // time is up. After that it hangs.
-const execSilence = time.Second
+const silence = time.Second
 
-// execProgram is a running program.
-type execProgram struct {
+// program is a running program.
+type program struct {
 	process *os.Process
 	stdin   *os.File
 	stdout  *os.File
@@ -33,7 +33,7 @@ type execProgram struct {
 	gone    chan struct{} // closed when the program is gone, and its pipes are closed
 
 	mu      sync.Mutex
-	waiting map[uint64]chan<- *execAnswer
+	waiting map[uint64]chan<- *answer
 	last    uint64    // the number of the last request
 	owing   time.Time // since when nothing was heard that is owed; zero: nothing is
 	spoke   bool      // it answered something beside the handshake
@@ -42,9 +42,9 @@ type execProgram struct {
 	reaped  bool  // its process number may be another's by now
 }
 
-// startExec starts a program and begins the handshake.
-func startExec(command, environment []string) (*execProgram, error) {
-	path, err := checkExecFiles(command)
+// start starts a program and begins the handshake.
+func start(command, environment []string) (*program, error) {
+	path, err := checkFiles(command)
 	if err != nil {
 		return nil, err
 	}
@@ -57,7 +57,7 @@ func startExec(command, environment []string) (*execProgram, error) {
 	for i := 0; i < len(files); i += 2 {
 		if files[i], files[i+1], err = os.Pipe(); err != nil {
 			closeAll()
-			return nil, execStartError(err)
+			return nil, startError(err)
 		}
 	}
 	cmd := &exec.Cmd{
@@ -67,9 +67,9 @@ func startExec(command, environment []string) (*execProgram, error) {
 		// with ours, however that comes.
 		SysProcAttr: &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL},
 	}
-	p := &execProgram{
+	p := &program{
 		stdin: files[1], stdout: files[2], writing: make(chan struct{}, 1), ready: make(chan struct{}), gone: make(chan struct{}),
-		waiting: make(map[uint64]chan<- *execAnswer),
+		waiting: make(map[uint64]chan<- *answer),
 	}
 	p.writing <- struct{}{}
 	started := make(chan error)
@@ -88,7 +88,7 @@ func startExec(command, environment []string) (*execProgram, error) {
 		// can be ended with it.
 		for unix.Waitid(unix.P_PID, cmd.Process.Pid, nil, unix.WEXITED|unix.WNOWAIT, nil) == unix.EINTR {
 		}
-		p.end(conn.Errorf(conn.Unreachable, execSource, "the program ended"))
+		p.end(conn.Errorf(conn.Unreachable, source, "the program ended"))
 		p.mu.Lock()
 		p.reaped = true
 		p.mu.Unlock()
@@ -97,7 +97,7 @@ func startExec(command, environment []string) (*execProgram, error) {
 	}()
 	if err := <-started; err != nil {
 		closeAll()
-		return nil, execStartError(err)
+		return nil, startError(err)
 	}
 	files[0].Close()
 	files[3].Close()
@@ -105,12 +105,12 @@ func startExec(command, environment []string) (*execProgram, error) {
 
 	var readers sync.WaitGroup
 	readers.Go(p.read)
-	readers.Go(func() { logExecErrors(files[4]); files[4].Close() })
+	readers.Go(func() { logErrors(files[4]); files[4].Close() })
 	go func() {
 		<-ended
 		// What left its group may hold its pipes open.
-		_ = files[4].SetReadDeadline(time.Now().Add(execLastWords))
-		_ = p.stdout.SetReadDeadline(time.Now().Add(execLastWords))
+		_ = files[4].SetReadDeadline(time.Now().Add(lastWords))
+		_ = p.stdout.SetReadDeadline(time.Now().Add(lastWords))
 		readers.Wait()
 		p.stdin.Close()
 		p.stdout.Close()
@@ -120,11 +120,11 @@ func startExec(command, environment []string) (*execProgram, error) {
 	return p, nil
 }
 
-// execLastWords is how long output is read after the end of a program.
-const execLastWords = 100 * time.Millisecond
+// lastWords is how long output is read after the end of a program.
+const lastWords = 100 * time.Millisecond
 
-func execStartError(err error) error {
-	e := &conn.Error{Kind: conn.Unreachable, Source: execSource, Reason: "the program cannot be started: " + backend.FileReason(err), Err: err}
+func startError(err error) error {
+	e := &conn.Error{Kind: conn.Unreachable, Source: source, Reason: "the program cannot be started: " + backend.FileReason(err), Err: err}
 	if errors.Is(err, os.ErrPermission) {
 		e.Kind = conn.Denied
 	}
@@ -132,7 +132,7 @@ func execStartError(err error) error {
 }
 
 // end kills the program and all that it started. The first reason counts.
-func (p *execProgram) end(reason error) {
+func (p *program) end(reason error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.err == nil {
@@ -143,22 +143,22 @@ func (p *execProgram) end(reason error) {
 	}
 }
 
-func (p *execProgram) reason() error {
+func (p *program) reason() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.err
 }
 
-func (p *execProgram) answered() bool {
+func (p *program) answered() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.spoke
 }
 
 // shakeHands asks for the version, which every other request waits for.
-func (p *execProgram) shakeHands() {
+func (p *program) shakeHands() {
 	defer close(p.ready)
-	a, err := p.exchange(context.Background(), execRequest{Op: "hello", Version: execVersion})
+	a, err := p.exchange(context.Background(), request{Op: "hello", Version: protocolVersion})
 	if err != nil {
 		return
 	}
@@ -173,7 +173,7 @@ func (p *execProgram) shakeHands() {
 }
 
 // can reports whether the program answers an operation.
-func (p *execProgram) can(ctx context.Context, op string) (bool, error) {
+func (p *program) can(ctx context.Context, op string) (bool, error) {
 	if err := p.handshake(ctx); err != nil {
 		return false, err
 	}
@@ -182,7 +182,7 @@ func (p *execProgram) can(ctx context.Context, op string) (bool, error) {
 	return slices.Contains(p.able, op), nil
 }
 
-func (p *execProgram) handshake(ctx context.Context) error {
+func (p *program) handshake(ctx context.Context) error {
 	select {
 	case <-p.ready:
 		return p.reason()
@@ -194,7 +194,7 @@ func (p *execProgram) handshake(ctx context.Context) error {
 }
 
 // ask makes a request and waits for the answer.
-func (p *execProgram) ask(ctx context.Context, r execRequest) (*execAnswer, error) {
+func (p *program) ask(ctx context.Context, r request) (*answer, error) {
 	if err := p.handshake(ctx); err != nil {
 		return nil, err
 	}
@@ -207,8 +207,8 @@ func (p *execProgram) ask(ctx context.Context, r execRequest) (*execAnswer, erro
 	return a, err
 }
 
-func (p *execProgram) exchange(ctx context.Context, r execRequest) (*execAnswer, error) {
-	answer := make(chan *execAnswer, 1)
+func (p *program) exchange(ctx context.Context, r request) (*answer, error) {
+	answer := make(chan *answer, 1)
 	p.mu.Lock()
 	p.last++
 	r.N = p.last
@@ -236,7 +236,7 @@ func (p *execProgram) exchange(ctx context.Context, r execRequest) (*execAnswer,
 }
 
 // write sends a line, whole or not at all: half of one would spoil the next.
-func (p *execProgram) write(ctx context.Context, line []byte) error {
+func (p *program) write(ctx context.Context, line []byte) error {
 	select {
 	case <-p.writing:
 	case <-p.gone:
@@ -262,39 +262,39 @@ func (p *execProgram) write(ctx context.Context, line []byte) error {
 	case ctx.Err() != nil && n == 0:
 		return p.giveUp(ctx)
 	case ctx.Err() != nil:
-		p.end(conn.Errorf(conn.Timeout, execSource, "the program does not read its requests"))
-		return backend.ContextError(execSource, ctx.Err())
+		p.end(conn.Errorf(conn.Timeout, source, "the program does not read its requests"))
+		return backend.ContextError(source, ctx.Err())
 	}
-	p.end(conn.Errorf(conn.Unreachable, execSource, "the program does not read its requests"))
+	p.end(conn.Errorf(conn.Unreachable, source, "the program does not read its requests"))
 	return p.reason()
 }
 
 // giveUp is what a caller does whose time is up: a program that has been silent for
 // long is ended, so that the next caller finds another one.
-func (p *execProgram) giveUp(ctx context.Context) error {
+func (p *program) giveUp(ctx context.Context) error {
 	p.mu.Lock()
-	silent := !p.owing.IsZero() && time.Since(p.owing) >= execSilence
+	silent := !p.owing.IsZero() && time.Since(p.owing) >= silence
 	p.mu.Unlock()
 	if silent && errors.Is(ctx.Err(), context.DeadlineExceeded) {
-		p.end(conn.Errorf(conn.Timeout, execSource, "the program does not answer"))
+		p.end(conn.Errorf(conn.Timeout, source, "the program does not answer"))
 	}
-	return backend.ContextError(execSource, ctx.Err())
+	return backend.ContextError(source, ctx.Err())
 }
 
 // read takes answers until the program's output ends.
-func (p *execProgram) read() {
-	defer func() { p.end(conn.Errorf(conn.Unreachable, execSource, "the program ended")) }()
+func (p *program) read() {
+	defer func() { p.end(conn.Errorf(conn.Unreachable, source, "the program ended")) }()
 	lines := bufio.NewReaderSize(p.stdout, 64<<10)
 	for {
-		line, err := readLine(lines, execMaxLine)
+		line, err := readLine(lines, maxLine)
 		if errors.Is(err, errLongLine) {
-			p.end(execBreach("a line is longer than 8 MiB"))
+			p.end(breach("a line is longer than 8 MiB"))
 			return
 		}
 		if err != nil {
 			return
 		}
-		a, err := parseExecAnswer(line)
+		a, err := parseAnswer(line)
 		if err == nil {
 			err = p.deliver(a)
 		}
@@ -306,11 +306,11 @@ func (p *execProgram) read() {
 }
 
 // deliver hands an answer to who waits for it. One that came too late is dropped.
-func (p *execProgram) deliver(a *execAnswer) error {
+func (p *program) deliver(a *answer) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if a.n == 0 || a.n > p.last {
-		return execBreach("an answer has a number that no request had")
+		return breach("an answer has a number that no request had")
 	}
 	answer := p.waiting[a.n]
 	delete(p.waiting, a.n)

@@ -1,4 +1,4 @@
-package resolve
+package exec
 
 import (
 	"bufio"
@@ -8,9 +8,9 @@ import (
 	"github.com/connfs/connfs/conn"
 )
 
-// FuzzExecAnswer holds that whatever a program writes is an answer or a breach of the
+// FuzzAnswer holds that whatever a program writes is an answer or a breach of the
 // protocol, and that only an answer that names the id brings a connection.
-func FuzzExecAnswer(f *testing.F) {
+func FuzzAnswer(f *testing.F) {
 	for _, line := range []string{
 		`{"n":1,"version":1,"can":["list"]}`, `{"n":2,"id":"x","result":"found","value":"a://b"}`, `{"n":3,"id":"x","result":"found","fields":{"host":"h","extra":{"a":1}}}`,
 		`{"n":4,"id":"x","result":"denied","reason":"no\u0000"}`, `{"n":5,"result":"ok","ids":["x","x"]}`, `{"n":6,"result":"ok","checks":[{"call":"c","result":"denied"}]}`, `{"n":-1}`, `{"n":1.5}`, "[]",
@@ -24,7 +24,7 @@ func FuzzExecAnswer(f *testing.F) {
 			if err != nil {
 				return
 			}
-			a, err := parseExecAnswer(line)
+			a, err := parseAnswer(line)
 			if err != nil {
 				if conn.KindOf(err) != conn.Unreachable {
 					t.Fatalf("%v, want unreachable", err)

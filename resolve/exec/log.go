@@ -1,4 +1,4 @@
-package resolve
+package exec
 
 import (
 	"bufio"
@@ -11,14 +11,14 @@ import (
 
 // How much of what a program writes to standard error is logged.
 const (
-	execLogLines = 10               // in each interval
-	execLogEvery = 10 * time.Second // the interval
-	execLogLine  = 500              // bytes of a line
+	logLines    = 10               // in each interval
+	logEvery    = 10 * time.Second // the interval
+	logLineSize = 500              // bytes of a line
 )
 
-// logExecErrors logs what a program writes to standard error until it ends. It reads on
+// logErrors logs what a program writes to standard error until it ends. It reads on
 // however much that is: a program must not come to a halt because its log is full.
-func logExecErrors(stderr io.Reader) {
+func logErrors(stderr io.Reader) {
 	lines := bufio.NewReaderSize(stderr, 4<<10)
 	var (
 		since   time.Time
@@ -30,17 +30,17 @@ func logExecErrors(stderr io.Reader) {
 		if err != nil {
 			break
 		}
-		text := execLogText(string(line[:min(len(line), execLogLine)]))
+		text := logText(string(line[:min(len(line), logLineSize)]))
 		for more && err == nil {
 			_, more, err = lines.ReadLine()
 		}
-		if time.Since(since) >= execLogEvery {
+		if time.Since(since) >= logEvery {
 			if dropped > 0 {
 				slog.Warn("secrets plugin: lines left out", "lines", dropped)
 			}
 			since, logged, dropped = time.Now(), 0, 0
 		}
-		if logged >= execLogLines {
+		if logged >= logLines {
 			dropped++
 			continue
 		}
@@ -52,8 +52,8 @@ func logExecErrors(stderr io.Reader) {
 	}
 }
 
-// execLogText is a line in which nothing can forge another one.
-func execLogText(line string) string {
+// logText is a line in which nothing can forge another one.
+func logText(line string) string {
 	return strings.Map(func(r rune) rune {
 		if !unicode.IsPrint(r) {
 			return '?'

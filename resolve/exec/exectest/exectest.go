@@ -10,14 +10,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os/exec"
+	osexec "os/exec"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/connfs/connfs/conn"
-	"github.com/connfs/connfs/resolve"
 	"github.com/connfs/connfs/resolve/backend"
+	"github.com/connfs/connfs/resolve/exec"
 )
 
 // answerTime is how long the program may take for one answer, and for its end.
@@ -43,11 +43,11 @@ func Run(ctx context.Context, command []string, environment map[string]string, i
 	if err != nil {
 		return nil, err
 	}
-	b, err := backend.Open(&backend.Secrets{Kwargs: string(kwargs)}, resolve.OpenExec)
+	b, err := backend.Open(&backend.Secrets{Kwargs: string(kwargs)}, exec.Open)
 	if err != nil {
 		return nil, err
 	}
-	r := &runner{ctx: ctx, backend: b.(*resolve.Exec)}
+	r := &runner{ctx: ctx, backend: b.(*exec.Store)}
 	defer r.backend.Close()
 	if !r.start() {
 		return r.results, nil
@@ -65,7 +65,7 @@ func Run(ctx context.Context, command []string, environment map[string]string, i
 
 type runner struct {
 	ctx     context.Context
-	backend *resolve.Exec
+	backend *exec.Store
 	results []Result
 }
 
@@ -184,8 +184,8 @@ func (r *runner) list() {
 func endsWithInput(ctx context.Context, command []string, environment map[string]string) error {
 	ctx, cancel := context.WithTimeout(ctx, answerTime)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, command[0], command[1:]...)
-	cmd.Dir, cmd.Env = "/", resolve.ExecEnvironment(environment)
+	cmd := osexec.CommandContext(ctx, command[0], command[1:]...)
+	cmd.Dir, cmd.Env = "/", exec.Environment(environment)
 	cmd.Stdout, cmd.Stderr = io.Discard, io.Discard
 	cmd.WaitDelay = time.Second
 	_ = cmd.Run() // with which code does not matter
