@@ -5,6 +5,7 @@ import (
 	"github.com/connfs/connfs/resolve/backend"
 	"github.com/connfs/connfs/resolve/environment"
 	"github.com/connfs/connfs/resolve/exec"
+	"github.com/connfs/connfs/resolve/gcpsm"
 	"github.com/connfs/connfs/resolve/localfile"
 	"slices"
 	"strings"
@@ -38,7 +39,7 @@ var alternatives = []alternative{
 	{"aws_secrets_manager", "airflow.providers.amazon.aws.secrets.secrets_manager.SecretsManagerBackend", OpenSecretsManager},
 	{"aws_ssm", "airflow.providers.amazon.aws.secrets.systems_manager.SystemsManagerParameterStoreBackend", OpenSSM},
 	{"exec", "", exec.Open},
-	{"gcp_secret_manager", "airflow.providers.google.cloud.secrets.secret_manager.CloudSecretManagerBackend", OpenGoogleSecretManager},
+	{"gcp_secret_manager", "airflow.providers.google.cloud.secrets.secret_manager.CloudSecretManagerBackend", gcpsm.Open},
 	{"local_filesystem", "airflow.secrets.local_filesystem.LocalFilesystemBackend", localfile.Open},
 	{"vault", "airflow.providers.hashicorp.secrets.vault.VaultBackend", OpenVault},
 }

@@ -1,4 +1,4 @@
-package resolve_test
+package gcpsm_test
 
 import (
 	"context"
@@ -20,16 +20,16 @@ import (
 
 	"github.com/connfs/connfs/conn"
 	"github.com/connfs/connfs/integration/servers"
-	"github.com/connfs/connfs/resolve"
 	"github.com/connfs/connfs/resolve/backend"
+	"github.com/connfs/connfs/resolve/gcpsm"
 	"github.com/connfs/connfs/resolve/resolvetest"
 )
 
 // Google's own service cannot be had for tests: everything here runs against a fake of
 // its published interface.
 
-// googleKwargs are the arguments for a fake, and further ones.
-func googleKwargs(t testing.TB, f *servers.FakeSecretManager, more map[string]any) map[string]any {
+// kwargsFor are the arguments for a fake, and further ones.
+func kwargsFor(t testing.TB, f *servers.FakeSecretManager, more map[string]any) map[string]any {
 	t.Helper()
 	var key map[string]any
 	if err := json.Unmarshal([]byte(f.Key), &key); err != nil {
@@ -42,12 +42,12 @@ func googleKwargs(t testing.TB, f *servers.FakeSecretManager, more map[string]an
 	return kwargs
 }
 
-func googleBackend(t testing.TB, f *servers.FakeSecretManager, more map[string]any) backend.Backend {
+func open(t testing.TB, f *servers.FakeSecretManager, more map[string]any) backend.Backend {
 	t.Helper()
-	return resolvetest.Open(t, resolve.OpenGoogleSecretManager, googleKwargs(t, f, more))
+	return resolvetest.Open(t, gcpsm.Open, kwargsFor(t, f, more))
 }
 
-func TestGoogleAnswersAsAirflow(t *testing.T) {
+func TestAnswersAsAirflow(t *testing.T) {
 	text, err := os.ReadFile("testdata/gcpsm.json")
 	if err != nil {
 		t.Fatal(err)
@@ -95,11 +95,11 @@ func TestGoogleAnswersAsAirflow(t *testing.T) {
 			if other, ok := tc.Differs["2.10.5"]; ok {
 				want = other
 			}
-			kwargs, err := json.Marshal(googleKwargs(t, f, tc.BackendKwargs))
+			kwargs, err := json.Marshal(kwargsFor(t, f, tc.BackendKwargs))
 			if err != nil {
 				t.Fatal(err)
 			}
-			b, err := backend.Open(&backend.Secrets{Kwargs: string(kwargs), MultiTeam: tc.MultiTeam, Team: tc.Team}, resolve.OpenGoogleSecretManager)
+			b, err := backend.Open(&backend.Secrets{Kwargs: string(kwargs), MultiTeam: tc.MultiTeam, Team: tc.Team}, gcpsm.Open)
 			if err != nil {
 				if want.Error == nil || want.Error.At != "construction" {
 					t.Error(err)
@@ -144,7 +144,7 @@ func TestGoogleAnswersAsAirflow(t *testing.T) {
 // keyOfProject returns the fake's key as one of an account of another project.
 func keyOfProject(t *testing.T, f *servers.FakeSecretManager, project string) map[string]any {
 	t.Helper()
-	key := googleKwargs(t, f, nil)["gcp_keyfile_dict"].(map[string]any)
+	key := kwargsFor(t, f, nil)["gcp_keyfile_dict"].(map[string]any)
 	key["project_id"] = project
 	return key
 }
@@ -163,19 +163,19 @@ func putConnections(t testing.TB, f *servers.FakeSecretManager, connections map[
 	}
 }
 
-func TestGoogleConforms(t *testing.T) {
+func TestConforms(t *testing.T) {
 	resolvetest.Run(t, resolvetest.Harness{
 		New: func(t *testing.T, connections map[string]*conn.Connection) backend.Backend {
 			f := servers.StartFakeSecretManager(t)
 			putConnections(t, f, connections)
 			f.Put(servers.GoogleSecret{Project: "login-project", Secret: "my-airflow-connections-x"})
 			f.Put(servers.GoogleSecret{Project: "login-project", Secret: "airflow-variables-x"})
-			return googleBackend(t, f, nil)
+			return open(t, f, nil)
 		},
 		Unreachable: func(t *testing.T) backend.Backend {
 			f := servers.StartFakeSecretManager(t)
 			f.Down()
-			return googleBackend(t, f, nil)
+			return open(t, f, nil)
 		},
 		Holds: func(id string) bool { return !strings.ContainsAny(id, "./: é") && id != "bücher_接続" },
 	})
@@ -187,10 +187,10 @@ func mysql(host string) map[string]*conn.Connection {
 	return map[string]*conn.Connection{"x": {Type: &kind, Host: &host}}
 }
 
-func TestGoogleErrorsHaveKinds(t *testing.T) {
+func TestErrorsHaveKinds(t *testing.T) {
 	f := servers.StartFakeSecretManager(t)
 	putConnections(t, f, mysql("h"))
-	b := googleBackend(t, f, nil)
+	b := open(t, f, nil)
 	repeat := func(code codes.Code) []error {
 		return slices.Repeat([]error{status.Error(code, "s3cret")}, 3)
 	}
@@ -240,10 +240,10 @@ func TestGoogleErrorsHaveKinds(t *testing.T) {
 	f.Corrupt(false)
 }
 
-func TestGoogleChecksItsPermissions(t *testing.T) {
+func TestChecksItsPermissions(t *testing.T) {
 	f := servers.StartFakeSecretManager(t)
 	putConnections(t, f, mysql("h"))
-	b := googleBackend(t, f, nil).(backend.Checker)
+	b := open(t, f, nil).(backend.Checker)
 	results := func() string {
 		var all []string
 		for _, c := range b.Check(t.Context()) {
@@ -260,7 +260,7 @@ func TestGoogleChecksItsPermissions(t *testing.T) {
 	}
 }
 
-func TestGoogleListsEveryPage(t *testing.T) {
+func TestListsEveryPage(t *testing.T) {
 	f := servers.StartFakeSecretManager(t)
 	var want []string
 	for i := range 55 {
@@ -270,7 +270,7 @@ func TestGoogleListsEveryPage(t *testing.T) {
 	}
 	f.Put(servers.GoogleSecret{Project: "login-project", Secret: "airflow-connections-"})
 	f.Put(servers.GoogleSecret{Project: "another", Secret: "airflow-connections-other"})
-	got, err := googleBackend(t, f, nil).(backend.Lister).List(t.Context())
+	got, err := open(t, f, nil).(backend.Lister).List(t.Context())
 	slices.Sort(got)
 	if diff := cmp.Diff(want, got); diff != "" || err != nil {
 		t.Errorf("%v (-want +got):\n%s", err, diff)
@@ -283,14 +283,14 @@ func TestGoogleListsEveryPage(t *testing.T) {
 	}
 }
 
-func TestGoogleListsWhatATeamReads(t *testing.T) {
+func TestListsWhatATeamReads(t *testing.T) {
 	f := servers.StartFakeSecretManager(t)
 	for _, name := range []string{"a", "team_a--b", "team_b--c", "team_a--a"} {
 		f.Put(servers.GoogleSecret{Project: "login-project", Secret: "airflow-connections-" + name})
 	}
-	kwargs, _ := json.Marshal(googleKwargs(t, f, nil))
+	kwargs, _ := json.Marshal(kwargsFor(t, f, nil))
 	for team, want := range map[string][]string{"": {"a"}, "team_a": {"a", "b"}} {
-		b, err := backend.Open(&backend.Secrets{Kwargs: string(kwargs), MultiTeam: true, Team: team}, resolve.OpenGoogleSecretManager)
+		b, err := backend.Open(&backend.Secrets{Kwargs: string(kwargs), MultiTeam: true, Team: team}, gcpsm.Open)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -303,10 +303,10 @@ func TestGoogleListsWhatATeamReads(t *testing.T) {
 	}
 }
 
-func TestGoogleLogsInOnceForAllChildren(t *testing.T) {
+func TestLogsInOnceForAllChildren(t *testing.T) {
 	f := servers.StartFakeSecretManager(t)
 	putConnections(t, f, mysql("h"))
-	first := googleBackend(t, f, nil)
+	first := open(t, f, nil)
 	if got := first.(backend.Successor).Identity(); got != nil {
 		t.Errorf("before any login the identity is %d bytes", len(got))
 	}
@@ -321,7 +321,7 @@ func TestGoogleLogsInOnceForAllChildren(t *testing.T) {
 	wg.Wait()
 	identity := first.(backend.Successor).Identity()
 	for range 5 {
-		next := googleBackend(t, f, nil)
+		next := open(t, f, nil)
 		next.(backend.Successor).Adopt([]byte("{"))
 		next.(backend.Successor).Adopt(identity)
 		if err := next.(backend.Warmer).Warm(t.Context()); err != nil {
@@ -336,14 +336,14 @@ func TestGoogleLogsInOnceForAllChildren(t *testing.T) {
 		t.Errorf("%d logins, want 1", n)
 	}
 	// Another account's login is not taken over.
-	other := googleBackend(t, f, map[string]any{"gcp_scopes": "a, b"})
+	other := open(t, f, map[string]any{"gcp_scopes": "a, b"})
 	other.(backend.Successor).Adopt(identity)
 	if other.(backend.Successor).Identity() != nil {
 		t.Error("the login of other settings was adopted")
 	}
 
 	f.Revoke()
-	last := googleBackend(t, f, nil)
+	last := open(t, f, nil)
 	last.(backend.Successor).Adopt(identity)
 	for range 20 {
 		wg.Go(func() {
@@ -358,12 +358,12 @@ func TestGoogleLogsInOnceForAllChildren(t *testing.T) {
 	}
 }
 
-func TestGoogleLoginsFail(t *testing.T) {
+func TestLoginsFail(t *testing.T) {
 	f := servers.StartFakeSecretManager(t)
 	putConnections(t, f, mysql("h"))
 	for code, want := range map[int]conn.Kind{400: conn.Denied, 401: conn.Denied, 403: conn.Denied, 429: conn.Unreachable, 503: conn.Unreachable} {
 		f.RefuseLogins(code)
-		_, err := googleBackend(t, f, nil).Connection(t.Context(), "x")
+		_, err := open(t, f, nil).Connection(t.Context(), "x")
 		if err == nil || conn.KindOf(err) != want {
 			t.Errorf("%d: %v, want %v", code, err, want)
 		}
@@ -386,7 +386,7 @@ func TestGoogleLoginsFail(t *testing.T) {
 		"not JSON":             {map[string]any{"gcp_credential_config_file": "{"}, "denied"},
 	} {
 		tc.kwargs["endpoint"] = f.URL
-		c, err := resolvetest.Open(t, resolve.OpenGoogleSecretManager, tc.kwargs).Connection(t.Context(), "x")
+		c, err := resolvetest.Open(t, gcpsm.Open, tc.kwargs).Connection(t.Context(), "x")
 		got := resolvetest.HostOf(c)
 		if err != nil {
 			got = conn.KindOf(err).String()
@@ -396,16 +396,16 @@ func TestGoogleLoginsFail(t *testing.T) {
 		}
 	}
 	t.Setenv("GOOGLE_APPLICATION_CREDENTIALS", dir+"/key.json")
-	if _, err := resolvetest.Open(t, resolve.OpenGoogleSecretManager, map[string]any{"endpoint": f.URL}).Connection(t.Context(), "x"); err != nil {
+	if _, err := resolvetest.Open(t, gcpsm.Open, map[string]any{"endpoint": f.URL}).Connection(t.Context(), "x"); err != nil {
 		t.Errorf("default credentials: %v", err)
 	}
 	t.Setenv("GOOGLE_CLOUD_PROJECT", "../other")
-	if _, err := resolvetest.Open(t, resolve.OpenGoogleSecretManager, map[string]any{"endpoint": f.URL}).Connection(t.Context(), "x"); conn.KindOf(err) != conn.Denied {
+	if _, err := resolvetest.Open(t, gcpsm.Open, map[string]any{"endpoint": f.URL}).Connection(t.Context(), "x"); conn.KindOf(err) != conn.Denied {
 		t.Errorf("a project that is a path: %v, want denied", err)
 	}
 }
 
-func TestGoogleArguments(t *testing.T) {
+func TestArguments(t *testing.T) {
 	for kwargs, want := range map[string]string{
 		`{"connections_prefix": "a/b"}`: "connections_prefix: only letters",
 		`{"sep": "."}`:                  "sep: only letters",
@@ -422,18 +422,18 @@ func TestGoogleArguments(t *testing.T) {
 		`{"endpoint": "secretmanager.private.example:443"}`:              "",
 		`{"impersonation_chain": ["a@b.iam.gserviceaccount.com"]}`:       "",
 	} {
-		_, err := backend.Open(&backend.Secrets{Kwargs: kwargs}, resolve.OpenGoogleSecretManager)
+		_, err := backend.Open(&backend.Secrets{Kwargs: kwargs}, gcpsm.Open)
 		if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
 			t.Errorf("%s: %v, want %q", kwargs, err, want)
 		}
 	}
 }
 
-func TestGoogleHoldsSealedConnections(t *testing.T) {
+func TestHoldsSealedConnections(t *testing.T) {
 	const sealed = `{"connfs_sealed": 1, "data": "AAAA"}`
 	f := servers.StartFakeSecretManager(t)
 	f.Put(servers.GoogleSecret{Project: "login-project", Secret: "airflow-connections-x", Versions: []servers.GoogleVersion{{Data: []byte(" " + sealed + "\n")}}})
-	c, err := googleBackend(t, f, nil).Connection(t.Context(), "x")
+	c, err := open(t, f, nil).Connection(t.Context(), "x")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -442,11 +442,11 @@ func TestGoogleHoldsSealedConnections(t *testing.T) {
 	}
 }
 
-func TestGoogleIsThereAgainSoon(t *testing.T) {
+func TestIsThereAgainSoon(t *testing.T) {
 	f := servers.StartFakeSecretManager(t)
 	putConnections(t, f, mysql("h"))
 	leaks := goleak.IgnoreCurrent()
-	b, err := backend.Open(&backend.Secrets{Kwargs: resolvetest.Kwargs(t, googleKwargs(t, f, nil))}, resolve.OpenGoogleSecretManager)
+	b, err := backend.Open(&backend.Secrets{Kwargs: resolvetest.Kwargs(t, kwargsFor(t, f, nil))}, gcpsm.Open)
 	if err != nil {
 		t.Fatal(err)
 	}

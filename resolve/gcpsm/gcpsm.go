@@ -1,4 +1,5 @@
-package resolve
+// Package gcpsm finds connections in Google Cloud's Secret Manager.
+package gcpsm
 
 import (
 	"cmp"
@@ -23,87 +24,87 @@ import (
 	"github.com/connfs/connfs/resolve/backend"
 )
 
-// gcpSource is the source that errors of [GoogleSecretManager] name.
-const gcpSource = "gcp_secret_manager"
+// source is the source that errors of [Store] name.
+const source = "gcp_secret_manager"
 
-// GoogleSecretManager is Airflow's CloudSecretManagerBackend: a connection is the newest
+// Store is Airflow's CloudSecretManagerBackend: a connection is the newest
 // version of the secret PREFIX SEP ID of one project.
 //
 // It differs from Airflow in that a refusal of Google's is final, where Airflow takes it
-// for absent and asks the next backend; see [gcpError].
-type GoogleSecretManager struct {
+// for absent and asks the next backend; see [callError].
+type Store struct {
 	prefix, sep string
 	disabled    bool   // connections_prefix is null
 	project     string // empty: the one of the credentials
 	multiTeam   bool
 	team        string
-	endpoint    gcpEndpoint
-	login       *gcpLogin
+	endpoint    endpoint
+	login       *login
 
 	mu      sync.Mutex
-	channel *gcpChannel // nil: none is open
+	channel *channel // nil: none is open
 	closed  bool
 }
 
-// gcpName is what Google takes as the name of a secret.
-var gcpName = regexp.MustCompile(`^[A-Za-z0-9_-]{1,255}$`)
+// validName is what Google takes as the name of a secret.
+var validName = regexp.MustCompile(`^[A-Za-z0-9_-]{1,255}$`)
 
-// gcpAffix is what prefix and separator may hold.
-var gcpAffix = regexp.MustCompile(`^[A-Za-z0-9_-]*$`)
+// validAffix is what prefix and separator may hold.
+var validAffix = regexp.MustCompile(`^[A-Za-z0-9_-]*$`)
 
-// gcpCastagnoli is the polynomial of Google's checksums.
-var gcpCastagnoli = crc32.MakeTable(crc32.Castagnoli)
+// castagnoli is the polynomial of Google's checksums.
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// OpenGoogleSecretManager takes Airflow's arguments, and endpoint, which is connfs's own:
+// Open takes Airflow's arguments, and endpoint, which is connfs's own:
 // HOST:PORT of a private endpoint, or http://HOST:PORT without TLS, on loopback only.
-func OpenGoogleSecretManager(s *backend.Secrets, kw *backend.Kwargs) (backend.Backend, error) {
+func Open(s *backend.Secrets, kw *backend.Kwargs) (backend.Backend, error) {
 	kw.Ignore("variables_prefix", "config_prefix")
 	prefix, enabled := kw.Optional("connections_prefix", "airflow-connections")
-	g := &GoogleSecretManager{
+	g := &Store{
 		prefix: prefix, disabled: !enabled, sep: kw.Text("sep", "-"), project: kw.Text("project_id", ""),
 		multiTeam: s.MultiTeam, team: s.Team,
 	}
 	// Airflow looks at the separator only where there is a prefix.
 	if enabled {
 		for name, text := range map[string]string{"connections_prefix": g.prefix, "sep": g.sep} {
-			if !gcpAffix.MatchString(text) {
+			if !validAffix.MatchString(text) {
 				kw.Fail(name, "only letters, digits, - and _ may stand in the name of a secret")
 			}
 		}
 	}
 	var err error
-	if g.endpoint, err = parseGCPEndpoint(kw.Text("endpoint", "")); err != nil {
+	if g.endpoint, err = parseEndpoint(kw.Text("endpoint", "")); err != nil {
 		kw.Fail("endpoint", "%v", err)
 	}
-	g.login = newGCPLogin(s, kw)
+	g.login = newLogin(s, kw)
 	return g, nil
 }
 
-// gcpEndpoint is where the service is.
-type gcpEndpoint struct {
+// endpoint is where the service is.
+type endpoint struct {
 	address string // HOST:PORT; empty: Google's own
 	plain   bool   // without TLS
 }
 
-func parseGCPEndpoint(text string) (gcpEndpoint, error) {
+func parseEndpoint(text string) (endpoint, error) {
 	address, plain := strings.CutPrefix(text, "http://")
 	if text == "" {
-		return gcpEndpoint{}, nil
+		return endpoint{}, nil
 	}
 	host, port, err := net.SplitHostPort(address)
 	if err != nil || host == "" || port == "" || strings.ContainsAny(address, "/@?# ") {
-		return gcpEndpoint{}, errors.New("expected HOST:PORT or, on loopback, http://HOST:PORT")
+		return endpoint{}, errors.New("expected HOST:PORT or, on loopback, http://HOST:PORT")
 	}
 	if ip := net.ParseIP(host); plain && (ip == nil || !ip.IsLoopback()) {
-		return gcpEndpoint{}, errors.New("without TLS only a loopback address will do")
+		return endpoint{}, errors.New("without TLS only a loopback address will do")
 	}
-	return gcpEndpoint{address, plain}, nil
+	return endpoint{address, plain}, nil
 }
 
 // Connection implements [backend.Backend].
-func (g *GoogleSecretManager) Connection(ctx context.Context, id string) (*conn.Connection, error) {
+func (g *Store) Connection(ctx context.Context, id string) (*conn.Connection, error) {
 	if err := ctx.Err(); err != nil {
-		return nil, backend.ContextError(gcpSource, err)
+		return nil, backend.ContextError(source, err)
 	}
 	names, err := g.names(id)
 	if err != nil {
@@ -119,44 +120,44 @@ func (g *GoogleSecretManager) Connection(ctx context.Context, id string) (*conn.
 	case err != nil:
 		return nil, err
 	case len(value) == 0:
-		return nil, conn.Errorf(conn.Absent, gcpSource, "the secret is empty")
+		return nil, conn.Errorf(conn.Absent, source, "the secret is empty")
 	case !utf8.Valid(value):
-		return nil, conn.Errorf(conn.Invalid, gcpSource, "the secret is not UTF-8")
+		return nil, conn.Errorf(conn.Invalid, source, "the secret is not UTF-8")
 	}
 	c, err := conn.Parse(string(value))
 	if err != nil {
-		return nil, backend.Invalid(gcpSource, err)
+		return nil, backend.Invalid(source, err)
 	}
 	return c, nil
 }
 
 // names returns the secrets that hold a connection, the one that counts first. An id
 // of which no name can be made is not sent: to Google it would be an invalid argument.
-func (g *GoogleSecretManager) names(id string) ([]string, error) {
-	absent := func(reason string) ([]string, error) { return nil, conn.Errorf(conn.Absent, gcpSource, "%s", reason) }
+func (g *Store) names(id string) ([]string, error) {
+	absent := func(reason string) ([]string, error) { return nil, conn.Errorf(conn.Absent, source, "%s", reason) }
 	switch {
 	case g.disabled:
 		return absent("connections_prefix is null: no connection is looked up here")
-	case id == "" || !gcpName.MatchString(g.before()+id):
+	case id == "" || !validName.MatchString(g.before()+id):
 		return absent("the name of a secret can hold only letters, digits, - and _, and 255 of them")
 	case g.multiTeam && strings.Contains(id, "--"):
 		return absent("with multi_team, an id with -- would name the secret of a team")
-	case g.multiTeam && g.team != "" && gcpName.MatchString(g.beforeTeam()+id):
+	case g.multiTeam && g.team != "" && validName.MatchString(g.beforeTeam()+id):
 		return []string{g.beforeTeam() + id, g.before() + id}, nil
 	}
 	return []string{g.before() + id}, nil
 }
 
 // before is what stands before an id in the name of its secret.
-func (g *GoogleSecretManager) before() string { return g.prefix + g.sep }
+func (g *Store) before() string { return g.prefix + g.sep }
 
 // beforeTeam is the same for a connection of the team.
-func (g *GoogleSecretManager) beforeTeam() string { return g.before() + g.team + "--" }
+func (g *Store) beforeTeam() string { return g.before() + g.team + "--" }
 
 // access returns the newest version of a secret.
-func (g *GoogleSecretManager) access(ctx context.Context, name string) ([]byte, error) {
+func (g *Store) access(ctx context.Context, name string) ([]byte, error) {
 	var value []byte
-	err := g.call(ctx, func(ctx context.Context, c *gcpChannel, project string) error {
+	err := g.call(ctx, func(ctx context.Context, c *channel, project string) error {
 		answer, err := c.client.AccessSecretVersion(ctx, &secretmanagerpb.AccessSecretVersionRequest{
 			Name: "projects/" + project + "/secrets/" + name + "/versions/latest",
 		})
@@ -165,12 +166,12 @@ func (g *GoogleSecretManager) access(ctx context.Context, name string) ([]byte, 
 		}
 		payload := answer.GetPayload()
 		value = payload.GetData()
-		if payload != nil && payload.DataCrc32C != nil && *payload.DataCrc32C != int64(crc32.Checksum(value, gcpCastagnoli)) {
+		if payload != nil && payload.DataCrc32C != nil && *payload.DataCrc32C != int64(crc32.Checksum(value, castagnoli)) {
 			return status.Error(codes.Unavailable, "checksum")
 		}
 		// The project is its number there.
 		if parts := strings.Split(answer.GetName(), "/"); len(parts) != 6 || parts[3] != name {
-			return conn.Errorf(conn.Absent, gcpSource, "the service answered with another secret")
+			return conn.Errorf(conn.Absent, source, "the service answered with another secret")
 		}
 		return nil
 	})
@@ -179,15 +180,15 @@ func (g *GoogleSecretManager) access(ctx context.Context, name string) ([]byte, 
 
 // List implements [backend.Lister]: the names of the project's secrets. No version is read, so
 // that a secret without any is listed too.
-func (g *GoogleSecretManager) List(ctx context.Context) ([]string, error) {
+func (g *Store) List(ctx context.Context) ([]string, error) {
 	if err := ctx.Err(); err != nil {
-		return nil, backend.ContextError(gcpSource, err)
+		return nil, backend.ContextError(source, err)
 	}
 	if g.disabled {
 		return nil, nil
 	}
 	var ids []string
-	err := g.call(ctx, func(ctx context.Context, c *gcpChannel, project string) error {
+	err := g.call(ctx, func(ctx context.Context, c *channel, project string) error {
 		ids = nil
 		seen := make(map[string]bool)
 		all := c.client.ListSecrets(ctx, g.listRequest(project))
@@ -209,11 +210,11 @@ func (g *GoogleSecretManager) List(ctx context.Context) ([]string, error) {
 	return ids, err
 }
 
-// gcpPage is how many secrets are asked for at once; Google's limit is 25,000.
-const gcpPage = 25_000
+// pageSize is how many secrets are asked for at once; Google's limit is 25,000.
+const pageSize = 25_000
 
-func (g *GoogleSecretManager) listRequest(project string) *secretmanagerpb.ListSecretsRequest {
-	r := &secretmanagerpb.ListSecretsRequest{Parent: "projects/" + project, PageSize: gcpPage}
+func (g *Store) listRequest(project string) *secretmanagerpb.ListSecretsRequest {
+	r := &secretmanagerpb.ListSecretsRequest{Parent: "projects/" + project, PageSize: pageSize}
 	if g.before() != "" {
 		r.Filter = "name:" + g.before() // contains; what only does so is left out later
 	}
@@ -221,7 +222,7 @@ func (g *GoogleSecretManager) listRequest(project string) *secretmanagerpb.ListS
 }
 
 // id returns the id whose connection the secret of that name holds.
-func (g *GoogleSecretManager) id(name string) (string, bool) {
+func (g *Store) id(name string) (string, bool) {
 	if g.multiTeam && g.team != "" {
 		if id, ok := strings.CutPrefix(name, g.beforeTeam()); ok && id != "" && !strings.Contains(id, "--") {
 			return id, true
@@ -232,16 +233,16 @@ func (g *GoogleSecretManager) id(name string) (string, bool) {
 }
 
 // Warm implements [backend.Warmer].
-func (g *GoogleSecretManager) Warm(ctx context.Context) error {
+func (g *Store) Warm(ctx context.Context) error {
 	if g.disabled {
 		return nil
 	}
-	return g.call(ctx, func(ctx context.Context, c *gcpChannel, _ string) error { return c.connect(ctx) })
+	return g.call(ctx, func(ctx context.Context, c *channel, _ string) error { return c.connect(ctx) })
 }
 
 // Check implements [backend.Checker]. What is accessed is a secret that nobody has: Google says
 // that it is not there to whoever may read it.
-func (g *GoogleSecretManager) Check(ctx context.Context) []backend.Check {
+func (g *Store) Check(ctx context.Context) []backend.Check {
 	if g.disabled {
 		return nil
 	}
@@ -249,7 +250,7 @@ func (g *GoogleSecretManager) Check(ctx context.Context) []backend.Check {
 	if conn.KindOf(access) == conn.Absent {
 		access = nil
 	}
-	list := g.call(ctx, func(ctx context.Context, c *gcpChannel, project string) error {
+	list := g.call(ctx, func(ctx context.Context, c *channel, project string) error {
 		r := g.listRequest(project)
 		r.PageSize = 1
 		_, err := c.client.ListSecrets(ctx, r).Next()
@@ -262,18 +263,18 @@ func (g *GoogleSecretManager) Check(ctx context.Context) []backend.Check {
 }
 
 // Identity implements [backend.Successor].
-func (g *GoogleSecretManager) Identity() []byte { return g.login.identity() }
+func (g *Store) Identity() []byte { return g.login.identity() }
 
 // Adopt implements [backend.Successor].
-func (g *GoogleSecretManager) Adopt(identity []byte) { g.login.adopt(identity) }
+func (g *Store) Adopt(identity []byte) { g.login.adopt(identity) }
 
-// gcpPauses are the times between the attempts of one call that found the service
+// pauses are the times between the attempts of one call that found the service
 // unavailable. More of them would be a storm; the caller's deadline ends them sooner.
-var gcpPauses = []time.Duration{100 * time.Millisecond, 300 * time.Millisecond}
+var pauses = []time.Duration{100 * time.Millisecond, 300 * time.Millisecond}
 
 // call makes a call with a login, again where the service was unavailable for a moment,
 // and once with a new login where Google does not take the old one.
-func (g *GoogleSecretManager) call(ctx context.Context, f func(ctx context.Context, c *gcpChannel, project string) error) error {
+func (g *Store) call(ctx context.Context, f func(ctx context.Context, c *channel, project string) error) error {
 	fresh := false
 	for attempt := 0; ; attempt++ {
 		login, err := g.callOnce(ctx, f)
@@ -281,24 +282,24 @@ func (g *GoogleSecretManager) call(ctx context.Context, f func(ctx context.Conte
 		case err == nil:
 			return nil
 		case ctx.Err() != nil:
-			return backend.ContextError(gcpSource, ctx.Err())
+			return backend.ContextError(source, ctx.Err())
 		case code == codes.Unauthenticated && !fresh:
 			fresh = true
 			g.login.drop(login)
 			continue
-		case code != codes.Unavailable || attempt >= len(gcpPauses):
-			return gcpError(err)
+		case code != codes.Unavailable || attempt >= len(pauses):
+			return callError(err)
 		}
 		select {
 		case <-ctx.Done():
-			return backend.ContextError(gcpSource, ctx.Err())
-		case <-time.After(gcpPauses[attempt]):
+			return backend.ContextError(source, ctx.Err())
+		case <-time.After(pauses[attempt]):
 		}
 	}
 }
 
 // callOnce makes a call, and says with which login.
-func (g *GoogleSecretManager) callOnce(ctx context.Context, f func(ctx context.Context, c *gcpChannel, project string) error) (*gcpToken, error) {
+func (g *Store) callOnce(ctx context.Context, f func(ctx context.Context, c *channel, project string) error) (*accessToken, error) {
 	login, err := g.login.get(ctx)
 	if err != nil {
 		return nil, err
@@ -307,7 +308,7 @@ func (g *GoogleSecretManager) callOnce(ctx context.Context, f func(ctx context.C
 	// It becomes part of a path.
 	if project == "" || url.PathEscape(project) != project || project == "." || project == ".." {
 		return login, &conn.Error{
-			Kind: conn.Denied, Source: gcpSource, Reason: "the credentials name no project",
+			Kind: conn.Denied, Source: source, Reason: "the credentials name no project",
 			Hint: "give project_id in backend_kwargs",
 		}
 	}
@@ -320,8 +321,8 @@ func (g *GoogleSecretManager) callOnce(ctx context.Context, f func(ctx context.C
 	return login, err
 }
 
-// gcpKinds is what Google's codes mean; every other code is Unreachable.
-var gcpKinds = map[codes.Code]conn.Error{
+// kinds is what Google's codes mean; every other code is Unreachable.
+var kinds = map[codes.Code]conn.Error{
 	codes.NotFound:         {Kind: conn.Absent, Reason: "there is no such secret, or it has no version"},
 	codes.InvalidArgument:  {Kind: conn.Absent, Reason: "to Google this is no name of a secret"},
 	codes.PermissionDenied: {Kind: conn.Denied, Reason: "Google does not let connfs read it", Hint: "grant roles/secretmanager.secretAccessor, and secretmanager.secrets.list for listing; is the API enabled in this project?"},
@@ -335,18 +336,18 @@ var gcpKinds = map[codes.Code]conn.Error{
 	codes.Unimplemented:      {Kind: conn.Unreachable, Reason: "what answers there is not Secret Manager"},
 }
 
-// gcpError returns what an error of Google's client is to connfs. Its text may hold
+// callError returns what an error of Google's client is to connfs. Its text may hold
 // what the service says, and is not printed.
-func gcpError(err error) error {
+func callError(err error) error {
 	var ce *conn.Error
 	if err == nil || errors.As(err, &ce) {
 		return err
 	}
 	code := status.Code(err)
-	e, ok := gcpKinds[code]
+	e, ok := kinds[code]
 	if !ok {
 		e = conn.Error{Kind: conn.Unreachable, Reason: fmt.Sprintf("the service failed (%s)", code)}
 	}
-	e.Source, e.Err = gcpSource, err
+	e.Source, e.Err = source, err
 	return &e
 }

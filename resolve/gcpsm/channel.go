@@ -1,4 +1,4 @@
-package resolve
+package gcpsm
 
 import (
 	"cmp"
@@ -20,31 +20,31 @@ import (
 	"github.com/connfs/connfs/conn"
 )
 
-// gcpChannel is a gRPC channel, which connects when it is first used.
-type gcpChannel struct {
+// channel is a gRPC channel, which connects when it is first used.
+type channel struct {
 	channel *grpc.ClientConn
 	client  *secretmanager.Client
-	calls   int  // under way; of GoogleSecretManager.mu
+	calls   int  // under way; of Store.mu
 	old     bool // closed with its last call
 }
 
 // The channel tries again soon: a service that is back should be found within a second.
-var gcpConnect = grpc.ConnectParams{
+var connectParams = grpc.ConnectParams{
 	Backoff:           backoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier: 1.5, Jitter: 0.2, MaxDelay: 300 * time.Millisecond},
 	MinConnectTimeout: 3 * time.Second,
 }
 
 // acquire returns the channel for a call, which release ends.
-func (g *GoogleSecretManager) acquire(universe string) (*gcpChannel, error) {
+func (g *Store) acquire(universe string) (*channel, error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.closed {
-		return nil, conn.Errorf(conn.Unreachable, gcpSource, "the backend is closed")
+		return nil, conn.Errorf(conn.Unreachable, source, "the backend is closed")
 	}
 	if g.channel == nil {
 		c, err := g.endpoint.dial(universe)
 		if err != nil {
-			return nil, &conn.Error{Kind: conn.Failed, Source: gcpSource, Reason: "no channel can be made for this endpoint", Err: err}
+			return nil, &conn.Error{Kind: conn.Failed, Source: source, Reason: "no channel can be made for this endpoint", Err: err}
 		}
 		g.channel = c
 	}
@@ -54,7 +54,7 @@ func (g *GoogleSecretManager) acquire(universe string) (*gcpChannel, error) {
 
 // release ends a call. After a silence the next call gets a new channel: the connection
 // may be to a machine that is no longer there, which nothing but silence tells.
-func (g *GoogleSecretManager) release(c *gcpChannel, silent bool) {
+func (g *Store) release(c *channel, silent bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	c.calls--
@@ -67,7 +67,7 @@ func (g *GoogleSecretManager) release(c *gcpChannel, silent bool) {
 }
 
 // Close closes the channel. Calls under way end with it.
-func (g *GoogleSecretManager) Close() error {
+func (g *Store) Close() error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.closed = true
@@ -81,31 +81,31 @@ func (g *GoogleSecretManager) Close() error {
 
 // dial makes a channel, in the universe of the credentials where that is not Google's
 // public one.
-func (e gcpEndpoint) dial(universe string) (*gcpChannel, error) {
+func (e endpoint) dial(universe string) (*channel, error) {
 	address := cmp.Or(e.address, "secretmanager."+cmp.Or(universe, "googleapis.com")+":443")
 	transport := credentials.NewTLS(&tls.Config{MinVersion: tls.VersionTLS12})
 	if e.plain {
 		transport = insecure.NewCredentials()
 	}
-	channel, err := grpc.NewClient(address,
-		grpc.WithTransportCredentials(transport), grpc.WithConnectParams(gcpConnect), grpc.WithDisableServiceConfig(),
+	connection, err := grpc.NewClient(address,
+		grpc.WithTransportCredentials(transport), grpc.WithConnectParams(connectParams), grpc.WithDisableServiceConfig(),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 20 * time.Second, Timeout: 3 * time.Second}),
 	)
 	if err != nil {
 		return nil, err
 	}
-	client, err := secretmanager.NewClient(context.Background(), option.WithGRPCConn(channel))
+	client, err := secretmanager.NewClient(context.Background(), option.WithGRPCConn(connection))
 	if err != nil {
-		channel.Close()
+		connection.Close()
 		return nil, err
 	}
 	// Retries are for call to decide, within the reader's deadline.
 	client.CallOptions = &secretmanager.CallOptions{}
-	return &gcpChannel{channel: channel, client: client}, nil
+	return &channel{channel: connection, client: client}, nil
 }
 
 // connect waits until the channel is ready.
-func (c *gcpChannel) connect(ctx context.Context) error {
+func (c *channel) connect(ctx context.Context) error {
 	for {
 		c.channel.Connect()
 		state := c.channel.GetState()

@@ -1,6 +1,6 @@
 //go:build integration
 
-package resolve_test
+package gcpsm_test
 
 import (
 	"context"
@@ -11,14 +11,14 @@ import (
 
 	"github.com/connfs/connfs/conn"
 	"github.com/connfs/connfs/integration/servers"
-	"github.com/connfs/connfs/resolve"
 	"github.com/connfs/connfs/resolve/backend"
+	"github.com/connfs/connfs/resolve/gcpsm"
 	"github.com/connfs/connfs/resolve/resolvetest"
 )
 
 // Whatever the network does: an answer within the deadline, of the right kind, and the
 // connection again within a second of the network's return.
-func TestGoogleOverABadNetwork(t *testing.T) {
+func TestOverABadNetwork(t *testing.T) {
 	const deadline = 700 * time.Millisecond
 	for name, tc := range map[string]struct {
 		fault servers.TCPFault
@@ -43,9 +43,9 @@ func TestGoogleOverABadNetwork(t *testing.T) {
 				putConnections(t, f, mysql("h"))
 				proxy := servers.StartTCPFaultProxy(t, f.URL)
 				leaks := goleak.IgnoreCurrent()
-				kwargs := googleKwargs(t, f, nil)
+				kwargs := kwargsFor(t, f, nil)
 				kwargs["endpoint"] = proxy.URL
-				b, err := backend.Open(&backend.Secrets{Kwargs: resolvetest.Kwargs(t, kwargs)}, resolve.OpenGoogleSecretManager)
+				b, err := backend.Open(&backend.Secrets{Kwargs: resolvetest.Kwargs(t, kwargs)}, gcpsm.Open)
 				if err != nil {
 					t.Fatal(err)
 				}

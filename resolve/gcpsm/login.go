@@ -1,4 +1,4 @@
-package resolve
+package gcpsm
 
 import (
 	"context"
@@ -26,17 +26,17 @@ import (
 	"github.com/connfs/connfs/resolve/backend"
 )
 
-// gcpScope is the one that Google's own clients ask for.
-const gcpScope = "https://www.googleapis.com/auth/cloud-platform"
+// defaultScope is the one that Google's own clients ask for.
+const defaultScope = "https://www.googleapis.com/auth/cloud-platform"
 
-// gcpLoginTime is how long a login may take, however many readers gave up on it.
-const gcpLoginTime = 20 * time.Second
+// loginTime is how long a login may take, however many readers gave up on it.
+const loginTime = 20 * time.Second
 
-// gcpLeft is how long a token must be good for to be used.
-const gcpLeft = 30 * time.Second
+// minimumLeft is how long a token must be good for to be used.
+const minimumLeft = 30 * time.Second
 
-// gcpToken is a login: connfs's own, and nothing of a connection.
-type gcpToken struct {
+// accessToken is a login: connfs's own, and nothing of a connection.
+type accessToken struct {
 	Token    string
 	Expiry   time.Time
 	Project  string // of the credentials; may be empty
@@ -45,29 +45,29 @@ type gcpToken struct {
 	Of       string // whose login it is: a digest of the settings
 }
 
-func (t *gcpToken) good() bool { return t != nil && time.Until(t.Expiry) > gcpLeft }
+func (t *accessToken) good() bool { return t != nil && time.Until(t.Expiry) > minimumLeft }
 
 // onto returns a context whose calls carry the login.
-func (t *gcpToken) onto(ctx context.Context) context.Context {
+func (t *accessToken) onto(ctx context.Context) context.Context {
 	if t.Quota != "" {
 		ctx = metadata.AppendToOutgoingContext(ctx, "x-goog-user-project", t.Quota)
 	}
 	return metadata.AppendToOutgoingContext(ctx, "authorization", "Bearer "+t.Token)
 }
 
-// gcpLogin logs in to Google, once for all readers, and again when the token runs out.
-type gcpLogin struct {
+// login logs in to Google, once for all readers, and again when the token runs out.
+type login struct {
 	of      string
-	source  gcpCredentials
+	source  credentialSource
 	mu      sync.Mutex
-	token   *gcpToken
+	token   *accessToken
 	pending chan struct{} // closed when the login under way ends
 	err     error         // of the last login
 }
 
-// newGCPLogin takes the arguments that say who connfs is.
-func newGCPLogin(s *backend.Secrets, kw *backend.Kwargs) *gcpLogin {
-	l := &gcpLogin{source: parseGCPCredentials(kw)}
+// newLogin takes the arguments that say who connfs is.
+func newLogin(s *backend.Secrets, kw *backend.Kwargs) *login {
+	l := &login{source: parseCredentialSource(kw)}
 	sum := sha256.Sum256([]byte(s.Kwargs))
 	l.of = hex.EncodeToString(sum[:16])
 	return l
@@ -75,7 +75,7 @@ func newGCPLogin(s *backend.Secrets, kw *backend.Kwargs) *gcpLogin {
 
 // get returns a login that is good. It returns when ctx ends; the login goes on for
 // whoever comes next.
-func (l *gcpLogin) get(ctx context.Context) (*gcpToken, error) {
+func (l *login) get(ctx context.Context) (*accessToken, error) {
 	l.mu.Lock()
 	if l.token.good() {
 		defer l.mu.Unlock()
@@ -90,7 +90,7 @@ func (l *gcpLogin) get(ctx context.Context) (*gcpToken, error) {
 	select {
 	case <-pending:
 	case <-ctx.Done():
-		return nil, backend.ContextError(gcpSource, ctx.Err())
+		return nil, backend.ContextError(source, ctx.Err())
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -98,16 +98,16 @@ func (l *gcpLogin) get(ctx context.Context) (*gcpToken, error) {
 		return l.token, nil
 	}
 	if l.err == nil {
-		return nil, conn.Errorf(conn.Denied, gcpSource, "Google gives no token that lasts")
+		return nil, conn.Errorf(conn.Denied, source, "Google gives no token that lasts")
 	}
 	return nil, l.err
 }
 
-func (l *gcpLogin) logIn(done chan struct{}) {
-	ctx, cancel := context.WithTimeout(context.Background(), gcpLoginTime)
+func (l *login) logIn(done chan struct{}) {
+	ctx, cancel := context.WithTimeout(context.Background(), loginTime)
 	defer cancel()
 	// What follows does not look at its context alone.
-	client := &http.Client{Timeout: gcpLoginTime, Transport: &http.Transport{Proxy: http.ProxyFromEnvironment, TLSHandshakeTimeout: 5 * time.Second}}
+	client := &http.Client{Timeout: loginTime, Transport: &http.Transport{Proxy: http.ProxyFromEnvironment, TLSHandshakeTimeout: 5 * time.Second}}
 	defer client.CloseIdleConnections()
 	token, err := l.source.logIn(context.WithValue(ctx, oauth2.HTTPClient, client))
 	l.mu.Lock()
@@ -122,7 +122,7 @@ func (l *gcpLogin) logIn(done chan struct{}) {
 }
 
 // drop forgets a login that Google does not take, unless there is another one already.
-func (l *gcpLogin) drop(refused *gcpToken) {
+func (l *login) drop(refused *accessToken) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.token == refused {
@@ -130,7 +130,7 @@ func (l *gcpLogin) drop(refused *gcpToken) {
 	}
 }
 
-func (l *gcpLogin) identity() []byte {
+func (l *login) identity() []byte {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if !l.token.good() {
@@ -140,8 +140,8 @@ func (l *gcpLogin) identity() []byte {
 	return text
 }
 
-func (l *gcpLogin) adopt(text []byte) {
-	var t gcpToken
+func (l *login) adopt(text []byte) {
+	var t accessToken
 	if json.Unmarshal(text, &t) != nil || t.Token == "" || t.Of != l.of {
 		return
 	}
@@ -152,8 +152,8 @@ func (l *gcpLogin) adopt(text []byte) {
 	}
 }
 
-// gcpCredentials are where connfs's own credentials come from.
-type gcpCredentials struct {
+// credentialSource are where connfs's own credentials come from.
+type credentialSource struct {
 	keyPath string   // of a service account's key file
 	file    string   // of a credential configuration, where it is a file
 	content string   // the JSON of one, or of a key
@@ -161,8 +161,8 @@ type gcpCredentials struct {
 	chain   []string // accounts to become, one after the other
 }
 
-func parseGCPCredentials(kw *backend.Kwargs) gcpCredentials {
-	c := gcpCredentials{keyPath: kw.Text("gcp_key_path", ""), scopes: []string{gcpScope}}
+func parseCredentialSource(kw *backend.Kwargs) credentialSource {
+	c := credentialSource{keyPath: kw.Text("gcp_key_path", ""), scopes: []string{defaultScope}}
 	given := 0
 	if c.keyPath != "" {
 		given++
@@ -200,12 +200,12 @@ func parseGCPCredentials(kw *backend.Kwargs) gcpCredentials {
 			c.scopes = append(c.scopes, strings.TrimSpace(scope))
 		}
 	}
-	c.chain = parseGCPChain(kw)
+	c.chain = parseChain(kw)
 	return c
 }
 
-// parseGCPChain takes an account, or a list of them of which the last one is to become.
-func parseGCPChain(kw *backend.Kwargs) []string {
+// parseChain takes an account, or a list of them of which the last one is to become.
+func parseChain(kw *backend.Kwargs) []string {
 	const name = "impersonation_chain"
 	var chain []string
 	switch v := kw.Value(name).(type) {
@@ -235,15 +235,15 @@ func parseGCPChain(kw *backend.Kwargs) []string {
 }
 
 // logIn fetches a token.
-func (c gcpCredentials) logIn(ctx context.Context) (*gcpToken, error) {
+func (c credentialSource) logIn(ctx context.Context) (*accessToken, error) {
 	found, err := c.find(ctx)
 	if err != nil {
 		return nil, err
 	}
 	source := found.TokenSource
-	t := &gcpToken{Project: found.ProjectID, Quota: gcpQuota(found.JSON)}
+	t := &accessToken{Project: found.ProjectID, Quota: quotaProject(found.JSON)}
 	if t.Universe, err = found.GetUniverseDomain(); err != nil {
-		return nil, gcpLoginError(err)
+		return nil, loginError(err)
 	}
 	if len(c.chain) > 0 {
 		target := c.chain[len(c.chain)-1]
@@ -253,12 +253,12 @@ func (c gcpCredentials) logIn(ctx context.Context) (*gcpToken, error) {
 			TargetPrincipal: target, Delegates: c.chain[:len(c.chain)-1], Scopes: c.scopes,
 		}, option.WithHTTPClient(oauth2.NewClient(ctx, source)))
 		if err != nil {
-			return nil, gcpLoginError(err)
+			return nil, loginError(err)
 		}
 	}
 	token, err := source.Token()
 	if err != nil {
-		return nil, gcpLoginError(err)
+		return nil, loginError(err)
 	}
 	t.Token, t.Expiry = token.AccessToken, token.Expiry
 	if t.Expiry.IsZero() {
@@ -269,19 +269,19 @@ func (c gcpCredentials) logIn(ctx context.Context) (*gcpToken, error) {
 
 // find finds the credentials, as Airflow does: those that are given, or else the
 // application default ones.
-func (c gcpCredentials) find(ctx context.Context) (*google.Credentials, error) {
+func (c credentialSource) find(ctx context.Context) (*google.Credentials, error) {
 	content := []byte(c.content)
 	if path := c.keyPath + c.file; path != "" {
 		var err error
 		if content, err = os.ReadFile(path); err != nil {
-			return nil, backend.FileError(conn.Denied, gcpSource, path, err)
+			return nil, backend.FileError(conn.Denied, source, path, err)
 		}
 	}
 	if len(content) == 0 {
 		found, err := google.FindDefaultCredentials(ctx, c.scopes...)
 		if err != nil {
 			return nil, &conn.Error{
-				Kind: conn.Denied, Source: gcpSource, Reason: "no application default credentials are found, or they cannot be used",
+				Kind: conn.Denied, Source: source, Reason: "no application default credentials are found, or they cannot be used",
 				Hint: "set GOOGLE_APPLICATION_CREDENTIALS or gcp_key_path", Err: err,
 			}
 		}
@@ -295,20 +295,20 @@ func (c gcpCredentials) find(ctx context.Context) (*google.Credentials, error) {
 	}
 	var kind struct{ Type google.CredentialsType }
 	if json.Unmarshal(content, &kind) != nil {
-		return nil, conn.Errorf(conn.Denied, gcpSource, "the credentials are not JSON")
+		return nil, conn.Errorf(conn.Denied, source, "the credentials are not JSON")
 	}
 	if c.keyPath != "" && kind.Type != google.ServiceAccount {
-		return nil, conn.Errorf(conn.Denied, gcpSource, "gcp_key_path does not hold the key of a service account")
+		return nil, conn.Errorf(conn.Denied, source, "gcp_key_path does not hold the key of a service account")
 	}
 	found, err := google.CredentialsFromJSONWithTypeAndParams(ctx, content, kind.Type, google.CredentialsParams{Scopes: c.scopes})
 	if err != nil {
-		return nil, &conn.Error{Kind: conn.Denied, Source: gcpSource, Reason: "the credentials cannot be used", Err: err}
+		return nil, &conn.Error{Kind: conn.Denied, Source: source, Reason: "the credentials cannot be used", Err: err}
 	}
 	return found, nil
 }
 
-// gcpQuota returns the project that the owner of the credentials has billed.
-func gcpQuota(text []byte) string {
+// quotaProject returns the project that the owner of the credentials has billed.
+func quotaProject(text []byte) string {
 	if project := os.Getenv("GOOGLE_CLOUD_QUOTA_PROJECT"); project != "" {
 		return project
 	}
@@ -319,11 +319,11 @@ func gcpQuota(text []byte) string {
 	return file.Project
 }
 
-// gcpStatus finds what an impersonation's error says of the answer's status.
-var gcpStatus = regexp.MustCompile(`^impersonate: status code ([0-9]{3})`)
+// impersonateStatus finds what an impersonation's error says of the answer's status.
+var impersonateStatus = regexp.MustCompile(`^impersonate: status code ([0-9]{3})`)
 
-// gcpLoginError is the table of what can go wrong with a login.
-func gcpLoginError(err error) error {
+// loginError is the table of what can go wrong with a login.
+func loginError(err error) error {
 	code := 0
 	var (
 		refused   *oauth2.RetrieveError
@@ -331,7 +331,7 @@ func gcpLoginError(err error) error {
 	)
 	if errors.As(err, &refused) && refused.Response != nil {
 		code = refused.Response.StatusCode
-	} else if m := gcpStatus.FindStringSubmatch(err.Error()); m != nil {
+	} else if m := impersonateStatus.FindStringSubmatch(err.Error()); m != nil {
 		code, _ = strconv.Atoi(m[1])
 	}
 	e := &conn.Error{Kind: conn.Unreachable, Reason: "Google's login service failed"}
@@ -345,6 +345,6 @@ func gcpLoginError(err error) error {
 	default:
 		e = &conn.Error{Kind: conn.Denied, Reason: "no login can be made of the credentials"}
 	}
-	e.Source, e.Err = gcpSource, err
+	e.Source, e.Err = source, err
 	return e
 }
