@@ -2,6 +2,7 @@ package resolve
 
 import (
 	"fmt"
+	"github.com/connfs/connfs/resolve/aws"
 	"github.com/connfs/connfs/resolve/backend"
 	"github.com/connfs/connfs/resolve/environment"
 	"github.com/connfs/connfs/resolve/exec"
@@ -36,8 +37,8 @@ type alternative struct {
 
 // alternatives are all the alternative backends there are.
 var alternatives = []alternative{
-	{"aws_secrets_manager", "airflow.providers.amazon.aws.secrets.secrets_manager.SecretsManagerBackend", OpenSecretsManager},
-	{"aws_ssm", "airflow.providers.amazon.aws.secrets.systems_manager.SystemsManagerParameterStoreBackend", OpenSSM},
+	{"aws_secrets_manager", "airflow.providers.amazon.aws.secrets.secrets_manager.SecretsManagerBackend", aws.OpenSecretsManager},
+	{"aws_ssm", "airflow.providers.amazon.aws.secrets.systems_manager.SystemsManagerParameterStoreBackend", aws.OpenSSM},
 	{"exec", "", exec.Open},
 	{"gcp_secret_manager", "airflow.providers.google.cloud.secrets.secret_manager.CloudSecretManagerBackend", gcpsm.Open},
 	{"local_filesystem", "airflow.secrets.local_filesystem.LocalFilesystemBackend", localfile.Open},

@@ -1,6 +1,6 @@
 //go:build integration
 
-package resolve_test
+package aws_test
 
 import (
 	"fmt"
@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"github.com/connfs/connfs/integration/servers"
-	"github.com/connfs/connfs/resolve"
+	"github.com/connfs/connfs/resolve/aws"
 	"github.com/connfs/connfs/resolve/resolvetest"
 )
 
@@ -18,17 +18,17 @@ import (
 // makes one look-up of all readers of an id; here every reader is one.
 func BenchmarkSSMCold(b *testing.B) {
 	m := servers.StartMoto(b)
-	ssm := awsServices[0]
+	ssm := services[0]
 	const ids = 100
 	for i := range ids {
 		m.Populate(ssm.target, ssm.put(fmt.Sprint(ssm.prefix, "c", i), "postgres://u:p@h/db"))
 	}
 	p := servers.StartFaultProxy(b, m.URL)
-	awsEnvironment(b, p.URL)
+	setEnvironment(b, p.URL)
 	p.Inject(servers.Fault{Delay: 20 * time.Millisecond})
 	for _, readers := range []int{1, ids, 1000} {
 		b.Run(fmt.Sprintf("readers=%d", readers), func(b *testing.B) {
-			backend := resolvetest.Open(b, resolve.OpenSSM, nil)
+			backend := resolvetest.Open(b, aws.OpenSSM, nil)
 			calls := 0
 			for b.Loop() {
 				p.Calls()

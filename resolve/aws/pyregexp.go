@@ -1,4 +1,4 @@
-package resolve
+package aws
 
 import (
 	"errors"

@@ -1,6 +1,6 @@
 //go:build integration
 
-package resolve_test
+package aws_test
 
 import (
 	"context"
@@ -20,6 +20,7 @@ import (
 	"github.com/connfs/connfs/conn"
 	"github.com/connfs/connfs/integration/servers"
 	"github.com/connfs/connfs/resolve"
+	"github.com/connfs/connfs/resolve/aws"
 	"github.com/connfs/connfs/resolve/backend"
 	"github.com/connfs/connfs/resolve/resolvetest"
 )
@@ -34,16 +35,16 @@ type awsService struct {
 	read        string                         // the target of a look-up
 }
 
-var awsServices = []awsService{
+var services = []awsService{
 	{
-		name: "aws_ssm", class: "airflow.providers.amazon.aws.secrets.systems_manager.SystemsManagerParameterStoreBackend", open: resolve.OpenSSM,
+		name: "aws_ssm", class: "airflow.providers.amazon.aws.secrets.systems_manager.SystemsManagerParameterStoreBackend", open: aws.OpenSSM,
 		prefix: "/airflow/connections/", target: "AmazonSSM.PutParameter", read: "AmazonSSM.GetParameter",
 		put: func(name, text string) string {
 			return jsonOf(map[string]any{"Name": name, "Value": text, "Type": "SecureString", "Overwrite": true, "Tier": "Advanced"})
 		},
 	},
 	{
-		name: "aws_secrets_manager", class: "airflow.providers.amazon.aws.secrets.secrets_manager.SecretsManagerBackend", open: resolve.OpenSecretsManager,
+		name: "aws_secrets_manager", class: "airflow.providers.amazon.aws.secrets.secrets_manager.SecretsManagerBackend", open: aws.OpenSecretsManager,
 		prefix: "airflow/connections/", target: "secretsmanager.CreateSecret", read: "secretsmanager.GetSecretValue",
 		put: func(name, text string) string { return jsonOf(map[string]any{"Name": name, "SecretString": text}) },
 	},
@@ -57,8 +58,8 @@ func jsonOf(v any) string {
 	return string(b)
 }
 
-// awsEnvironment is the environment in which Airflow answered the cases.
-func awsEnvironment(t testing.TB, url string) {
+// setEnvironment is the environment in which Airflow answered the cases.
+func setEnvironment(t testing.TB, url string) {
 	t.Helper()
 	for _, entry := range os.Environ() {
 		if name, _, _ := strings.Cut(entry, "="); strings.HasPrefix(name, "AWS_") {
@@ -73,8 +74,8 @@ func awsEnvironment(t testing.TB, url string) {
 	}
 }
 
-// awsOpen opens a backend, which t closes.
-func awsOpen(t testing.TB, service awsService, s backend.Secrets, kwargs map[string]any) (backend.Backend, error) {
+// open opens a backend, which t closes.
+func open(t testing.TB, service awsService, s backend.Secrets, kwargs map[string]any) (backend.Backend, error) {
 	t.Helper()
 	s.Kwargs = jsonOf(kwargs)
 	b, err := backend.Open(&s, service.open)
@@ -94,10 +95,10 @@ func valueOfConnection(t testing.TB, id string, c *conn.Connection) string {
 	return string(b)
 }
 
-func TestAWSConformance(t *testing.T) {
+func TestConformance(t *testing.T) {
 	m := servers.StartMoto(t)
-	awsEnvironment(t, m.URL)
-	for _, service := range awsServices {
+	setEnvironment(t, m.URL)
+	for _, service := range services {
 		t.Run(service.name, func(t *testing.T) {
 			resolvetest.Run(t, resolvetest.Harness{
 				New: func(t *testing.T, connections map[string]*conn.Connection) backend.Backend {
@@ -118,7 +119,7 @@ func TestAWSConformance(t *testing.T) {
 }
 
 // Answers of connfs that are not Airflow's, and why.
-var awsDifferences = []struct {
+var differences = []struct {
 	why   string
 	found func(service string, kwargs map[string]any, id string) bool
 	want  string // "construction", or a kind
@@ -135,10 +136,10 @@ var awsDifferences = []struct {
 	{"an ARN is another name of a secret, and is not sent", func(_ string, _ map[string]any, id string) bool { return strings.HasPrefix(id, "arn:") }, "absent"},
 }
 
-func TestAWSAnswersAsAirflow(t *testing.T) {
+func TestAnswersAsAirflow(t *testing.T) {
 	m := servers.StartMoto(t)
-	awsEnvironment(t, m.URL)
-	for _, service := range awsServices {
+	setEnvironment(t, m.URL)
+	for _, service := range services {
 		t.Run(service.name, func(t *testing.T) {
 			text, err := os.ReadFile(map[string]string{"aws_ssm": "testdata/ssm.json", "aws_secrets_manager": "testdata/secretsmanager.json"}[service.name])
 			if err != nil {
@@ -184,7 +185,7 @@ func TestAWSAnswersAsAirflow(t *testing.T) {
 					want = other
 				}
 				got := ""
-				b, err := awsOpen(t, service, backend.Secrets{MultiTeam: tc.MultiTeam, Team: tc.Team}, tc.BackendKwargs)
+				b, err := open(t, service, backend.Secrets{MultiTeam: tc.MultiTeam, Team: tc.Team}, tc.BackendKwargs)
 				var c *conn.Connection
 				if err != nil {
 					got = "construction"
@@ -198,7 +199,7 @@ func TestAWSAnswersAsAirflow(t *testing.T) {
 				default:
 					got = "found"
 				}
-				i := slices.IndexFunc(awsDifferences, func(d struct {
+				i := slices.IndexFunc(differences, func(d struct {
 					why   string
 					found func(service string, kwargs map[string]any, id string) bool
 					want  string
@@ -208,8 +209,8 @@ func TestAWSAnswersAsAirflow(t *testing.T) {
 				switch {
 				case i >= 0:
 					differ++
-					if got != awsDifferences[i].want {
-						t.Errorf("%s: %s %v, want %s: %s", name, got, err, awsDifferences[i].want, awsDifferences[i].why)
+					if got != differences[i].want {
+						t.Errorf("%s: %s %v, want %s: %s", name, got, err, differences[i].want, differences[i].why)
 					}
 				case want.Absent:
 					if got != "absent" {
@@ -238,10 +239,10 @@ func TestAWSAnswersAsAirflow(t *testing.T) {
 	}
 }
 
-func TestAWSTeamsInListings(t *testing.T) {
+func TestTeamsInListings(t *testing.T) {
 	m := servers.StartMoto(t)
-	awsEnvironment(t, m.URL)
-	for _, service := range awsServices {
+	setEnvironment(t, m.URL)
+	for _, service := range services {
 		m.Reset()
 		for _, id := range []string{"plain", "team_a--own", "team_b--theirs", "a/b", "team_a--plain", "sub/team_a--x"} {
 			m.Populate(service.target, service.put(service.prefix+id, "http://h"))
@@ -258,7 +259,7 @@ func TestAWSTeamsInListings(t *testing.T) {
 			{backend.Secrets{MultiTeam: true}, "", []string{"a/b", "plain"}},
 			{backend.Secrets{MultiTeam: true, Team: "team_a"}, "", []string{"a/b", "own", "plain"}},
 		} {
-			b, err := awsOpen(t, service, tc.settings, map[string]any{"connections_lookup_pattern": tc.pattern})
+			b, err := open(t, service, tc.settings, map[string]any{"connections_lookup_pattern": tc.pattern})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -270,10 +271,10 @@ func TestAWSTeamsInListings(t *testing.T) {
 	}
 }
 
-func TestAWSListsManyPages(t *testing.T) {
+func TestListsManyPages(t *testing.T) {
 	m := servers.StartMoto(t)
-	awsEnvironment(t, m.URL)
-	for _, service := range awsServices {
+	setEnvironment(t, m.URL)
+	for _, service := range services {
 		m.Reset()
 		var want []string
 		for i := range 230 {
@@ -288,11 +289,11 @@ func TestAWSListsManyPages(t *testing.T) {
 	}
 }
 
-func TestAWSFaults(t *testing.T) {
+func TestFaults(t *testing.T) {
 	m := servers.StartMoto(t)
 	p := servers.StartFaultProxy(t, m.URL)
-	awsEnvironment(t, p.URL)
-	for _, service := range awsServices {
+	setEnvironment(t, p.URL)
+	for _, service := range services {
 		m.Reset()
 		m.Populate(service.target, service.put(service.prefix+"a", "http://u:"+strings.Repeat("password", 300)+"@h"))
 		for _, tc := range []struct {
@@ -316,7 +317,7 @@ func TestAWSFaults(t *testing.T) {
 		} {
 			t.Run(service.name+" "+tc.name, func(t *testing.T) {
 				defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
-				b, err := awsOpen(t, service, backend.Secrets{}, nil)
+				b, err := open(t, service, backend.Secrets{}, nil)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -362,11 +363,11 @@ func TestAWSFaults(t *testing.T) {
 	}
 }
 
-func TestAWSOutage(t *testing.T) {
+func TestOutage(t *testing.T) {
 	m := servers.StartMoto(t)
 	p := servers.StartFaultProxy(t, m.URL)
-	awsEnvironment(t, p.URL)
-	for _, service := range awsServices {
+	setEnvironment(t, p.URL)
+	for _, service := range services {
 		m.Populate(service.target, service.put(service.prefix+"a", "http://h"))
 		b := resolvetest.Open(t, service.open, nil)
 		if _, err := b.Connection(t.Context(), "a"); err != nil {
@@ -383,10 +384,10 @@ func TestAWSOutage(t *testing.T) {
 	}
 }
 
-func TestAWSPermissions(t *testing.T) {
+func TestPermissions(t *testing.T) {
 	m := servers.StartMoto(t)
-	awsEnvironment(t, m.URL)
-	for _, service := range awsServices {
+	setEnvironment(t, m.URL)
+	for _, service := range services {
 		m.Reset()
 		m.Populate(service.target, service.put(service.prefix+"a", "http://h"))
 		check := func() map[string]conn.Kind {
@@ -421,11 +422,11 @@ func TestAWSPermissions(t *testing.T) {
 
 // One assumed role serves all generations of children: the credentials go from one to
 // the next.
-func TestAWSOneLoginForAllGenerations(t *testing.T) {
+func TestOneLoginForAllGenerations(t *testing.T) {
 	m := servers.StartMoto(t)
 	p := servers.StartFaultProxy(t, m.URL)
-	awsEnvironment(t, p.URL)
-	for _, service := range awsServices {
+	setEnvironment(t, p.URL)
+	for _, service := range services {
 		m.Populate(service.target, service.put(service.prefix+"a", "http://h"))
 		p.Calls()
 		var identity []byte
@@ -453,8 +454,8 @@ func TestAWSOneLoginForAllGenerations(t *testing.T) {
 func TestSSMReadsTogether(t *testing.T) {
 	m := servers.StartMoto(t)
 	p := servers.StartFaultProxy(t, m.URL)
-	awsEnvironment(t, p.URL)
-	ssm := awsServices[0]
+	setEnvironment(t, p.URL)
+	ssm := services[0]
 	const n = 100
 	for i := range n {
 		m.Populate(ssm.target, ssm.put(fmt.Sprint(ssm.prefix, "c", i), fmt.Sprintf("http://u:p%d@h", i)))
@@ -486,7 +487,7 @@ func TestSSMReadsTogether(t *testing.T) {
 		wg.Wait()
 		return p.Calls()
 	}
-	b := resolvetest.Open(t, resolve.OpenSSM, nil)
+	b := resolvetest.Open(t, aws.OpenSSM, nil)
 	p.Inject(servers.Fault{Delay: 50 * time.Millisecond})
 	if calls := crowd(t, b); calls["AmazonSSM.GetParameters"] > 15 || calls["AmazonSSM.GetParameter"] > 5 {
 		t.Errorf("%v", calls)
@@ -508,7 +509,7 @@ func TestSSMReadsTogether(t *testing.T) {
 	}
 	p.Heal()
 	// Callers who give up end the call that nobody waits for.
-	b = resolvetest.Open(t, resolve.OpenSSM, nil)
+	b = resolvetest.Open(t, aws.OpenSSM, nil)
 	p.Inject(servers.Fault{Hang: true})
 	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
 	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
@@ -526,8 +527,8 @@ func TestSSMReadsTogether(t *testing.T) {
 	b.(interface{ Close() error }).Close()
 }
 
-func TestAWSArgumentsThatCannotBeHonoured(t *testing.T) {
-	for _, service := range awsServices {
+func TestArgumentsThatCannotBeHonoured(t *testing.T) {
+	for _, service := range services {
 		for kwargs, want := range map[string]string{
 			`{"nonsense": "SECRET"}`:                                           "nonsense: ",
 			`{"api_version": "2000-01-01"}`:                                    "api_version: ",

@@ -1,6 +1,6 @@
 //go:build integration
 
-package resolve_test
+package aws_test
 
 import (
 	"fmt"
@@ -28,9 +28,9 @@ var secretKeys = strings.NewReplacer(`"login"`, `"user"`, `"conn_type"`, `"engin
 // that a generator made up. The provider's class decides which text is the
 // connection's; what a text means is held to Airflow elsewhere, in each version's own
 // words, so that both are read here with conn.Parse.
-func TestAWSBesideAirflowOnGeneratedValues(t *testing.T) {
+func TestBesideAirflowOnGeneratedValues(t *testing.T) {
 	m := servers.StartMoto(t)
-	awsEnvironment(t, m.URL)
+	setEnvironment(t, m.URL)
 	environment := make(map[string]string)
 	for _, name := range []string{"AWS_ENDPOINT_URL", "AWS_DEFAULT_REGION", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"} {
 		environment[name] = os.Getenv(name)
@@ -44,7 +44,7 @@ func TestAWSBesideAirflowOnGeneratedValues(t *testing.T) {
 		"aws_ssm":             {"/airflow/connections/", "/x/y/", "/flat/"},
 		"aws_secrets_manager": {"airflow/connections/", "/x/y/", "flat-"},
 	}
-	for _, service := range awsServices {
+	for _, service := range services {
 		t.Run(service.name, func(t *testing.T) {
 			m.Reset()
 			var questions []airflow.Question

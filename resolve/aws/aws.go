@@ -1,4 +1,6 @@
-package resolve
+// Package aws finds connections in AWS Systems Manager's Parameter Store and in AWS
+// Secrets Manager.
+package aws
 
 import (
 	"context"
@@ -18,9 +20,9 @@ const teamSeparator = "--"
 // longestName is the longest name, in bytes, that either service takes.
 const longestName = 2048
 
-// awsStore is what the backends on AWS have in common: the login, and the names under
+// store is what the backends on AWS have in common: the login, and the names under
 // which connections are kept.
-type awsStore struct {
+type store struct {
 	login *awslogin.Login
 
 	prefix    string // before the separator and the id
@@ -31,11 +33,11 @@ type awsStore struct {
 	team      string
 }
 
-// openAWSStore takes the arguments that both backends have; the caller has taken all
+// openStore takes the arguments that both backends have; the caller has taken all
 // of its own. class is the backend's in Airflow, and apiVersion the one that there is.
-func openAWSStore(s *backend.Secrets, kw *backend.Kwargs, class, apiVersion string) awsStore {
+func openStore(s *backend.Secrets, kw *backend.Kwargs, class, apiVersion string) store {
 	kw.Ignore("variables_prefix", "variables_lookup_pattern", "config_prefix", "config_lookup_pattern")
-	a := awsStore{multiTeam: s.MultiTeam, team: s.Team}
+	a := store{multiTeam: s.MultiTeam, team: s.Team}
 	var err error
 	if a.pattern, err = newLookupPattern(kw.Text("connections_lookup_pattern", "")); err != nil {
 		kw.Fail("connections_lookup_pattern", "%v", err)
@@ -60,7 +62,7 @@ func openAWSStore(s *backend.Secrets, kw *backend.Kwargs, class, apiVersion stri
 // names returns the names under which an id is kept, in the order in which they are
 // asked: the team's own first. Its error is the answer for an id that must not be
 // asked for.
-func (a *awsStore) names(id string) ([]string, error) {
+func (a *store) names(id string) ([]string, error) {
 	if a.disabled {
 		return nil, conn.Errorf(conn.Absent, "", "connections_prefix is null, so the backend was not asked")
 	}
@@ -83,10 +85,10 @@ func (a *awsStore) names(id string) ([]string, error) {
 	return []string{plain}, nil
 }
 
-func (a *awsStore) name(id string) string { return a.prefix + a.separator + id }
+func (a *store) name(id string) string { return a.prefix + a.separator + id }
 
 // ids returns the ids that names are kept for, of those that a look-up answers to.
-func (a *awsStore) ids(names []string) []string {
+func (a *store) ids(names []string) []string {
 	found := make(map[string]bool)
 	for _, name := range names {
 		id, ok := strings.CutPrefix(name, a.prefix+a.separator)
@@ -106,7 +108,7 @@ func (a *awsStore) ids(names []string) []string {
 
 // find asks for the names of an id one after another. get returns the text that a name
 // holds, and false where there is none.
-func (a *awsStore) find(ctx context.Context, id string, get func(ctx context.Context, name string) (string, bool, error), parse func(string) (*conn.Connection, error)) (*conn.Connection, error) {
+func (a *store) find(ctx context.Context, id string, get func(ctx context.Context, name string) (string, bool, error), parse func(string) (*conn.Connection, error)) (*conn.Connection, error) {
 	names, err := a.names(id)
 	if err != nil {
 		return nil, err
@@ -133,13 +135,13 @@ func (a *awsStore) find(ctx context.Context, id string, get func(ctx context.Con
 }
 
 // Identity implements [backend.Successor].
-func (a *awsStore) Identity() []byte { return a.login.Identity() }
+func (a *store) Identity() []byte { return a.login.Identity() }
 
 // Adopt implements [backend.Successor].
-func (a *awsStore) Adopt(identity []byte) { a.login.Adopt(identity) }
+func (a *store) Adopt(identity []byte) { a.login.Adopt(identity) }
 
 // Close drops the idle connections.
-func (a *awsStore) Close() error { return a.login.Close() }
+func (a *store) Close() error { return a.login.Close() }
 
 // absent turns the answer that there is none into false.
 func absent(err error) error {

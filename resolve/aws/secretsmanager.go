@@ -1,4 +1,4 @@
-package resolve
+package aws
 
 import (
 	"context"
@@ -22,7 +22,7 @@ import (
 // It does not read secrets in batches: BatchGetSecretValue has a hundredth of the
 // rate of GetSecretValue and needs a right of its own.
 type SecretsManager struct {
-	awsStore
+	store
 	words map[string][]string // of each field
 
 	mu     sync.Mutex
@@ -56,7 +56,7 @@ func OpenSecretsManager(s *backend.Secrets, kw *backend.Kwargs) (backend.Backend
 	words := extraWords(kw)
 	// Current providers do not look at these any more.
 	kw.Ignore("full_url_mode", "are_secret_values_urlencoded")
-	b := &SecretsManager{awsStore: openAWSStore(s, kw, "SecretsManagerBackend", "2017-10-17"), words: words}
+	b := &SecretsManager{store: openStore(s, kw, "SecretsManagerBackend", "2017-10-17"), words: words}
 	b.disabled = !enabled
 	if b.prefix = strings.TrimRight(prefix, separator); b.prefix != "" {
 		b.separator = separator

@@ -1,4 +1,4 @@
-package resolve
+package aws
 
 import (
 	"context"
@@ -17,7 +17,7 @@ import (
 // AWS Systems Manager, named by a prefix and its id. Look-ups that come while others
 // are under way go together, ten in a call.
 type SSM struct {
-	awsStore
+	store
 	batch batcher
 
 	mu     sync.Mutex
@@ -34,7 +34,7 @@ var ssmKinds = map[string]conn.Kind{
 
 func OpenSSM(s *backend.Secrets, kw *backend.Kwargs) (backend.Backend, error) {
 	prefix, enabled := kw.Optional("connections_prefix", "/airflow/connections")
-	b := &SSM{awsStore: openAWSStore(s, kw, "SystemsManagerParameterStoreBackend", "2014-11-06")}
+	b := &SSM{store: openStore(s, kw, "SystemsManagerParameterStoreBackend", "2014-11-06")}
 	b.disabled = !enabled
 	b.prefix, b.separator = strings.TrimRight(prefix, "/"), "/"
 	if !strings.HasPrefix(b.prefix, "/") && b.prefix != "" {
