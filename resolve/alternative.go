@@ -8,6 +8,7 @@ import (
 	"github.com/connfs/connfs/resolve/exec"
 	"github.com/connfs/connfs/resolve/gcpsm"
 	"github.com/connfs/connfs/resolve/localfile"
+	"github.com/connfs/connfs/resolve/vault"
 	"slices"
 	"strings"
 )
@@ -42,7 +43,7 @@ var alternatives = []alternative{
 	{"exec", "", exec.Open},
 	{"gcp_secret_manager", "airflow.providers.google.cloud.secrets.secret_manager.CloudSecretManagerBackend", gcpsm.Open},
 	{"local_filesystem", "airflow.secrets.local_filesystem.LocalFilesystemBackend", localfile.Open},
-	{"vault", "airflow.providers.hashicorp.secrets.vault.VaultBackend", OpenVault},
+	{"vault", "airflow.providers.hashicorp.secrets.vault.VaultBackend", vault.Open},
 }
 
 // AlternativeName returns the short name of the backend that a short name or one of

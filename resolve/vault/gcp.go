@@ -1,4 +1,4 @@
-package resolve
+package vault
 
 import (
 	"context"
@@ -27,7 +27,7 @@ type serviceAccount struct {
 // authGoogle is the login of Vault's Google Cloud auth method of type iam: a token that
 // the service account signs. Airflow lets Google's IAM API sign it, for which it needs
 // the same key; Vault takes either signature.
-func authGoogle(a *vaultAuth, kw *backend.Kwargs) {
+func authGoogle(a *auth, kw *backend.Kwargs) {
 	kw.Ignore("gcp_scopes")
 	role, path := need(kw, "role_id"), kw.Text("gcp_key_path", "")
 	var given []byte

@@ -1,4 +1,4 @@
-package resolve
+package vault
 
 import (
 	"context"
@@ -18,7 +18,7 @@ import (
 	"github.com/connfs/connfs/resolve/backend"
 )
 
-func TestVaultNamesArgumentsItCannotHonour(t *testing.T) {
+func TestNamesArgumentsItCannotHonour(t *testing.T) {
 	t.Setenv("VAULT_TOKEN", "")
 	for name, c := range map[string]struct {
 		kwargs string
@@ -55,25 +55,25 @@ func TestVaultNamesArgumentsItCannotHonour(t *testing.T) {
 		"certificate":                {`{"token": "hunter2", "cert": ["/nothing/hunter2"]}`, "cert:"},
 		"certificate of no file":     {`{"token": "hunter2", "cert": "/nothing/hunter2"}`, "cert:"},
 	} {
-		_, err := backend.Open(&backend.Secrets{Kwargs: c.kwargs}, OpenVault)
+		_, err := backend.Open(&backend.Secrets{Kwargs: c.kwargs}, Open)
 		if err == nil || !strings.HasPrefix(err.Error(), c.want) || strings.Contains(err.Error(), "\n") || strings.Contains(err.Error(), "hunter2") {
 			t.Errorf("%s: %v, want one error that begins with %q", name, err, c.want)
 		}
 	}
 }
 
-func TestVaultTakesArgumentsOfOtherThings(t *testing.T) {
+func TestTakesArgumentsOfOtherThings(t *testing.T) {
 	_, err := backend.Open(&backend.Secrets{Kwargs: `{
 		"variables_path": null, "config_path": ["a"], "token": "t", "auth_type": "token", "username": "u", "radius_port": 1812, "region": "r",
 		"namespace": "n", "timeout": 3.5, "verify": false, "cert": null, "proxies": {"https": null, "http": "proxy:3128"}, "strict_http": true,
-		"allow_redirects": false, "request_header": true, "kv_engine_version": 0, "use_team_secrets_path": true, "global_secrets_path": null}`}, OpenVault)
+		"allow_redirects": false, "request_header": true, "kv_engine_version": 0, "use_team_secrets_path": true, "global_secrets_path": null}`}, Open)
 	if err != nil {
 		t.Error(err)
 	}
 }
 
 // An id must arrive at the server as it is, or not be sent at all.
-func TestVaultSendsExactlyTheID(t *testing.T) {
+func TestSendsExactlyTheID(t *testing.T) {
 	f := newFakeVault("t")
 	v := f.open(t, map[string]any{"token": "t"})
 	ids := []string{"a", "a/b", "a b", "a%2Fb", "%2e%2e", "a?version=1", "a#b", "a;b", "a+b", "ü", "a\\b", ".a", "a.", "a\x7f", "a\tb", "~", "a&list=true", "😀", "a:b@c"}
@@ -112,7 +112,7 @@ func TestVaultSendsExactlyTheID(t *testing.T) {
 	}
 }
 
-func TestVaultTakesNoPathThatItCouldNotPrint(t *testing.T) {
+func TestTakesNoPathThatItCouldNotPrint(t *testing.T) {
 	f := newFakeVault("t")
 	f.answer = func(r *http.Request) (int, string) {
 		if strings.ContainsFunc(r.URL.Path, func(r rune) bool { return !unicode.IsPrint(r) }) {
@@ -129,7 +129,7 @@ func TestVaultTakesNoPathThatItCouldNotPrint(t *testing.T) {
 	}
 }
 
-func TestVaultStatuses(t *testing.T) {
+func TestStatuses(t *testing.T) {
 	const refused = `{"errors":["hunter2"]}`
 	for _, c := range []struct {
 		status int
@@ -161,7 +161,7 @@ func TestVaultStatuses(t *testing.T) {
 	}
 }
 
-func TestVaultTriesAgainAndIsBounded(t *testing.T) {
+func TestTriesAgainAndIsBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFakeVault("t")
 		failures := 2
@@ -187,7 +187,7 @@ func TestVaultTriesAgainAndIsBounded(t *testing.T) {
 }
 
 // A body that breaks off says nothing about the connection.
-func TestVaultAnswerThatIsCutOffIsUnreachable(t *testing.T) {
+func TestAnswerThatIsCutOffIsUnreachable(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for _, status := range []int{0, 404, 403, 200} {
 			f := newFakeVault("t")
@@ -204,7 +204,7 @@ func TestVaultAnswerThatIsCutOffIsUnreachable(t *testing.T) {
 	})
 }
 
-func TestVaultValues(t *testing.T) {
+func TestValues(t *testing.T) {
 	const sealed = `{"connfs_sealed": 1}`
 	text := func(s string) *string { return &s }
 	for secret, want := range map[string]*conn.Connection{
@@ -252,7 +252,7 @@ func shown(c *conn.Connection) []string {
 	return all
 }
 
-func TestVaultIgnoresWhatAirflowsClientDoes(t *testing.T) {
+func TestIgnoresWhatAirflowsClientDoes(t *testing.T) {
 	t.Setenv("VAULT_TOKEN", "other")
 	t.Setenv("VAULT_NAMESPACE", "other")
 	t.Setenv("VAULT_HEADERS", `{"X-Other": "other"}`)
@@ -267,12 +267,12 @@ func TestVaultIgnoresWhatAirflowsClientDoes(t *testing.T) {
 	}
 }
 
-func TestVaultProxies(t *testing.T) {
+func TestProxies(t *testing.T) {
 	kw, err := backend.ParseKwargs(`{"proxies": {"http": "p1:1", "https": "http://p2:2", "https://special": "https://p3:3", "all": null}}`)
 	if err != nil {
 		t.Fatal(err)
 	}
-	proxy := vaultProxy(kw)
+	proxy := proxyFor(kw)
 	for address, want := range map[string]string{"http://vault:8200": "http://p1:1", "https://vault": "http://p2:2", "https://special:8200": "https://p3:3"} {
 		u, err := url.Parse(address)
 		if err != nil {
@@ -285,7 +285,7 @@ func TestVaultProxies(t *testing.T) {
 	}
 }
 
-func TestVaultTeams(t *testing.T) {
+func TestTeams(t *testing.T) {
 	for _, c := range []struct {
 		settings backend.Secrets
 		kwargs   map[string]any
@@ -318,12 +318,12 @@ func TestVaultTeams(t *testing.T) {
 			t.Errorf("%+v %q (-want +got):\n%s", c.settings, c.id, diff)
 		}
 	}
-	if _, err := backend.Open(&backend.Secrets{Kwargs: `{"token": "t"}`, MultiTeam: true, Team: "../x"}, OpenVault); err == nil {
+	if _, err := backend.Open(&backend.Secrets{Kwargs: `{"token": "t"}`, MultiTeam: true, Team: "../x"}, Open); err == nil {
 		t.Error("a team that is a path is taken")
 	}
 }
 
-func TestVaultNeverReadsItsOwnSettings(t *testing.T) {
+func TestNeverReadsItsOwnSettings(t *testing.T) {
 	f := newFakeVault("t")
 	v := f.open(t, map[string]any{"token": "t", "mount_point": nil, "connections_path": "", "kv_engine_version": 1})
 	for _, id := range []string{"sys/raw", "auth/token/lookup-self", "plain"} {

@@ -1,4 +1,4 @@
-package resolve
+package vault
 
 import (
 	"context"
@@ -22,7 +22,7 @@ import (
 
 // authAWS is the login of Vault's AWS auth method of type iam: a signed request to STS,
 // which Vault sends there itself to learn who signed it.
-func authAWS(a *vaultAuth, kw *backend.Kwargs) {
+func authAWS(a *auth, kw *backend.Kwargs) {
 	role, region := kw.Text("role_id", ""), kw.Text("region", "")
 	key, secret := kw.Text("key_id", ""), kw.Text("secret_id", "")
 	assume := assumeRole(kw)

@@ -1,4 +1,4 @@
-package resolve
+package vault
 
 import (
 	"bytes"
@@ -15,20 +15,20 @@ import (
 )
 
 const (
-	// vaultFlightTime bounds a login that nobody's deadline bounds any more.
-	vaultFlightTime = 10 * time.Second
-	// vaultSettled is how old a token must be before one that Vault still accepts is
+	// flightTime bounds a login that nobody's deadline bounds any more.
+	flightTime = 10 * time.Second
+	// settled is how old a token must be before one that Vault still accepts is
 	// replaced because it may not read a path: the policies of its role may have
 	// changed since the login.
-	vaultSettled = time.Minute
-	// vaultRefusedWait is how long no login is tried after a refused one. It doubles
-	// with each refusal, up to vaultRefusedMost: Vault locks users out who fail often.
-	vaultRefusedWait = time.Second
-	vaultRefusedMost = 16 * time.Second
+	settled = time.Minute
+	// refusedWait is how long no login is tried after a refused one. It doubles
+	// with each refusal, up to refusedMost: Vault locks users out who fail often.
+	refusedWait = time.Second
+	refusedMost = 16 * time.Second
 )
 
-// vaultSession is a token and what is known of its lease. It does not change.
-type vaultSession struct {
+// session is a token and what is known of its lease. It does not change.
+type session struct {
 	Token string
 	// Issued is when it came into use here.
 	Issued time.Time
@@ -41,12 +41,12 @@ type vaultSession struct {
 }
 
 // valid reports whether the token can be used.
-func (s *vaultSession) valid(now time.Time) bool {
+func (s *session) valid(now time.Time) bool {
 	return s != nil && (s.Expires.IsZero() || now.Before(s.Expires))
 }
 
 // leased returns the session with a lease that begins now.
-func (s vaultSession) leased(now time.Time, seconds int64, renewable bool) *vaultSession {
+func (s session) leased(now time.Time, seconds int64, renewable bool) *session {
 	lease := time.Duration(seconds) * time.Second
 	s.Expires, s.Renew = time.Time{}, time.Time{}
 	if lease > 0 {
@@ -58,36 +58,36 @@ func (s vaultSession) leased(now time.Time, seconds int64, renewable bool) *vaul
 	return &s
 }
 
-// vaultLogin has the current token. All readers that need a new one wait for the same
+// login has the current token. All readers that need a new one wait for the same
 // login.
-type vaultLogin struct {
-	api      *vaultAPI
-	auth     vaultAuth
+type login struct {
+	api      *client
+	auth     auth
 	settings [sha256.Size]byte // whose token it is
 
 	mu       sync.Mutex
-	current  *vaultSession
-	dead     string       // a token that Vault no longer accepts
-	flight   *vaultFlight // the login under way
-	renewing bool         // somebody renews the current token
-	vain     time.Time    // when a new token last did not help
-	refusals int          // refused logins in a row
-	refused  *conn.Error  // the last one
-	until    time.Time    // when the next login may be tried
+	current  *session
+	dead     string      // a token that Vault no longer accepts
+	flight   *flight     // the login under way
+	renewing bool        // somebody renews the current token
+	vain     time.Time   // when a new token last did not help
+	refusals int         // refused logins in a row
+	refused  *conn.Error // the last one
+	until    time.Time   // when the next login may be tried
 }
 
-// vaultFlight is a login that any number of readers wait for.
-type vaultFlight struct {
+// flight is a login that any number of readers wait for.
+type flight struct {
 	waiters int
 	cancel  context.CancelFunc
 	done    chan struct{}
-	session *vaultSession
+	session *session
 	err     error
 }
 
-// newVaultLogin reads the arguments of the login. kwargs is their text.
-func newVaultLogin(kwargs string, a *vaultAPI, kw *backend.Kwargs) *vaultLogin {
-	l := &vaultLogin{api: a, auth: newVaultAuth(kw)}
+// newLogin reads the arguments of the login. kwargs is their text.
+func newLogin(kwargs string, a *client, kw *backend.Kwargs) *login {
+	l := &login{api: a, auth: newAuth(kw)}
 	h := sha256.New()
 	for _, text := range []string{kwargs, os.Getenv("VAULT_ADDR"), os.Getenv("VAULT_TOKEN")} {
 		h.Write([]byte(text))
@@ -98,7 +98,7 @@ func newVaultLogin(kwargs string, a *vaultAPI, kw *backend.Kwargs) *vaultLogin {
 }
 
 // session returns a session with a valid token. Where it is time, this caller renews it.
-func (l *vaultLogin) session(ctx context.Context) (*vaultSession, error) {
+func (l *login) session(ctx context.Context) (*session, error) {
 	l.mu.Lock()
 	now := time.Now()
 	s := l.current
@@ -117,8 +117,8 @@ func (l *vaultLogin) session(ctx context.Context) (*vaultSession, error) {
 
 // renew asks Vault for a longer lease. Whatever comes of it, there is a token to go on
 // with.
-func (l *vaultLogin) renew(ctx context.Context, s *vaultSession) *vaultSession {
-	var answer vaultAuthAnswer
+func (l *login) renew(ctx context.Context, s *session) *session {
+	var answer authAnswer
 	err := l.api.put(ctx, s.Token, "auth/token/renew-self", struct{}{}, &answer)
 	now := time.Now()
 	next := *s
@@ -145,7 +145,7 @@ func (l *vaultLogin) renew(ctx context.Context, s *vaultSession) *vaultSession {
 
 // again returns a new session where Vault refused a call under the given one and a new
 // login may help; nil where it cannot.
-func (l *vaultLogin) again(ctx context.Context, refused *vaultSession) (*vaultSession, error) {
+func (l *login) again(ctx context.Context, refused *session) (*session, error) {
 	if !l.auth.calls() && l.auth.tokenPath == "" {
 		return nil, nil
 	}
@@ -157,7 +157,7 @@ func (l *vaultLogin) again(ctx context.Context, refused *vaultSession) (*vaultSe
 }
 
 // inVain notes that a call was refused even under a new token.
-func (l *vaultLogin) inVain(s *vaultSession) {
+func (l *login) inVain(s *session) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.vain = time.Now()
@@ -165,7 +165,7 @@ func (l *vaultLogin) inVain(s *vaultSession) {
 
 // logIn returns the session of a login, which it shares with everybody who waits for one.
 // refused is the session under which Vault refused a call; nil if there is none.
-func (l *vaultLogin) logIn(ctx context.Context, refused *vaultSession) (*vaultSession, error) {
+func (l *login) logIn(ctx context.Context, refused *session) (*session, error) {
 	l.mu.Lock()
 	now := time.Now()
 	if l.current.valid(now) && (refused == nil || l.current.Token != refused.Token) {
@@ -178,10 +178,10 @@ func (l *vaultLogin) logIn(ctx context.Context, refused *vaultSession) (*vaultSe
 	}
 	f := l.flight
 	if f == nil {
-		f = &vaultFlight{done: make(chan struct{})}
+		f = &flight{done: make(chan struct{})}
 		// It goes on for the others when the first one gives up, and ends with the last.
 		var shared context.Context
-		shared, f.cancel = context.WithTimeout(context.WithoutCancel(ctx), vaultFlightTime)
+		shared, f.cancel = context.WithTimeout(context.WithoutCancel(ctx), flightTime)
 		l.flight = f
 		go l.fly(shared, f, refused)
 	}
@@ -204,7 +204,7 @@ func (l *vaultLogin) logIn(ctx context.Context, refused *vaultSession) (*vaultSe
 }
 
 // fly logs in for everybody who waits.
-func (l *vaultLogin) fly(ctx context.Context, f *vaultFlight, refused *vaultSession) {
+func (l *login) fly(ctx context.Context, f *flight, refused *session) {
 	defer f.cancel()
 	f.session, f.err = l.replace(ctx, refused)
 	l.mu.Lock()
@@ -217,7 +217,7 @@ func (l *vaultLogin) fly(ctx context.Context, f *vaultFlight, refused *vaultSess
 }
 
 // settle takes over what came of a login; the lock is held.
-func (l *vaultLogin) settle(f *vaultFlight, refused *vaultSession) {
+func (l *login) settle(f *flight, refused *session) {
 	var e *conn.Error
 	switch {
 	case f.err == nil:
@@ -228,28 +228,28 @@ func (l *vaultLogin) settle(f *vaultFlight, refused *vaultSession) {
 		l.refusals, l.refused, l.until = 0, nil, time.Time{}
 	case errors.As(f.err, &e) && e.Kind == conn.Denied:
 		l.refused = e
-		l.until = time.Now().Add(min(vaultRefusedWait<<min(l.refusals, 10), vaultRefusedMost))
+		l.until = time.Now().Add(min(refusedWait<<min(l.refusals, 10), refusedMost))
 		l.refusals++
 	}
 }
 
 // replace returns a new session, or the refused one where a login would not help.
-func (l *vaultLogin) replace(ctx context.Context, refused *vaultSession) (*vaultSession, error) {
+func (l *login) replace(ctx context.Context, refused *session) (*session, error) {
 	if refused != nil && l.auth.calls() {
 		err := l.api.get(ctx, refused.Token, "auth/token/lookup-self", nil, nil)
 		l.mu.Lock()
-		vain := time.Since(l.vain) < vaultSettled
+		vain := time.Since(l.vain) < settled
 		l.mu.Unlock()
 		accepted := err == nil
-		if accepted && (vain || time.Since(refused.Issued) < vaultSettled) || vain && time.Since(refused.Issued) < vaultRefusedWait {
+		if accepted && (vain || time.Since(refused.Issued) < settled) || vain && time.Since(refused.Issued) < refusedWait {
 			return refused, nil
 		}
 	}
 	return l.auth.session(ctx, l.api)
 }
 
-// vaultAuthAnswer is what Vault answers to logins and renewals.
-type vaultAuthAnswer struct {
+// authAnswer is what Vault answers to logins and renewals.
+type authAnswer struct {
 	Auth *struct {
 		ClientToken   string `json:"client_token"`
 		LeaseDuration int64  `json:"lease_duration"` // seconds; 0: no end
@@ -259,7 +259,7 @@ type vaultAuthAnswer struct {
 
 // warm logs in. Where that takes no call, it makes one, which opens the connection, and
 // tells the lease of a token that was given.
-func (l *vaultLogin) warm(ctx context.Context) error {
+func (l *login) warm(ctx context.Context) error {
 	l.mu.Lock()
 	had := l.current.valid(time.Now())
 	l.mu.Unlock()
@@ -271,7 +271,7 @@ func (l *vaultLogin) warm(ctx context.Context) error {
 }
 
 // lookUp asks Vault about the token. That it may not is no failure.
-func (l *vaultLogin) lookUp(ctx context.Context, s *vaultSession) error {
+func (l *login) lookUp(ctx context.Context, s *session) error {
 	var answer struct {
 		Data struct {
 			TTL       int64 `json:"ttl"` // seconds left; 0: no end
@@ -296,11 +296,11 @@ func (l *vaultLogin) lookUp(ctx context.Context, s *vaultSession) error {
 	return nil
 }
 
-// vaultIdentity is what one child tells the next: connfs's own token, its lease, and how
+// identity is what one child tells the next: connfs's own token, its lease, and how
 // logins went. It holds nothing of a connection.
-type vaultIdentity struct {
+type identity struct {
 	Settings []byte // the digest of the settings that the token belongs to
-	Session  *vaultSession
+	Session  *session
 	Vain     time.Time
 	Refusals int
 	Refused  string // the reason of the last refused login
@@ -308,14 +308,14 @@ type vaultIdentity struct {
 	Until    time.Time
 }
 
-// identity returns a vaultIdentity as JSON; nil where nobody has logged in yet.
-func (l *vaultLogin) identity() []byte {
+// identity returns a identity as JSON; nil where nobody has logged in yet.
+func (l *login) identity() []byte {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.current == nil && l.refused == nil {
 		return nil
 	}
-	i := vaultIdentity{Settings: l.settings[:], Session: l.current, Vain: l.vain, Refusals: l.refusals, Until: l.until}
+	i := identity{Settings: l.settings[:], Session: l.current, Vain: l.vain, Refusals: l.refusals, Until: l.until}
 	if l.refused != nil {
 		i.Refused, i.Hint = l.refused.Reason, l.refused.Hint
 	}
@@ -325,8 +325,8 @@ func (l *vaultLogin) identity() []byte {
 
 // adopt takes a predecessor's token where it is newer than this one's own, and not one
 // that Vault has refused since.
-func (l *vaultLogin) adopt(text []byte) {
-	var i vaultIdentity
+func (l *login) adopt(text []byte) {
+	var i identity
 	if json.Unmarshal(text, &i) != nil || !bytes.Equal(i.Settings, l.settings[:]) {
 		return
 	}
@@ -342,13 +342,13 @@ func (l *vaultLogin) adopt(text []byte) {
 		l.refused = &conn.Error{Kind: conn.Denied, Reason: i.Refused, Hint: i.Hint}
 		// Whatever the predecessor's clock said, no login waits longer than this.
 		l.refusals, l.until = i.Refusals, i.Until
-		if latest := time.Now().Add(vaultRefusedMost); l.until.After(latest) {
+		if latest := time.Now().Add(refusedMost); l.until.After(latest) {
 			l.until = latest
 		}
 	}
 }
 
 // newer reports whether s came after t: another login, or a renewal of the same.
-func (s *vaultSession) newer(t *vaultSession) bool {
+func (s *session) newer(t *session) bool {
 	return s.Issued.After(t.Issued) || s.Issued.Equal(t.Issued) && s.Expires.After(t.Expires)
 }

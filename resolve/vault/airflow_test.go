@@ -1,6 +1,6 @@
 //go:build integration
 
-package resolve_test
+package vault_test
 
 import (
 	"encoding/json"
@@ -15,30 +15,30 @@ import (
 	"github.com/connfs/connfs/conn/conntest"
 	"github.com/connfs/connfs/integration/airflow"
 	"github.com/connfs/connfs/integration/servers"
-	"github.com/connfs/connfs/resolve"
 	"github.com/connfs/connfs/resolve/backend"
 	"github.com/connfs/connfs/resolve/resolvetest"
+	"github.com/connfs/connfs/resolve/vault"
 )
 
-// vaultVariant is a set of arguments, and where they lead.
-type vaultVariant struct {
+// variant is a set of arguments, and where they lead.
+type variant struct {
 	kwargs               map[string]any
 	version              int
 	mount, folder, start string // of the engine; of the connections; of every id
 }
 
 // The sort of ids that a URL must not change.
-var vaultIDs = []string{"c%d", "team/c%d", "c %d", "c%%2F%d", "c?version=%d", "c#%d", "ünï/%d", "c;%d", "c+%d&x", ".c.%d", "c\\%d", "😀%d"}
+var idForms = []string{"c%d", "team/c%d", "c %d", "c%%2F%d", "c?version=%d", "c#%d", "ünï/%d", "c;%d", "c+%d&x", ".c.%d", "c\\%d", "😀%d"}
 
 // Real Airflow and connfs, with the same arguments, at the same server, over values that
 // a generator made up. The provider's class decides which text is the connection's; what
 // a text means is held to Airflow elsewhere.
-func TestVaultBesideAirflowOnGeneratedValues(t *testing.T) {
+func TestBesideAirflowOnGeneratedValues(t *testing.T) {
 	live := startLiveVault(t, "1h")
 	v := live.Vault
 	v.Mount("kv1", 1)
 	v.Mount("deep/er", 2)
-	variants := []vaultVariant{
+	variants := []variant{
 		{map[string]any{"token": v.Token}, 2, "secret", "connections", ""},
 		{map[string]any{"token": v.Token, "mount_point": "kv1/", "kv_engine_version": 1, "connections_path": []string{"nothing", "/a/b/"}}, 1, "kv1", "a/b", ""},
 		{map[string]any{"token": v.Token, "mount_point": nil, "connections_path": ""}, 2, "secret", "", "secret/"},
@@ -50,9 +50,9 @@ func TestVaultBesideAirflowOnGeneratedValues(t *testing.T) {
 	var backends []backend.Backend
 	for i, variant := range variants {
 		variant.kwargs["url"] = v.URL
-		b := resolvetest.Open(t, resolve.OpenVault, variant.kwargs)
+		b := resolvetest.Open(t, vault.Open, variant.kwargs)
 		for j, value := range conntest.Values(seed+int64(i), n) {
-			id := fmt.Sprintf(vaultIDs[j%len(vaultIDs)], 1000*i+j)
+			id := fmt.Sprintf(idForms[j%len(idForms)], 1000*i+j)
 			if j%15 != 0 && utf8.ValidString(value) {
 				putGenerated(v, variant, id, value)
 			}
@@ -105,7 +105,7 @@ func TestVaultBesideAirflowOnGeneratedValues(t *testing.T) {
 
 // putGenerated stores a value: an object as the secret itself, or as its conn_uri like all
 // other texts.
-func putGenerated(v *servers.Vault, variant vaultVariant, id, value string) {
+func putGenerated(v *servers.Vault, variant variant, id, value string) {
 	secret := map[string]any{"conn_uri": value}
 	var object map[string]json.RawMessage
 	if len(id)%4 != 0 && json.Unmarshal([]byte(value), &object) == nil && len(object) > 0 {
@@ -114,5 +114,5 @@ func putGenerated(v *servers.Vault, variant vaultVariant, id, value string) {
 			secret[key] = raw
 		}
 	}
-	putVault(v, variant.version, variant.mount, strings.TrimPrefix(variant.folder+"/"+id, "/"), secret)
+	put(v, variant.version, variant.mount, strings.TrimPrefix(variant.folder+"/"+id, "/"), secret)
 }

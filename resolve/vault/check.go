@@ -1,4 +1,4 @@
-package resolve
+package vault
 
 import (
 	"context"
@@ -9,7 +9,7 @@ import (
 )
 
 // Check implements [backend.Checker]: the login, the token, and what it may do in each folder.
-func (v *Vault) Check(ctx context.Context) []backend.Check {
+func (v *Store) Check(ctx context.Context) []backend.Check {
 	login := "auth/" + v.login.auth.mount + "/" + v.login.auth.path
 	if !v.login.auth.calls() {
 		login = "token"
@@ -34,7 +34,7 @@ func (v *Vault) Check(ctx context.Context) []backend.Check {
 }
 
 // may asks whether the token has a capability on a path.
-func (v *Vault) may(ctx context.Context, s *vaultSession, capability, path string) backend.Check {
+func (v *Store) may(ctx context.Context, s *session, capability, path string) backend.Check {
 	c := backend.Check{Call: capability + " " + path, Listing: capability == "list"}
 	var answer struct {
 		Data struct {

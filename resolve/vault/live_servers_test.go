@@ -1,6 +1,6 @@
 //go:build integration
 
-package resolve_test
+package vault_test
 
 import (
 	"context"
@@ -14,9 +14,9 @@ import (
 
 	"github.com/connfs/connfs/conn"
 	"github.com/connfs/connfs/integration/servers"
-	"github.com/connfs/connfs/resolve"
 	"github.com/connfs/connfs/resolve/backend"
 	"github.com/connfs/connfs/resolve/resolvetest"
+	"github.com/connfs/connfs/resolve/vault"
 )
 
 // liveVault is a server with the connection "x", an AppRole that may read it and list,
@@ -27,7 +27,7 @@ type liveVault struct {
 	kwargs map[string]any
 }
 
-const vaultLoginCall, vaultReadCall = "PUT /v1/auth/approle/login", "GET /v1/secret/data/connections/x"
+const loginCall, readCall = "PUT /v1/auth/approle/login", "GET /v1/secret/data/connections/x"
 
 // startLiveVault starts them; the role's tokens live for ttl.
 func startLiveVault(t *testing.T, ttl string) *liveVault {
@@ -40,14 +40,14 @@ func startLiveVault(t *testing.T, ttl string) *liveVault {
 	v.Do("POST", "/v1/auth/approle/role/connfs", map[string]string{"token_policies": "reader", "token_ttl": ttl, "token_max_ttl": "1h"})
 	v.Do("POST", "/v1/auth/approle/role/connfs/role-id", map[string]string{"role_id": "the-role"})
 	v.Do("POST", "/v1/auth/approle/role/connfs/custom-secret-id", map[string]string{"secret_id": "the-secret"})
-	putVault(v, 2, "secret", "connections/x", map[string]any{"conn_uri": "http://user:pw@h/"})
+	put(v, 2, "secret", "connections/x", map[string]any{"conn_uri": "http://user:pw@h/"})
 	p := servers.StartFaultProxy(t, v.URL)
 	return &liveVault{v, p, map[string]any{"url": p.URL, "auth_type": "approle", "role_id": "the-role", "secret_id": "the-secret"}}
 }
 
-func (v *liveVault) open(t *testing.T) *resolve.Vault {
+func (v *liveVault) open(t *testing.T) *vault.Store {
 	t.Helper()
-	return resolvetest.Open(t, resolve.OpenVault, v.kwargs).(*resolve.Vault)
+	return resolvetest.Open(t, vault.Open, v.kwargs).(*vault.Store)
 }
 
 // revoke makes Vault forget every token of the role.
@@ -75,7 +75,7 @@ func readers(t *testing.T, b backend.Backend) {
 	wg.Wait()
 }
 
-func TestVaultRenewsAndReplacesTokens(t *testing.T) {
+func TestRenewsAndReplacesTokens(t *testing.T) {
 	v := startLiveVault(t, "3s")
 	b := v.open(t)
 	readers(t, b)
@@ -89,8 +89,8 @@ func TestVaultRenewsAndReplacesTokens(t *testing.T) {
 	}
 	renewals := calls["PUT /v1/auth/token/renew-self"]
 	// A machine that pauses for a second may miss the time of a renewal.
-	if calls[vaultLoginCall]+renewals < 3 || renewals < 1 || calls[vaultLoginCall]+renewals > 12 {
-		t.Errorf("%d logins, %d renewals", calls[vaultLoginCall], renewals)
+	if calls[loginCall]+renewals < 3 || renewals < 1 || calls[loginCall]+renewals > 12 {
+		t.Errorf("%d logins, %d renewals", calls[loginCall], renewals)
 	}
 	v.Do("POST", "/v1/auth/approle/role/connfs", map[string]string{"token_policies": "reader", "token_ttl": "1h"})
 	b = v.open(t)
@@ -99,13 +99,13 @@ func TestVaultRenewsAndReplacesTokens(t *testing.T) {
 	for range 3 {
 		v.revoke()
 		readers(t, b)
-		if calls := v.proxy.Calls(); calls[vaultLoginCall] != 1 {
+		if calls := v.proxy.Calls(); calls[loginCall] != 1 {
 			t.Errorf("revoked: %v", calls)
 		}
 	}
 }
 
-func TestVaultGenerationsOfChildrenLogInOnce(t *testing.T) {
+func TestGenerationsOfChildrenLogInOnce(t *testing.T) {
 	v := startLiveVault(t, "1h")
 	all := make(map[string]int)
 	var identity []byte
@@ -122,12 +122,12 @@ func TestVaultGenerationsOfChildrenLogInOnce(t *testing.T) {
 			all[name] += n
 		}
 	}
-	if all[vaultLoginCall] != 1 || all[vaultReadCall] != 1000 {
+	if all[loginCall] != 1 || all[readCall] != 1000 {
 		t.Errorf("%v", all)
 	}
 }
 
-func TestVaultSealed(t *testing.T) {
+func TestSealed(t *testing.T) {
 	v := startLiveVault(t, "1h")
 	b := v.open(t)
 	for range 2 {
@@ -158,7 +158,7 @@ func awaitRead(t *testing.T, what string, b backend.Backend) {
 	t.Errorf("%s: %v", what, err)
 }
 
-func TestVaultFaults(t *testing.T) {
+func TestFaults(t *testing.T) {
 	v := startLiveVault(t, "1h")
 	const deadline = 1500 * time.Millisecond
 	leaks := goleak.IgnoreCurrent()
@@ -215,7 +215,7 @@ func TestVaultFaults(t *testing.T) {
 	goleak.VerifyNone(t, leaks)
 }
 
-func TestVaultPermissions(t *testing.T) {
+func TestPermissions(t *testing.T) {
 	v := startLiveVault(t, "1h")
 	b := v.open(t)
 	for range 50 {
@@ -223,7 +223,7 @@ func TestVaultPermissions(t *testing.T) {
 			t.Errorf("denied: %v", err)
 		}
 	}
-	if calls := v.proxy.Calls(); calls[vaultLoginCall] != 1 {
+	if calls := v.proxy.Calls(); calls[loginCall] != 1 {
 		t.Errorf("logins for what the policies deny: %v", calls)
 	}
 	for name, change := range map[string]map[string]any{
@@ -235,7 +235,7 @@ func TestVaultPermissions(t *testing.T) {
 	} {
 		kwargs := maps.Clone(v.kwargs)
 		maps.Copy(kwargs, change)
-		b := resolvetest.Open(t, resolve.OpenVault, kwargs).(*resolve.Vault)
+		b := resolvetest.Open(t, vault.Open, kwargs).(*vault.Store)
 		_, err := b.Connection(t.Context(), "x")
 		resolvetest.WantKind(t, name, err, conn.Denied)
 		_, err = b.List(t.Context())
@@ -249,7 +249,7 @@ func TestVaultPermissions(t *testing.T) {
 	kwargs := maps.Clone(v.kwargs)
 	kwargs["connections_path"] = "elsewhere"
 	refused := 0
-	for _, c := range resolvetest.Open(t, resolve.OpenVault, kwargs).(*resolve.Vault).Check(t.Context()) {
+	for _, c := range resolvetest.Open(t, vault.Open, kwargs).(*vault.Store).Check(t.Context()) {
 		if c.Err != nil {
 			resolvetest.WantKind(t, c.Call, c.Err, conn.Denied)
 			refused++
@@ -260,15 +260,15 @@ func TestVaultPermissions(t *testing.T) {
 	}
 }
 
-func TestVaultListsFoldersWithinBounds(t *testing.T) {
+func TestListsFoldersWithinBounds(t *testing.T) {
 	v := servers.StartVault(t)
 	v.Mount("kv", 1)
 	for i := range 30 {
-		putVault(v, 1, "kv", fmt.Sprintf("c/f%d/g/x", i), map[string]any{"host": "h"})
-		putVault(v, 1, "kv", fmt.Sprintf("c/f%d", i), map[string]any{"host": "h"})
+		put(v, 1, "kv", fmt.Sprintf("c/f%d/g/x", i), map[string]any{"host": "h"})
+		put(v, 1, "kv", fmt.Sprintf("c/f%d", i), map[string]any{"host": "h"})
 	}
 	kwargs := map[string]any{"url": v.URL, "token": v.Token, "mount_point": "kv", "kv_engine_version": 1, "connections_path": []string{"c", "nothing", "c/f7"}}
-	ids, err := resolvetest.Open(t, resolve.OpenVault, kwargs).(backend.Lister).List(t.Context())
+	ids, err := resolvetest.Open(t, vault.Open, kwargs).(backend.Lister).List(t.Context())
 	if err != nil || len(ids) != 61 {
 		t.Errorf("%d ids, %v", len(ids), err)
 	}
@@ -276,12 +276,12 @@ func TestVaultListsFoldersWithinBounds(t *testing.T) {
 	for range 40 {
 		deep += "/d"
 	}
-	putVault(v, 1, "kv", deep, map[string]any{"host": "h"})
-	_, err = resolvetest.Open(t, resolve.OpenVault, kwargs).(backend.Lister).List(t.Context())
+	put(v, 1, "kv", deep, map[string]any{"host": "h"})
+	_, err = resolvetest.Open(t, vault.Open, kwargs).(backend.Lister).List(t.Context())
 	resolvetest.WantKind(t, "too deep", err, conn.Failed)
 }
 
-func TestVaultTLS(t *testing.T) {
+func TestTLS(t *testing.T) {
 	v, c := servers.StartVaultTLS(t)
 	kwargs := map[string]any{"url": v.URL, "token": v.Token}
 	for name, verify := range map[string]any{"unknown authority": nil, "another authority": c.OtherCA, "its authority": c.CA, "not verified": false} {
@@ -290,11 +290,11 @@ func TestVaultTLS(t *testing.T) {
 		if name == "unknown authority" || name == "another authority" {
 			want = conn.Unreachable
 		}
-		_, err := resolvetest.Open(t, resolve.OpenVault, kwargs).Connection(t.Context(), "x")
+		_, err := resolvetest.Open(t, vault.Open, kwargs).Connection(t.Context(), "x")
 		resolvetest.WantKind(t, name, err, want)
 	}
 	t.Setenv("REQUESTS_CA_BUNDLE", c.CA)
 	kwargs["verify"] = true
-	_, err := resolvetest.Open(t, resolve.OpenVault, kwargs).Connection(t.Context(), "x")
+	_, err := resolvetest.Open(t, vault.Open, kwargs).Connection(t.Context(), "x")
 	resolvetest.WantKind(t, "authority of the environment", err, conn.Absent)
 }

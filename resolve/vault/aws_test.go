@@ -1,4 +1,4 @@
-package resolve
+package vault
 
 import (
 	"crypto/hmac"
@@ -12,7 +12,7 @@ import (
 )
 
 // The signature of the login is computed anew, step by step as AWS documents it.
-func TestVaultAWSLoginIsSigned(t *testing.T) {
+func TestAWSLoginIsSigned(t *testing.T) {
 	for region, want := range map[string]string{"": "us-east-1", "eu-west-1": "eu-west-1"} {
 		f := newFakeVault()
 		kwargs := map[string]any{"auth_type": "aws_iam", "key_id": "AKID", "secret_id": "hunter2", "role_id": "r", "region": region}

@@ -1,4 +1,4 @@
-package resolve
+package vault
 
 import (
 	"cmp"
@@ -20,42 +20,42 @@ import (
 )
 
 const (
-	// vaultAttempts is how often a call is made at most. Airflow repeats one three
+	// attempts is how often a call is made at most. Airflow repeats one three
 	// times, and waits longer in between than a reader has time.
-	vaultAttempts = 3
-	// vaultBackoff is the wait before the first repetition; it doubles each time.
-	vaultBackoff = 100 * time.Millisecond
-	// vaultMaxBody bounds an answer, in bytes. It is the most that Vault itself takes
+	attempts = 3
+	// backoff is the wait before the first repetition; it doubles each time.
+	backoff = 100 * time.Millisecond
+	// maxBody bounds an answer, in bytes. It is the most that Vault itself takes
 	// in a request.
-	vaultMaxBody = 32 << 20
+	maxBody = 32 << 20
 )
 
-// vaultAPI calls Vault's HTTP API.
-type vaultAPI struct {
+// client calls Vault's HTTP API.
+type client struct {
 	client  *api.Client
 	http    *http.Client
 	timeout time.Duration // of one attempt; the caller's deadline is usually shorter
 }
 
-// vaultStatus is an answer that is no success. It never holds anything of the body, in
+// statusError is an answer that is no success. It never holds anything of the body, in
 // which Vault may repeat what it was sent.
-type vaultStatus struct {
+type statusError struct {
 	status  int
 	foreign bool          // the answer is not in Vault's form
 	after   time.Duration // Retry-After
 }
 
-func (s *vaultStatus) Error() string { return fmt.Sprintf("HTTP status %d", s.status) }
+func (s *statusError) Error() string { return fmt.Sprintf("HTTP status %d", s.status) }
 
-// vaultMeaning is what an HTTP status of Vault's API says.
-type vaultMeaning struct {
+// meaning is what an HTTP status of Vault's API says.
+type meaning struct {
 	kind   conn.Kind
 	reason string
 	again  bool // worth another attempt
 }
 
-// vaultMeanings are the statuses that Vault documents, and those of proxies before it.
-var vaultMeanings = map[int]vaultMeaning{
+// meanings are the statuses that Vault documents, and those of proxies before it.
+var meanings = map[int]meaning{
 	400: {conn.Unreachable, "Vault refused the request as invalid", false},
 	401: {conn.Denied, "Vault, or a proxy before it, demands another login", false},
 	403: {conn.Denied, "Vault denies it: the policies of the token do not allow this path, or the token is not valid", false},
@@ -73,28 +73,28 @@ var vaultMeanings = map[int]vaultMeaning{
 }
 
 // meaning returns what the status says of a call.
-func (s *vaultStatus) meaning() vaultMeaning {
-	m, ok := vaultMeanings[s.status]
+func (s *statusError) meaning() meaning {
+	m, ok := meanings[s.status]
 	switch {
 	case !ok && s.status >= 500:
-		return vaultMeaning{conn.Unreachable, fmt.Sprintf("Vault failed with HTTP status %d", s.status), true}
+		return meaning{conn.Unreachable, fmt.Sprintf("Vault failed with HTTP status %d", s.status), true}
 	case !ok:
-		return vaultMeaning{conn.Unreachable, fmt.Sprintf("Vault answered with HTTP status %d", s.status), false}
+		return meaning{conn.Unreachable, fmt.Sprintf("Vault answered with HTTP status %d", s.status), false}
 	case s.status == http.StatusNotFound && s.foreign:
-		return vaultMeaning{conn.Unreachable, "what answers at this address is not Vault", false}
+		return meaning{conn.Unreachable, "what answers at this address is not Vault", false}
 	}
 	return m
 }
 
 // get reads from a path of the API, without the leading "v1/", and decodes the answer.
-func (a *vaultAPI) get(ctx context.Context, token, path string, query map[string][]string, into any) error {
+func (a *client) get(ctx context.Context, token, path string, query map[string][]string, into any) error {
 	return a.call(ctx, into, func(ctx context.Context) (*api.Response, error) {
 		return a.as(token).ReadRawWithDataWithContext(ctx, path, query)
 	})
 }
 
 // put writes JSON to a path and decodes the answer. An empty token sends none.
-func (a *vaultAPI) put(ctx context.Context, token, path string, body, into any) error {
+func (a *client) put(ctx context.Context, token, path string, body, into any) error {
 	text, err := json.Marshal(body)
 	if err != nil {
 		return conn.Errorf(conn.Failed, "", "a request cannot be written as JSON")
@@ -105,21 +105,21 @@ func (a *vaultAPI) put(ctx context.Context, token, path string, body, into any) 
 }
 
 // as returns the API under a token.
-func (a *vaultAPI) as(token string) *api.Logical {
+func (a *client) as(token string) *api.Logical {
 	return a.client.WithRequestCallbacks(func(r *api.Request) { r.ClientToken = token }).Logical()
 }
 
 // call makes a call, again where that may help and there is time, and decodes its answer.
 // Its error is a *conn.Error.
-func (a *vaultAPI) call(ctx context.Context, into any, send func(context.Context) (*api.Response, error)) error {
+func (a *client) call(ctx context.Context, into any, send func(context.Context) (*api.Response, error)) error {
 	for attempt := 0; ; attempt++ {
 		again, err := a.once(ctx, into, send)
-		if err == nil || !again || attempt+1 == vaultAttempts {
+		if err == nil || !again || attempt+1 == attempts {
 			return err
 		}
-		wait := vaultBackoff << attempt
+		wait := backoff << attempt
 		wait = wait/2 + rand.N(wait/2)
-		var s *vaultStatus
+		var s *statusError
 		if errors.As(err, &s) {
 			wait = max(wait, s.after)
 		}
@@ -135,7 +135,7 @@ func (a *vaultAPI) call(ctx context.Context, into any, send func(context.Context
 }
 
 // once makes one attempt, and says whether another one may help.
-func (a *vaultAPI) once(ctx context.Context, into any, send func(context.Context) (*api.Response, error)) (again bool, err error) {
+func (a *client) once(ctx context.Context, into any, send func(context.Context) (*api.Response, error)) (again bool, err error) {
 	if err := ctx.Err(); err != nil {
 		return false, backend.ContextError("", err)
 	}
@@ -154,12 +154,12 @@ func (a *vaultAPI) once(ctx context.Context, into any, send func(context.Context
 	case response.StatusCode/100 != 2:
 		return answered(response, true)
 	}
-	text, err := io.ReadAll(io.LimitReader(response.Body, vaultMaxBody+1))
+	text, err := io.ReadAll(io.LimitReader(response.Body, maxBody+1))
 	switch {
 	case err != nil:
 		return cutOff(ctx, err)
-	case len(text) > vaultMaxBody:
-		return false, conn.Errorf(conn.TooLarge, "", "Vault's answer is over %d bytes", vaultMaxBody)
+	case len(text) > maxBody:
+		return false, conn.Errorf(conn.TooLarge, "", "Vault's answer is over %d bytes", maxBody)
 	case into == nil:
 		return false, nil
 	case json.Unmarshal(text, into) != nil:
@@ -170,7 +170,7 @@ func (a *vaultAPI) once(ctx context.Context, into any, send func(context.Context
 
 // answered returns the error of an answer that is no success.
 func answered(response *api.Response, foreign bool) (again bool, err error) {
-	s := &vaultStatus{status: response.StatusCode, foreign: foreign}
+	s := &statusError{status: response.StatusCode, foreign: foreign}
 	if seconds, err := strconv.Atoi(response.Header.Get("Retry-After")); err == nil {
 		s.after = time.Duration(seconds) * time.Second
 	}
@@ -189,18 +189,18 @@ func cutOff(ctx context.Context, cause error) (again bool, err error) {
 }
 
 // close closes idle connections.
-func (a *vaultAPI) close() {
+func (a *client) close() {
 	a.http.CloseIdleConnections()
 }
 
-// newVaultAPI reads the arguments that say where Vault is and how to reach it. What is
+// newClient reads the arguments that say where Vault is and how to reach it. What is
 // wrong with them it reports to kw.
-func newVaultAPI(kw *backend.Kwargs) *vaultAPI {
-	a := &vaultAPI{
-		timeout: vaultTimeout(kw),
-		http:    &http.Client{Transport: vaultTransport(kw), CheckRedirect: redirects(kw.Boolean("allow_redirects", true))},
+func newClient(kw *backend.Kwargs) *client {
+	a := &client{
+		timeout: timeoutOf(kw),
+		http:    &http.Client{Transport: newTransport(kw), CheckRedirect: redirects(kw.Boolean("allow_redirects", true))},
 	}
-	address := vaultAddress(kw)
+	address := serverAddress(kw)
 	named := kw.Boolean("request_header", true)
 	namespace := kw.Text("namespace", "")
 	// Of Airflow's client, and without effect here: calls are always standard HTTP.
@@ -238,8 +238,8 @@ func newVaultAPI(kw *backend.Kwargs) *vaultAPI {
 	return a
 }
 
-// vaultTimeout reads the bound of a single attempt, in seconds.
-func vaultTimeout(kw *backend.Kwargs) time.Duration {
+// timeoutOf reads the bound of a single attempt, in seconds.
+func timeoutOf(kw *backend.Kwargs) time.Duration {
 	const airflows = 30 * time.Second
 	seconds, err := backend.Take(kw, "timeout", "a number of seconds", json.Number("")).Float64()
 	if kw.Value("timeout") == nil {

@@ -1,4 +1,4 @@
-package resolve
+package vault
 
 import (
 	"context"
@@ -38,7 +38,7 @@ const (
 )
 
 // readAll lets many readers read at once.
-func readAll(t *testing.T, v *Vault, readers int) {
+func readAll(t *testing.T, v *Store, readers int) {
 	t.Helper()
 	var wg sync.WaitGroup
 	for range readers {
@@ -58,7 +58,7 @@ func wantCounts(t *testing.T, what string, f *fakeVault, want map[string]int) {
 	}
 }
 
-func TestVaultReadersShareALogin(t *testing.T) {
+func TestReadersShareALogin(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFakeVault()
 		f.slow = 10 * time.Millisecond
@@ -73,7 +73,7 @@ func TestVaultReadersShareALogin(t *testing.T) {
 	})
 }
 
-func TestVaultTokenIsRenewedInTimeAndOnUse(t *testing.T) {
+func TestTokenIsRenewedInTimeAndOnUse(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFakeVault()
 		f.lease = 60
@@ -98,7 +98,7 @@ func TestVaultTokenIsRenewedInTimeAndOnUse(t *testing.T) {
 
 // A token cannot be renewed beyond its longest life, and an attempt that fails is not
 // repeated by every reader.
-func TestVaultRenewalThatDoesNotHelpEnds(t *testing.T) {
+func TestRenewalThatDoesNotHelpEnds(t *testing.T) {
 	for name, status := range map[string]int{"refused": 403, "no longer": 200, "unavailable": 503} {
 		synctest.Test(t, func(t *testing.T) {
 			f := newFakeVault()
@@ -131,7 +131,7 @@ func TestVaultRenewalThatDoesNotHelpEnds(t *testing.T) {
 }
 
 // What the policies deny is no reason to log in for each read.
-func TestVaultDeniedReadsAreNoLoginStorm(t *testing.T) {
+func TestDeniedReadsAreNoLoginStorm(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFakeVault()
 		f.answer = func(r *http.Request) (int, string) {
@@ -150,7 +150,7 @@ func TestVaultDeniedReadsAreNoLoginStorm(t *testing.T) {
 			t.Errorf("a new token: %v", calls)
 		}
 		// The role may have other policies by now.
-		time.Sleep(2 * vaultSettled)
+		time.Sleep(2 * settled)
 		for range 100 {
 			if _, err := v.Connection(t.Context(), "denied"); conn.KindOf(err) != conn.Denied {
 				t.Fatalf("%v", err)
@@ -176,7 +176,7 @@ func TestVaultDeniedReadsAreNoLoginStorm(t *testing.T) {
 	})
 }
 
-func TestVaultRefusedLoginsAreSpacedOut(t *testing.T) {
+func TestRefusedLoginsAreSpacedOut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFakeVault()
 		refuse := true
@@ -205,13 +205,13 @@ func TestVaultRefusedLoginsAreSpacedOut(t *testing.T) {
 		}
 		wantCounts(t, "adopted", f, map[string]int{})
 		refuse = false
-		time.Sleep(vaultRefusedMost)
+		time.Sleep(refusedMost)
 		readAll(t, v, 1)
 		readAll(t, next, 1)
 	})
 }
 
-func TestVaultGenerationsShareALogin(t *testing.T) {
+func TestGenerationsShareALogin(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFakeVault()
 		f.lease = 30
@@ -236,7 +236,7 @@ func TestVaultGenerationsShareALogin(t *testing.T) {
 	})
 }
 
-func TestVaultAdoptsOnlyWhatIsNewerAndItsOwn(t *testing.T) {
+func TestAdoptsOnlyWhatIsNewerAndItsOwn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFakeVault()
 		f.lease = 600
@@ -283,7 +283,7 @@ func TestVaultAdoptsOnlyWhatIsNewerAndItsOwn(t *testing.T) {
 	})
 }
 
-func TestVaultLoginEndsWithItsLastReader(t *testing.T) {
+func TestLoginEndsWithItsLastReader(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFakeVault()
 		f.slow = time.Hour
@@ -304,7 +304,7 @@ func TestVaultLoginEndsWithItsLastReader(t *testing.T) {
 	})
 }
 
-func TestVaultGivenTokens(t *testing.T) {
+func TestGivenTokens(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFakeVault("given")
 		f.lease = 60
@@ -326,7 +326,7 @@ func TestVaultGivenTokens(t *testing.T) {
 	})
 }
 
-func TestVaultTokenFileIsReadAnew(t *testing.T) {
+func TestTokenFileIsReadAnew(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "token")
 	write := func(text string) {
 		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
@@ -367,7 +367,7 @@ func newKeyFile(t *testing.T) (map[string]any, *rsa.PrivateKey) {
 	return map[string]any{"type": "service_account", "client_email": "a@p.example", "private_key_id": "k1", "private_key": string(text)}, key
 }
 
-func TestVaultLogins(t *testing.T) {
+func TestLogins(t *testing.T) {
 	t.Setenv("VAULT_TOKEN", "")
 	jwt := filepath.Join(t.TempDir(), "jwt")
 	if err := os.WriteFile(jwt, []byte("signed\n"), 0o600); err != nil {
@@ -403,7 +403,7 @@ func TestVaultLogins(t *testing.T) {
 	}
 }
 
-func TestVaultGoogleLoginIsSigned(t *testing.T) {
+func TestGoogleLoginIsSigned(t *testing.T) {
 	file, key := newKeyFile(t)
 	f := newFakeVault()
 	v := f.open(t, map[string]any{"auth_type": "gcp", "role_id": "r", "gcp_scopes": "s", "gcp_keyfile_dict": file})
@@ -446,7 +446,7 @@ func TestVaultGoogleLoginIsSigned(t *testing.T) {
 	}
 }
 
-func TestVaultCheckSaysWhichCallIsRefused(t *testing.T) {
+func TestCheckSaysWhichCallIsRefused(t *testing.T) {
 	f := newFakeVault("t")
 	f.answer = func(r *http.Request) (int, string) {
 		if r.URL.Path == "/v1/sys/capabilities-self" {

@@ -1,4 +1,4 @@
-package resolve
+package vault
 
 import (
 	"bytes"
@@ -41,23 +41,23 @@ func newFakeVault(tokens ...string) *fakeVault {
 }
 
 // open returns a Vault backend that asks the fake.
-func (f *fakeVault) open(t *testing.T, kwargs map[string]any) *Vault {
+func (f *fakeVault) open(t *testing.T, kwargs map[string]any) *Store {
 	t.Helper()
 	return f.openFor(t, backend.Secrets{}, kwargs)
 }
 
-func (f *fakeVault) openFor(t *testing.T, s backend.Secrets, kwargs map[string]any) *Vault {
+func (f *fakeVault) openFor(t *testing.T, s backend.Secrets, kwargs map[string]any) *Store {
 	t.Helper()
 	text, err := json.Marshal(kwargs)
 	if err != nil {
 		t.Fatal(err)
 	}
 	s.Kwargs = string(text)
-	b, err := backend.Open(&s, OpenVault)
+	b, err := backend.Open(&s, Open)
 	if err != nil {
 		t.Fatal(err)
 	}
-	v := b.(*Vault)
+	v := b.(*Store)
 	v.api.http.Transport = f
 	return v
 }

@@ -1,6 +1,6 @@
 //go:build integration
 
-package resolve_test
+package vault_test
 
 import (
 	"encoding/json"
@@ -19,10 +19,11 @@ import (
 	"github.com/connfs/connfs/resolve"
 	"github.com/connfs/connfs/resolve/backend"
 	"github.com/connfs/connfs/resolve/resolvetest"
+	"github.com/connfs/connfs/resolve/vault"
 )
 
-// vaultCase is a case that Airflow's own VaultBackend answered.
-type vaultCase struct {
+// testCase is a case that Airflow's own VaultBackend answered.
+type testCase struct {
 	Kind      string          `json:"kind"`
 	Kwargs    json.RawMessage `json:"backend_kwargs"`
 	ID        string          `json:"conn_id"`
@@ -38,13 +39,13 @@ type vaultCase struct {
 	} `json:"differs"`
 }
 
-func (c vaultCase) name() string {
+func (c testCase) name() string {
 	return fmt.Sprintf("%q %s %v %s", c.ID, c.Kwargs, c.MultiTeam, c.Team)
 }
 
-// vaultDifferences are the cases that connfs answers in another way than Airflow 3.3.2's
+// differences are the cases that connfs answers in another way than Airflow 3.3.2's
 // server process, each with its reason. The answer of 2.10.5 is "2.10.5".
-var vaultDifferences = map[string]struct {
+var differences = map[string]struct {
 	instead string
 	reason  string
 }{
@@ -57,7 +58,7 @@ var vaultDifferences = map[string]struct {
 	"./pg_full":            {"absent", "an id is never a path"},
 }
 
-func TestVaultAnswersAsAirflow(t *testing.T) {
+func TestAnswersAsAirflow(t *testing.T) {
 	text, err := os.ReadFile("testdata/vault.json")
 	if err != nil {
 		t.Fatal(err)
@@ -67,7 +68,7 @@ func TestVaultAnswersAsAirflow(t *testing.T) {
 			Method, Path string
 			Body         any
 		}
-		Cases []vaultCase
+		Cases []testCase
 	}
 	if err := json.Unmarshal(text, &data); err != nil {
 		t.Fatal(err)
@@ -84,21 +85,21 @@ func TestVaultAnswersAsAirflow(t *testing.T) {
 			continue
 		}
 		t.Run(c.name(), func(t *testing.T) {
-			want, ok := vaultDifferences[c.ID]
+			want, ok := differences[c.ID]
 			if ok && string(c.Kwargs) == "{}" {
 				differed[c.ID] = true
 				c.Absent, c.Error.Type, c.Expect = want.instead == "absent", "", c.Differs[want.instead].Expect
 			}
-			checkVaultCase(t, c)
+			checkCase(t, c)
 		})
 	}
-	if diff := cmp.Diff(slices.Sorted(maps.Keys(vaultDifferences)), slices.Sorted(maps.Keys(differed))); diff != "" {
+	if diff := cmp.Diff(slices.Sorted(maps.Keys(differences)), slices.Sorted(maps.Keys(differed))); diff != "" {
 		t.Errorf("differences that no case shows (-want +got):\n%s", diff)
 	}
 }
 
-func checkVaultCase(t *testing.T, c vaultCase) {
-	b, err := backend.Open(&backend.Secrets{Kwargs: string(c.Kwargs), MultiTeam: c.MultiTeam, Team: c.Team}, resolve.OpenVault)
+func checkCase(t *testing.T, c testCase) {
+	b, err := backend.Open(&backend.Secrets{Kwargs: string(c.Kwargs), MultiTeam: c.MultiTeam, Team: c.Team}, vault.Open)
 	if err != nil {
 		// An argument that is missing is found before anything is read.
 		if c.Error.Type == "" || c.Error.At == "read" && !strings.Contains(string(c.Kwargs), `"userpass"`) {
@@ -106,7 +107,7 @@ func checkVaultCase(t *testing.T, c vaultCase) {
 		}
 		return
 	}
-	defer b.(*resolve.Vault).Close()
+	defer b.(*vault.Store).Close()
 	if c.Error.At == "construction" {
 		t.Error("no error at the start")
 	}
@@ -131,8 +132,8 @@ func checkVaultCase(t *testing.T, c vaultCase) {
 	}
 }
 
-// vaultSecret returns the key-value pairs that hold a connection.
-func vaultSecret(c *conn.Connection) map[string]any {
+// secretOf returns the key-value pairs that hold a connection.
+func secretOf(c *conn.Connection) map[string]any {
 	m := make(map[string]any)
 	for name, v := range map[string]*string{"conn_type": c.Type, "description": c.Description, "host": c.Host, "login": c.Login, "schema": c.Schema} {
 		if v != nil {
@@ -150,8 +151,8 @@ func vaultSecret(c *conn.Connection) map[string]any {
 	return m
 }
 
-// putVault writes a secret of either version.
-func putVault(v *servers.Vault, version int, mount, path string, secret map[string]any) {
+// put writes a secret of either version.
+func put(v *servers.Vault, version int, mount, path string, secret map[string]any) {
 	if version == 1 {
 		v.Do("POST", "/v1/"+mount+"/"+path, secret)
 	} else {
@@ -159,7 +160,7 @@ func putVault(v *servers.Vault, version int, mount, path string, secret map[stri
 	}
 }
 
-func TestVaultConforms(t *testing.T) {
+func TestConforms(t *testing.T) {
 	v := servers.StartVault(t)
 	for _, version := range []int{1, 2} {
 		t.Run(fmt.Sprintf("kv %d", version), func(t *testing.T) {
@@ -170,12 +171,12 @@ func TestVaultConforms(t *testing.T) {
 					mount := fmt.Sprintf("kv%d/store-%d", version, mounts)
 					v.Mount(mount, version)
 					for id, c := range connections {
-						putVault(v, version, mount, "folder/of/"+id, vaultSecret(c))
+						put(v, version, mount, "folder/of/"+id, secretOf(c))
 					}
-					return resolvetest.Open(t, resolve.OpenVault, map[string]any{"url": v.URL, "token": v.Token, "mount_point": mount, "connections_path": "folder/of", "kv_engine_version": version})
+					return resolvetest.Open(t, vault.Open, map[string]any{"url": v.URL, "token": v.Token, "mount_point": mount, "connections_path": "folder/of", "kv_engine_version": version})
 				},
 				Unreachable: func(t *testing.T) backend.Backend {
-					return resolvetest.Open(t, resolve.OpenVault, map[string]any{"url": "http://127.0.0.1:1", "token": "x", "kv_engine_version": version})
+					return resolvetest.Open(t, vault.Open, map[string]any{"url": "http://127.0.0.1:1", "token": "x", "kv_engine_version": version})
 				},
 			})
 		})
@@ -183,14 +184,14 @@ func TestVaultConforms(t *testing.T) {
 }
 
 // No id that somebody makes up may look like an outage of the server.
-func TestVaultHasNoneOfManyIDs(t *testing.T) {
+func TestHasNoneOfManyIDs(t *testing.T) {
 	v := servers.StartVault(t)
 	v.Mount("kv/1", 1)
 	v.Mount("kv/2", 2)
 	alphabet := []rune("ab./\\%?#;:&+=*~^|<>{}[]()'\"` ü😀\t\x00\x01\n\r\x7f\u00a0\u00ad\u0301\u200b\u2028\ufeff\ufffd\U000e0001")
 	random := rand.New(rand.NewPCG(3, 4))
 	for version := 1; version <= 2; version++ {
-		b := resolvetest.Open(t, resolve.OpenVault, map[string]any{"url": v.URL, "token": v.Token, "mount_point": fmt.Sprint("kv/", version), "kv_engine_version": version})
+		b := resolvetest.Open(t, vault.Open, map[string]any{"url": v.URL, "token": v.Token, "mount_point": fmt.Sprint("kv/", version), "kv_engine_version": version})
 		for range 1500 {
 			id := make([]rune, 1+random.IntN(8))
 			for i := range id {

@@ -1,4 +1,4 @@
-package resolve
+package vault
 
 import (
 	"cmp"
@@ -15,8 +15,8 @@ import (
 	"time"
 )
 
-// vaultAddress returns where Vault is: the argument url, VAULT_ADDR, or Airflow's default.
-func vaultAddress(kw *backend.Kwargs) string {
+// serverAddress returns where Vault is: the argument url, VAULT_ADDR, or Airflow's default.
+func serverAddress(kw *backend.Kwargs) string {
 	address := cmp.Or(kw.Text("url", ""), os.Getenv("VAULT_ADDR"), "http://localhost:8200")
 	u, err := url.Parse(address)
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.RawQuery != "" || u.Fragment != "" {
@@ -26,13 +26,13 @@ func vaultAddress(kw *backend.Kwargs) string {
 	return address
 }
 
-// vaultTransport reads verify, cert and proxies, with the meaning that they have to
+// newTransport reads verify, cert and proxies, with the meaning that they have to
 // Python's requests.
-func vaultTransport(kw *backend.Kwargs) *http.Transport {
+func newTransport(kw *backend.Kwargs) *http.Transport {
 	return &http.Transport{
-		Proxy:                 vaultProxy(kw),
+		Proxy:                 proxyFor(kw),
 		DialContext:           (&net.Dialer{Timeout: 10 * time.Second}).DialContext,
-		TLSClientConfig:       vaultTLS(kw),
+		TLSClientConfig:       tlsConfig(kw),
 		TLSHandshakeTimeout:   10 * time.Second,
 		ForceAttemptHTTP2:     true,
 		MaxIdleConnsPerHost:   64,
@@ -58,9 +58,9 @@ func redirects(follow bool) func(*http.Request, []*http.Request) error {
 	}
 }
 
-// vaultProxy returns the proxy of the argument proxies for a scheme, or for a scheme and
+// proxyFor returns the proxy of the argument proxies for a scheme, or for a scheme and
 // host; else what the environment says.
-func vaultProxy(kw *backend.Kwargs) func(*http.Request) (*url.URL, error) {
+func proxyFor(kw *backend.Kwargs) func(*http.Request) (*url.URL, error) {
 	proxies := make(map[string]*url.URL)
 	for name, v := range kw.Object("proxies") {
 		text, ok := v.(string)
@@ -88,9 +88,9 @@ func vaultProxy(kw *backend.Kwargs) func(*http.Request) (*url.URL, error) {
 	}
 }
 
-// vaultTLS reads verify and cert. Where verify does not name the authorities, Python's
+// tlsConfig reads verify and cert. Where verify does not name the authorities, Python's
 // variables do, and then those of Vault's own tools.
-func vaultTLS(kw *backend.Kwargs) *tls.Config {
+func tlsConfig(kw *backend.Kwargs) *tls.Config {
 	c := &tls.Config{MinVersion: tls.VersionTLS12}
 	authorities := cmp.Or(os.Getenv("REQUESTS_CA_BUNDLE"), os.Getenv("CURL_CA_BUNDLE"), os.Getenv("VAULT_CACERT"), os.Getenv("VAULT_CAPATH"))
 	switch v := kw.Value("verify").(type) {
@@ -109,7 +109,7 @@ func vaultTLS(kw *backend.Kwargs) *tls.Config {
 		}
 		c.RootCAs = pool
 	}
-	if cert, key := vaultCertificate(kw); cert != "" {
+	if cert, key := certificate(kw); cert != "" {
 		pair, err := tls.LoadX509KeyPair(cert, cmp.Or(key, cert))
 		if err != nil {
 			kw.Fail("cert", "the certificate and its key cannot be read from there")
@@ -119,9 +119,9 @@ func vaultTLS(kw *backend.Kwargs) *tls.Config {
 	return c
 }
 
-// vaultCertificate returns the files of the client's certificate and of its key, empty
+// certificate returns the files of the client's certificate and of its key, empty
 // where one file holds both.
-func vaultCertificate(kw *backend.Kwargs) (cert, key string) {
+func certificate(kw *backend.Kwargs) (cert, key string) {
 	switch v := kw.Value("cert").(type) {
 	case nil:
 		return os.Getenv("VAULT_CLIENT_CERT"), os.Getenv("VAULT_CLIENT_KEY")

@@ -1,4 +1,4 @@
-package resolve
+package vault
 
 import (
 	"context"
@@ -12,18 +12,18 @@ import (
 
 // Bounds of a listing: of Vault's folders, and of the calls that are under way at once.
 const (
-	vaultMaxFolders = 10_000
-	vaultMaxDepth   = 32
-	vaultListers    = 8
+	maxFolders = 10_000
+	maxDepth   = 32
+	listers    = 8
 )
 
 // List implements [backend.Lister]. It names every secret of the folders, also one whose newest
 // version is deleted: Vault tells that only of single ones.
-func (v *Vault) List(ctx context.Context) ([]string, error) {
+func (v *Store) List(ctx context.Context) ([]string, error) {
 	if v.mount == "" && len(v.bases) > 0 {
 		return nil, conn.Errorf(conn.Failed, "", "mount_point is null, so ids name mounts, and Vault cannot be asked for all of them")
 	}
-	l := &vaultListing{v: v, limit: make(chan struct{}, vaultListers)}
+	l := &listing{v: v, limit: make(chan struct{}, listers)}
 	ctx, l.cancel = context.WithCancel(ctx)
 	defer l.cancel()
 	for _, base := range v.bases {
@@ -37,9 +37,9 @@ func (v *Vault) List(ctx context.Context) ([]string, error) {
 	return slices.Compact(l.ids), nil
 }
 
-// vaultListing is a listing under way.
-type vaultListing struct {
-	v      *Vault
+// listing is a listing under way.
+type listing struct {
+	v      *Store
 	cancel context.CancelFunc
 	limit  chan struct{}
 	wg     sync.WaitGroup
@@ -51,7 +51,7 @@ type vaultListing struct {
 }
 
 // start lists a folder within a base, and what is in it.
-func (l *vaultListing) start(ctx context.Context, base, folder string, depth int) {
+func (l *listing) start(ctx context.Context, base, folder string, depth int) {
 	l.wg.Go(func() {
 		l.limit <- struct{}{}
 		keys, err := l.keys(ctx, base, folder, depth)
@@ -76,13 +76,13 @@ func (l *vaultListing) start(ctx context.Context, base, folder string, depth int
 }
 
 // keys returns what one folder holds; nothing where there is no such folder.
-func (l *vaultListing) keys(ctx context.Context, base, folder string, depth int) ([]string, error) {
+func (l *listing) keys(ctx context.Context, base, folder string, depth int) ([]string, error) {
 	l.mu.Lock()
 	l.folders++
-	over := l.folders > vaultMaxFolders || depth > vaultMaxDepth
+	over := l.folders > maxFolders || depth > maxDepth
 	l.mu.Unlock()
 	if over {
-		return nil, conn.Errorf(conn.Failed, "", "Vault has over %d folders there, or %d within one another", vaultMaxFolders, vaultMaxDepth)
+		return nil, conn.Errorf(conn.Failed, "", "Vault has over %d folders there, or %d within one another", maxFolders, maxDepth)
 	}
 	var answer struct {
 		Data struct {
@@ -97,14 +97,14 @@ func (l *vaultListing) keys(ctx context.Context, base, folder string, depth int)
 	return answer.Data.Keys, nil
 }
 
-func (l *vaultListing) found(id string) {
+func (l *listing) found(id string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.ids = append(l.ids, id)
 }
 
 // fail ends the listing with its first error.
-func (l *vaultListing) fail(err error) {
+func (l *listing) fail(err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.err == nil {

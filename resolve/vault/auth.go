@@ -1,4 +1,4 @@
-package resolve
+package vault
 
 import (
 	"cmp"
@@ -12,8 +12,8 @@ import (
 	"github.com/connfs/connfs/resolve/backend"
 )
 
-// vaultAuth is one way to get a token.
-type vaultAuth struct {
+// auth is one way to get a token.
+type auth struct {
 	name  string // auth_type
 	mount string // where the auth method is, under "auth/"
 
@@ -26,10 +26,10 @@ type vaultAuth struct {
 }
 
 // calls reports whether getting a token is a call to Vault.
-func (a *vaultAuth) calls() bool { return a.body != nil }
+func (a *auth) calls() bool { return a.body != nil }
 
 // session gets a token.
-func (a *vaultAuth) session(ctx context.Context, v *vaultAPI) (*vaultSession, error) {
+func (a *auth) session(ctx context.Context, v *client) (*session, error) {
 	now := time.Now()
 	if !a.calls() {
 		token := a.token
@@ -39,26 +39,26 @@ func (a *vaultAuth) session(ctx context.Context, v *vaultAPI) (*vaultSession, er
 				return nil, err
 			}
 		}
-		return &vaultSession{Token: token, Issued: now}, nil
+		return &session{Token: token, Issued: now}, nil
 	}
 	body, err := a.body(ctx)
 	if err != nil {
 		return nil, err
 	}
-	var answer vaultAuthAnswer
+	var answer authAnswer
 	if err := v.put(ctx, "", "auth/"+a.mount+"/"+a.path, body, &answer); err != nil {
 		return nil, a.refusal(err)
 	}
 	if answer.Auth == nil || answer.Auth.ClientToken == "" {
 		return nil, conn.Errorf(conn.Denied, "", "Vault answered the login %q without a token", a.name)
 	}
-	s := vaultSession{Token: answer.Auth.ClientToken, Issued: now}
+	s := session{Token: answer.Auth.ClientToken, Issued: now}
 	return s.leased(now, answer.Auth.LeaseDuration, answer.Auth.Renewable), nil
 }
 
 // refusal returns the error of a login. What Vault says of a path that is not there is
 // nothing about a connection.
-func (a *vaultAuth) refusal(err error) error {
+func (a *auth) refusal(err error) error {
 	denied := func(reason, hint string) error {
 		return &conn.Error{Kind: conn.Denied, Reason: fmt.Sprintf("the login %q: %s", a.name, reason), Hint: hint, Err: err}
 	}
@@ -71,8 +71,8 @@ func (a *vaultAuth) refusal(err error) error {
 	return err
 }
 
-// vaultAuths are the ways to log in, by auth_type.
-var vaultAuths = map[string]func(*vaultAuth, *backend.Kwargs){
+// auths are the ways to log in, by auth_type.
+var auths = map[string]func(*auth, *backend.Kwargs){
 	"approle":    authAppRole,
 	"aws_iam":    authAWS,
 	"gcp":        authGoogle,
@@ -84,19 +84,19 @@ var vaultAuths = map[string]func(*vaultAuth, *backend.Kwargs){
 	"userpass":   authPassword,
 }
 
-// vaultAuthArguments are the arguments that only some of the logins use. Airflow passes
+// authArguments are the arguments that only some of the logins use. Airflow passes
 // over those of the others.
-var vaultAuthArguments = []string{
+var authArguments = []string{
 	"assume_role_kwargs", "auth_mount_point", "azure_resource", "azure_tenant_id", "gcp_key_path", "gcp_keyfile_dict", "gcp_scopes",
 	"jwt_role", "jwt_token", "jwt_token_path", "key_id", "kubernetes_jwt_path", "kubernetes_role", "password", "radius_host",
 	"radius_port", "radius_secret", "region", "role_id", "secret_id", "token", "token_path", "username",
 }
 
-// newVaultAuth reads the arguments of the login.
-func newVaultAuth(kw *backend.Kwargs) vaultAuth {
-	kw.Ignore(vaultAuthArguments...)
-	a := vaultAuth{name: kw.Text("auth_type", "token"), path: "login"}
-	read, ok := vaultAuths[a.name]
+// newAuth reads the arguments of the login.
+func newAuth(kw *backend.Kwargs) auth {
+	kw.Ignore(authArguments...)
+	a := auth{name: kw.Text("auth_type", "token"), path: "login"}
+	read, ok := auths[a.name]
 	switch {
 	case a.name == "azure", a.name == "radius":
 		// Airflow sends the client's secret to the method's configuration, for which it
@@ -120,7 +120,7 @@ func need(kw *backend.Kwargs, name string) string {
 	return text
 }
 
-func authToken(a *vaultAuth, kw *backend.Kwargs) {
+func authToken(a *auth, kw *backend.Kwargs) {
 	a.token = strings.TrimSpace(cmp.Or(kw.Text("token", ""), os.Getenv("VAULT_TOKEN")))
 	a.tokenPath = kw.Text("token_path", "")
 	if a.token == "" && a.tokenPath == "" {
@@ -128,7 +128,7 @@ func authToken(a *vaultAuth, kw *backend.Kwargs) {
 	}
 }
 
-func authAppRole(a *vaultAuth, kw *backend.Kwargs) {
+func authAppRole(a *auth, kw *backend.Kwargs) {
 	body := map[string]any{"role_id": need(kw, "role_id"), "secret_id": nil}
 	// A role need not have secret ids.
 	if secret := kw.Text("secret_id", ""); secret != "" {
@@ -138,7 +138,7 @@ func authAppRole(a *vaultAuth, kw *backend.Kwargs) {
 }
 
 // authPassword is the login of userpass and of ldap.
-func authPassword(a *vaultAuth, kw *backend.Kwargs) {
+func authPassword(a *auth, kw *backend.Kwargs) {
 	name := need(kw, "username")
 	if name != "" && (backend.CheckPathID(name) != nil || strings.Contains(name, "/")) {
 		kw.Fail("username", "it cannot be part of a path")
@@ -147,7 +147,7 @@ func authPassword(a *vaultAuth, kw *backend.Kwargs) {
 	a.body = constant(map[string]any{"password": need(kw, "password")})
 }
 
-func authGitHub(a *vaultAuth, kw *backend.Kwargs) {
+func authGitHub(a *auth, kw *backend.Kwargs) {
 	token, path := kw.Text("token", ""), kw.Text("token_path", "")
 	if token == "" && path == "" {
 		kw.Fail("token", "this auth_type needs token or token_path")
@@ -161,7 +161,7 @@ func authGitHub(a *vaultAuth, kw *backend.Kwargs) {
 	}
 }
 
-func authKubernetes(a *vaultAuth, kw *backend.Kwargs) {
+func authKubernetes(a *auth, kw *backend.Kwargs) {
 	const usual = "/var/run/secrets/kubernetes.io/serviceaccount/token"
 	path := usual
 	if kw.Has("kubernetes_jwt_path") {
@@ -170,7 +170,7 @@ func authKubernetes(a *vaultAuth, kw *backend.Kwargs) {
 	a.body = roleAndToken(need(kw, "kubernetes_role"), "", "kubernetes_jwt_path", path)
 }
 
-func authJWT(a *vaultAuth, kw *backend.Kwargs) {
+func authJWT(a *auth, kw *backend.Kwargs) {
 	token, path := kw.Text("jwt_token", ""), kw.Text("jwt_token_path", "")
 	if token == "" && path == "" {
 		kw.Fail("jwt_token", "this auth_type needs jwt_token or jwt_token_path")

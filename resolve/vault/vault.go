@@ -1,4 +1,5 @@
-package resolve
+// Package vault finds connections in HashiCorp Vault's key-value engine.
+package vault
 
 import (
 	"bytes"
@@ -12,11 +13,11 @@ import (
 	"github.com/connfs/connfs/resolve/backend"
 )
 
-// vaultMaxID is the longest id that is sent, in bytes: no file has a longer name, and the
+// maxID is the longest id that is sent, in bytes: no file has a longer name, and the
 // time that Vault takes grows with the square of the length, to 30 seconds for 100,000.
-const vaultMaxID = 1024
+const maxID = 1024
 
-// Vault is the backend of HashiCorp Vault's key-value engine, versions 1 and 2, with the
+// Store is the backend of HashiCorp Vault's key-value engine, versions 1 and 2, with the
 // arguments and the rules of Airflow's VaultBackend (apache-airflow-providers-hashicorp
 // 4.8.4). It is safe for concurrent use.
 //
@@ -24,23 +25,23 @@ const vaultMaxID = 1024
 // Absent and never sent), where the login does not exist (Denied, where Airflow's
 // connection "isn't defined"), and in logging in anew: a token that Vault still accepts is
 // not replaced for every path that it may not read.
-type Vault struct {
+type Store struct {
 	mount   string   // where the engine is; empty: the first part of an id
 	version int      // of the engine
 	bases   []string // folders, in the order in which they are tried; "": the mount itself
 	team    string   // the folder of the team within each of them; empty: none
 	flat    bool     // an id with a slash might name a team, and is refused
 
-	api   *vaultAPI
-	login *vaultLogin
+	api   *client
+	login *login
 }
 
-// OpenVault is the opener of a [Vault].
-func OpenVault(s *backend.Secrets, kw *backend.Kwargs) (backend.Backend, error) {
-	v := &Vault{}
+// Open is the opener of a [Store].
+func Open(s *backend.Secrets, kw *backend.Kwargs) (backend.Backend, error) {
+	v := &Store{}
 	v.folders(s, kw)
-	v.api = newVaultAPI(kw)
-	v.login = newVaultLogin(s.Kwargs, v.api, kw)
+	v.api = newClient(kw)
+	v.login = newLogin(s.Kwargs, v.api, kw)
 	if err := kw.Err(); err != nil {
 		return nil, err
 	}
@@ -48,7 +49,7 @@ func OpenVault(s *backend.Secrets, kw *backend.Kwargs) (backend.Backend, error) 
 }
 
 // folders reads the arguments that say where connections are.
-func (v *Vault) folders(s *backend.Secrets, kw *backend.Kwargs) {
+func (v *Store) folders(s *backend.Secrets, kw *backend.Kwargs) {
 	kw.Ignore("variables_path", "config_path")
 	v.mount = kw.Path("mount_point", "secret")
 	v.version = kw.Choice("kv_engine_version", 2, 1, 2)
@@ -65,7 +66,7 @@ func (v *Vault) folders(s *backend.Secrets, kw *backend.Kwargs) {
 }
 
 // Connection implements [backend.Backend].
-func (v *Vault) Connection(ctx context.Context, id string) (*conn.Connection, error) {
+func (v *Store) Connection(ctx context.Context, id string) (*conn.Connection, error) {
 	mount, name, err := v.locate(id)
 	if err != nil {
 		return nil, err
@@ -74,7 +75,7 @@ func (v *Vault) Connection(ctx context.Context, id string) (*conn.Connection, er
 		raw, err := v.secret(ctx, v.path(mount, "data", base, name))
 		switch {
 		case err == nil:
-			return vaultConnection(raw)
+			return parseConnection(raw)
 		case conn.KindOf(err) == conn.Absent:
 		case isStatus(err, 400) && strings.ContainsFunc(id, func(r rune) bool { return !unicode.IsPrint(r) }):
 			// Vault's listener takes no path that it could not print, so there is none.
@@ -86,12 +87,12 @@ func (v *Vault) Connection(ctx context.Context, id string) (*conn.Connection, er
 }
 
 // locate splits an id into the mount of its engine and its name there.
-func (v *Vault) locate(id string) (mount, name string, err error) {
+func (v *Store) locate(id string) (mount, name string, err error) {
 	if err := backend.CheckPathID(id); err != nil {
 		return "", "", err
 	}
-	if len(id) > vaultMaxID {
-		return "", "", conn.Errorf(conn.Absent, "", "the id is over %d bytes, and is not sent", vaultMaxID)
+	if len(id) > maxID {
+		return "", "", conn.Errorf(conn.Absent, "", "the id is over %d bytes, and is not sent", maxID)
 	}
 	if strings.Contains(id, "..") {
 		return "", "", conn.Errorf(conn.Absent, "", "the id holds \"..\", and Vault fails on a path with that anywhere in it")
@@ -115,7 +116,7 @@ func (v *Vault) locate(id string) (mount, name string, err error) {
 
 // path returns the path of an API call about a name in a folder; version 2 of the engine
 // has values under "data" and names under "metadata".
-func (v *Vault) path(mount, kind, base, name string) string {
+func (v *Store) path(mount, kind, base, name string) string {
 	parts := []string{mount}
 	if v.version == 2 {
 		parts = append(parts, kind)
@@ -129,7 +130,7 @@ func (v *Vault) path(mount, kind, base, name string) string {
 }
 
 // secret returns the key-value pairs at a path, as the JSON object that Vault sent.
-func (v *Vault) secret(ctx context.Context, path string) (json.RawMessage, error) {
+func (v *Store) secret(ctx context.Context, path string) (json.RawMessage, error) {
 	var answer struct {
 		Data json.RawMessage `json:"data"`
 	}
@@ -154,7 +155,7 @@ func (v *Vault) secret(ctx context.Context, path string) (json.RawMessage, error
 
 // read calls the API under the current token, and once more under a new one where Vault
 // no longer accepts it.
-func (v *Vault) read(ctx context.Context, path string, query map[string][]string, into any) error {
+func (v *Store) read(ctx context.Context, path string, query map[string][]string, into any) error {
 	session, err := v.login.session(ctx)
 	if err != nil {
 		return err
@@ -177,9 +178,9 @@ func (v *Vault) read(ctx context.Context, path string, query map[string][]string
 	return err
 }
 
-// vaultConnection is VaultBackend.get_conn_value and what Airflow makes of its answer: a
+// parseConnection is VaultBackend.get_conn_value and what Airflow makes of its answer: a
 // conn_uri that is not empty is a connection's text, else the whole secret is its JSON.
-func vaultConnection(raw json.RawMessage) (*conn.Connection, error) {
+func parseConnection(raw json.RawMessage) (*conn.Connection, error) {
 	var secret map[string]json.RawMessage
 	if json.Unmarshal(raw, &secret) != nil {
 		return nil, conn.Errorf(conn.Invalid, "", "the secret is not a JSON object")
@@ -199,22 +200,22 @@ func vaultConnection(raw json.RawMessage) (*conn.Connection, error) {
 }
 
 // Warm implements [backend.Warmer]: it logs in, or where that is done opens a connection.
-func (v *Vault) Warm(ctx context.Context) error { return v.login.warm(ctx) }
+func (v *Store) Warm(ctx context.Context) error { return v.login.warm(ctx) }
 
 // Identity implements [backend.Successor]: the token and its lease.
-func (v *Vault) Identity() []byte { return v.login.identity() }
+func (v *Store) Identity() []byte { return v.login.identity() }
 
 // Adopt implements [backend.Successor].
-func (v *Vault) Adopt(identity []byte) { v.login.adopt(identity) }
+func (v *Store) Adopt(identity []byte) { v.login.adopt(identity) }
 
 // Close closes the connections.
-func (v *Vault) Close() error {
+func (v *Store) Close() error {
 	v.api.close()
 	return nil
 }
 
 // isStatus reports whether Vault answered with an HTTP status.
 func isStatus(err error, status int) bool {
-	var s *vaultStatus
+	var s *statusError
 	return errors.As(err, &s) && s.status == status
 }
