@@ -21,7 +21,7 @@ import (
 )
 
 // metastores were written and read by real Airflow.
-const metastores = "../resolve/testdata/metastore"
+const metastores = "../resolve/metastore/testdata"
 
 // airflowAnswer is what Airflow said about one connection.
 type airflowAnswer struct {

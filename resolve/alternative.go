@@ -8,6 +8,7 @@ import (
 	"github.com/connfs/connfs/resolve/exec"
 	"github.com/connfs/connfs/resolve/gcpsm"
 	"github.com/connfs/connfs/resolve/localfile"
+	"github.com/connfs/connfs/resolve/metastore"
 	"github.com/connfs/connfs/resolve/vault"
 	"slices"
 	"strings"
@@ -20,8 +21,8 @@ type Settings struct {
 	Order   string // "aip-33" (the default) or "airflow"
 	OnError string // "stop" (the default) or "next"
 
-	Secrets     *backend.Secrets   // nil: no alternative backend in the path
-	Metastore   *MetastoreSettings // nil: no metastore in the path
+	Secrets     *backend.Secrets    // nil: no alternative backend in the path
+	Metastore   *metastore.Settings // nil: no metastore in the path
 	Environment environment.Settings
 
 	// Login are the environment variables with which the clients of backends and KMS
@@ -107,7 +108,7 @@ func Open(settings *Settings, fernet backend.Decrypter, unsealer Unsealer) (*Pat
 	}
 	if m := settings.Metastore; m != nil {
 		places.Metastore = func() (backend.Backend, string, error) {
-			b, err := OpenMetastore(*m, fernet)
+			b, err := metastore.Open(*m, fernet)
 			return b, "metastore", err
 		}
 	}

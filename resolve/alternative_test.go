@@ -9,6 +9,7 @@ import (
 
 	"github.com/connfs/connfs/resolve"
 	"github.com/connfs/connfs/resolve/environment"
+	"github.com/connfs/connfs/resolve/metastore"
 )
 
 func TestOpenRefusesWhatItCannotHonour(t *testing.T) {
@@ -19,7 +20,7 @@ func TestOpenRefusesWhatItCannotHonour(t *testing.T) {
 	}{
 		{"order", resolve.Settings{Order: "mine"}, `order "mine" is neither "aip-33" nor "airflow"`},
 		{"on_error", resolve.Settings{OnError: "ignore"}, `on_error "ignore" is neither "stop" nor "next"`},
-		{"URL", resolve.Settings{Metastore: &resolve.MetastoreSettings{URL: "secret"}}, "opening the metastore: the database URL does not begin with DIALECT://"},
+		{"URL", resolve.Settings{Metastore: &metastore.Settings{URL: "secret"}}, "opening the metastore: the database URL does not begin with DIALECT://"},
 	} {
 		if _, err := resolve.Open(&c.settings, nil, nil); err == nil || err.Error() != c.want {
 			t.Errorf("%s: %v", c.name, err)
@@ -31,7 +32,7 @@ func TestOpenSearchesTheEnvironmentFirst(t *testing.T) {
 	for _, order := range []string{"", "aip-33", "airflow"} {
 		p, err := resolve.Open(&resolve.Settings{
 			Order:       order,
-			Metastore:   &resolve.MetastoreSettings{URL: "sqlite:///" + airflowDatabase(t)},
+			Metastore:   &metastore.Settings{URL: "sqlite:///" + airflowDatabase(t)},
 			Environment: environment.Settings{Variables: environment.Variables([]string{"AIRFLOW_CONN_UNENCRYPTED=http://from-env"})},
 		}, nil, nil)
 		if err != nil {
@@ -58,7 +59,7 @@ func TestOpenSearchesTheEnvironmentFirst(t *testing.T) {
 func airflowDatabase(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
-	if err := os.CopyFS(dir, os.DirFS("testdata/metastore/2.10")); err != nil {
+	if err := os.CopyFS(dir, os.DirFS("metastore/testdata/2.10")); err != nil {
 		t.Fatal(err)
 	}
 	return filepath.Join(dir, "airflow.db")

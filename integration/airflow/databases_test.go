@@ -49,7 +49,7 @@ func startDatabases(t *testing.T) []database {
 func (d database) copyRows(t *testing.T, version, from string) string {
 	t.Helper()
 	folder := map[string]string{airflow.V2: "2.10", airflow.V3: "3.3"}[version]
-	script, err := os.ReadFile(filepath.Join("../../resolve/testdata/metastore", folder, d.name+".sql"))
+	script, err := os.ReadFile(filepath.Join("../../resolve/metastore/testdata", folder, d.name+".sql"))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -17,6 +17,7 @@ import (
 	"github.com/connfs/connfs/kms"
 	"github.com/connfs/connfs/kms/kmstest"
 	"github.com/connfs/connfs/resolve"
+	"github.com/connfs/connfs/resolve/metastore"
 )
 
 // TestSealedRowsAreHarmlessToAirflow seals rows that Airflow wrote, has that Airflow list,
@@ -61,7 +62,7 @@ func TestSealedRowsAreHarmlessToAirflow(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			path, err := resolve.Open(&resolve.Settings{Metastore: &resolve.MetastoreSettings{URL: "sqlite:///" + home + "/airflow.db"}}, keys, keyring)
+			path, err := resolve.Open(&resolve.Settings{Metastore: &metastore.Settings{URL: "sqlite:///" + home + "/airflow.db"}}, keys, keyring)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -95,7 +96,7 @@ func TestSealedRowsAreHarmlessToAirflow(t *testing.T) {
 			}
 			seal(t, path, keyring, keys, "masked", "unlucky")
 			savedByWeb(t, version, home, keyring, before)
-			m, _ := resolve.Find[*resolve.Metastore](path)
+			m, _ := resolve.Find[*metastore.Store](path)
 			for _, id := range ids {
 				want := before[id]
 				want.Description = text("by-api")
@@ -185,7 +186,7 @@ func withoutBlank(column *string) *string {
 func seal(t *testing.T, path *resolve.Path, keyring *kms.Keyring, keys *kms.Fernet, id, by string) *conn.Connection {
 	t.Helper()
 	ctx := context.Background()
-	m, _ := resolve.Find[*resolve.Metastore](path)
+	m, _ := resolve.Find[*metastore.Store](path)
 	row, err := m.Row(ctx, id)
 	if err != nil {
 		t.Fatal(err)

@@ -19,6 +19,7 @@ import (
 	"github.com/connfs/connfs/integration/airflow"
 	"github.com/connfs/connfs/kms"
 	"github.com/connfs/connfs/resolve"
+	"github.com/connfs/connfs/resolve/metastore"
 )
 
 // How much is compared, for each Airflow.
@@ -482,14 +483,14 @@ func readRows(t *testing.T, url string, rows []airflow.Connection) []reading {
 	if err != nil {
 		t.Fatal(err)
 	}
-	settings := resolve.MetastoreSettings{URL: url, FernetKey: fernetKey}
+	settings := metastore.Settings{URL: url, FernetKey: fernetKey}
 	path, err := resolve.Open(&resolve.Settings{Metastore: &settings}, fernet, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer path.Close()
 	// The backend alone, which does not look at what Airflow's look-up refuses.
-	backend, err := resolve.OpenMetastore(settings, fernet)
+	backend, err := metastore.Open(settings, fernet)
 	if err != nil {
 		t.Fatal(err)
 	}

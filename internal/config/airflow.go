@@ -12,14 +12,14 @@ import (
 
 	"github.com/connfs/connfs/internal/config/airflowcfg"
 	"github.com/connfs/connfs/internal/python/configparser"
-	"github.com/connfs/connfs/resolve"
 	"github.com/connfs/connfs/resolve/backend"
+	"github.com/connfs/connfs/resolve/metastore"
 )
 
 // airflow is what was taken from Airflow's configuration, over config.toml.
 type airflow struct {
-	metastore *resolve.MetastoreSettings // nil: not in the path
-	why       string                     // why it is in the path, or not
+	metastore *metastore.Settings // nil: not in the path
+	why       string              // why it is in the path, or not
 
 	alternative alternative
 	secrets     *backend.Secrets // nil: no alternative backend in the path
@@ -89,7 +89,7 @@ func (l *loader) settleMetastore(a *airflow, h home) {
 	default:
 		a.why = fmt.Sprintf("searched: %s, its URL is from %s", dialect(a.url.v), a.url.origin)
 	}
-	a.metastore = &resolve.MetastoreSettings{URL: strings.TrimSuffix(a.url.v, "\n"), Schema: a.schema.v, FernetKey: a.fernetKey.v}
+	a.metastore = &metastore.Settings{URL: strings.TrimSuffix(a.url.v, "\n"), Schema: a.schema.v, FernetKey: a.fernetKey.v}
 }
 
 // airflowReader reads options of one Airflow and reports what is wrong.

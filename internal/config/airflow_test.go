@@ -10,7 +10,7 @@ import (
 
 	"github.com/connfs/connfs/internal/config"
 	"github.com/connfs/connfs/internal/settings"
-	"github.com/connfs/connfs/resolve"
+	"github.com/connfs/connfs/resolve/metastore"
 )
 
 func TestMetastoreFromAirflow(t *testing.T) {
@@ -19,33 +19,33 @@ func TestMetastoreFromAirflow(t *testing.T) {
 		toml string
 		env  []string
 		db   bool // the default database is there
-		want *resolve.MetastoreSettings
+		want *metastore.Settings
 		why  string
 	}{
 		"its file": {
 			cfg:  "[database]\nsql_alchemy_conn = postgresql+psycopg2://u@h/db\nsql_alchemy_schema = af\n[core]\nfernet_key = k1,k2\n",
-			want: &resolve.MetastoreSettings{URL: "postgresql+psycopg2://u@h/db", Schema: "af", FernetKey: "k1,k2"},
+			want: &metastore.Settings{URL: "postgresql+psycopg2://u@h/db", Schema: "af", FernetKey: "k1,k2"},
 			why:  "metastore: searched: PostgreSQL, its URL is from HOME/airflow.cfg:2",
 		},
 		"the old name": {
 			cfg:  "[core]\nsql_alchemy_conn = sqlite:///$AIRFLOW_HOME/old.db\n",
-			want: &resolve.MetastoreSettings{URL: "sqlite:///HOME/old.db"},
+			want: &metastore.Settings{URL: "sqlite:///HOME/old.db"},
 			why:  "metastore: searched: SQLite, its URL is from HOME/airflow.cfg:2",
 		},
 		"a variable": {
 			cfg:  "[database]\nsql_alchemy_conn = sqlite:////file.db\n",
 			env:  []string{"AIRFLOW__DATABASE__SQL_ALCHEMY_CONN=mysql+mysqldb://u@h/db", "AIRFLOW__CORE__FERNET_KEY=k"},
-			want: &resolve.MetastoreSettings{URL: "mysql+mysqldb://u@h/db", FernetKey: "k"},
+			want: &metastore.Settings{URL: "mysql+mysqldb://u@h/db", FernetKey: "k"},
 			why:  "metastore: searched: MySQL, its URL is from variable AIRFLOW__DATABASE__SQL_ALCHEMY_CONN",
 		},
 		"a command": {
 			cfg:  "[database]\nsql_alchemy_conn_cmd = echo sqlite:////cmd.db\n",
-			want: &resolve.MetastoreSettings{URL: "sqlite:////cmd.db"},
+			want: &metastore.Settings{URL: "sqlite:////cmd.db"},
 			why:  "metastore: searched: SQLite, its URL is from command of HOME/airflow.cfg:2",
 		},
 		"the default, which is there": {
 			cfg: "[core]\n", db: true,
-			want: &resolve.MetastoreSettings{URL: "sqlite:///HOME/airflow.db"},
+			want: &metastore.Settings{URL: "sqlite:///HOME/airflow.db"},
 			why:  "metastore: searched: SQLite, Airflow's default database HOME/airflow.db",
 		},
 		"the default, which is not there": {
@@ -55,13 +55,13 @@ func TestMetastoreFromAirflow(t *testing.T) {
 		"config.toml wins": {
 			cfg:  "[database]\nsql_alchemy_conn_cmd = no-such-program\nsql_alchemy_schema = af\n[core]\nfernet_key = airflow\n",
 			toml: "[metastore]\nurl = \"sqlite:////ours.db\"\nfernet_key = \"ours\"\n",
-			want: &resolve.MetastoreSettings{URL: "sqlite:////ours.db", Schema: "af", FernetKey: "ours"},
+			want: &metastore.Settings{URL: "sqlite:////ours.db", Schema: "af", FernetKey: "ours"},
 			why:  "metastore: searched: SQLite, its URL is from CONFIG:2",
 		},
 		"an empty variable disables encryption": {
 			cfg:  "[database]\nsql_alchemy_conn = sqlite:////a.db\n[core]\nfernet_key = k\n",
 			env:  []string{"AIRFLOW__CORE__FERNET_KEY="},
-			want: &resolve.MetastoreSettings{URL: "sqlite:////a.db"},
+			want: &metastore.Settings{URL: "sqlite:////a.db"},
 			why:  "metastore: searched: SQLite, its URL is from HOME/airflow.cfg:2",
 		},
 	} {
@@ -90,7 +90,7 @@ func TestMetastoreFromAirflow(t *testing.T) {
 func TestVariablesCountWithoutAHome(t *testing.T) {
 	src := source(t, "")
 	src.Environ = append(src.Environ, "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN=postgres://u@h/db", "AIRFLOW__CORE__FERNET_KEY=k")
-	want := &resolve.MetastoreSettings{URL: "postgresql://u@h/db", FernetKey: "k"}
+	want := &metastore.Settings{URL: "postgresql://u@h/db", FernetKey: "k"}
 	if diff := cmp.Diff(want, load(t, src).Resolver.Metastore); diff != "" {
 		t.Errorf("metastore (-want +got):\n%s", diff)
 	}

@@ -14,8 +14,8 @@ import (
 	"github.com/connfs/connfs/internal/settings"
 )
 
-// metastore is one whose DAGs can name users.
-const metastore = "[metastore]\nurl = \"sqlite:////a.db\"\n"
+// withMetastore names one whose DAGs can name users.
+const withMetastore = "[metastore]\nurl = \"sqlite:////a.db\"\n"
 
 // derived is a grant without a user.
 const derived = "[[grant]]\ndag = \"billing_*\"\nteam = \"blue\"\nconnections = [\"x\"]\n"
@@ -24,7 +24,7 @@ const derived = "[[grant]]\ndag = \"billing_*\"\nteam = \"blue\"\nconnections = 
 const trustsMetastore = "grants without run_as_user trust whoever can write the metastore, which with Airflow 2 is every task"
 
 func TestDerivedGrants(t *testing.T) {
-	src := source(t, metastore+`dags_every = "10s"
+	src := source(t, withMetastore+`dags_every = "10s"
 dags_keep = "2h"
 [[grant]]
 dag = "billing_*"
@@ -65,7 +65,7 @@ connections = ["c"]
 func TestAnyNarrowingSparesTheWarningOfAuthors(t *testing.T) {
 	for _, key := range []string{"dag_file", "bundle", "team"} {
 		t.Run(key, func(t *testing.T) {
-			src := source(t, metastore+"[[grant]]\ndag = \"d\"\nconnections = [\"x\"]\n"+key+" = \"y\"\n")
+			src := source(t, withMetastore+"[[grant]]\ndag = \"d\"\nconnections = [\"x\"]\n"+key+" = \"y\"\n")
 			if diff := cmp.Diff([]string{trustsMetastore}, load(t, src).Warnings); diff != "" {
 				t.Errorf("warnings (-want +got):\n%s", diff)
 			}
@@ -76,7 +76,7 @@ func TestAnyNarrowingSparesTheWarningOfAuthors(t *testing.T) {
 // Where every grant names its user, DAGs are not read, and what they could never grant
 // does not matter.
 func TestGrantsThatNameUsersReadNoDAGs(t *testing.T) {
-	src := source(t, metastore+"[[grant]]\nrun_as_user = \"a\"\ndag = \"d\"\nconnections = [\"x\"]\n")
+	src := source(t, withMetastore+"[[grant]]\nrun_as_user = \"a\"\ndag = \"d\"\nconnections = [\"x\"]\n")
 	src.Environ = append(src.Environ, "AIRFLOW__CORE__DEFAULT_IMPERSONATION=root")
 	got := load(t, src)
 	if got.Front.DAGs != nil || len(got.Warnings) > 0 {
@@ -116,7 +116,7 @@ func TestDerivedGrantNeedsTheMetastore(t *testing.T) {
 }
 
 func TestDerivedGrantOfAnIncludedFileIsNamed(t *testing.T) {
-	src := source(t, "include = [\"a.toml\"]\n"+metastore+"dags = false\n")
+	src := source(t, "include = [\"a.toml\"]\n"+withMetastore+"dags = false\n")
 	path := filepath.Join(filepath.Dir(src.ConfigFile), "a.toml")
 	write(t, path, "\n"+derived, 0o644)
 	want := fmt.Sprintf("%s:2: grant: it names no run_as_user, and metastore.dags = false (%s:4) takes none from the DAGs (name the run_as_user, or set metastore.dags = true)", path, src.ConfigFile)
@@ -142,7 +142,7 @@ func TestDefaultImpersonation(t *testing.T) {
 		"a line end, forging": {"a\nb", "", "not a user name"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			src := source(t, metastore+derived)
+			src := source(t, withMetastore+derived)
 			src.Environ = append(src.Environ, "AIRFLOW__CORE__DEFAULT_IMPERSONATION="+tc.set)
 			got := load(t, src)
 			if got.Front.DAGs.DefaultUser != tc.user {
@@ -185,7 +185,7 @@ func TestUIDsThatNoDAGCanGrant(t *testing.T) {
 		"the user is ignored":          {1000, 0, "airflow", true, []uint32{0, 1000, 65534, 4294967295}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			src := source(t, "user = \""+tc.user+"\"\n"+metastore+derived)
+			src := source(t, "user = \""+tc.user+"\"\n"+withMetastore+derived)
 			src.EUID = tc.euid
 			src.Drop = func(config.Identity) error { return nil }
 			src.SetOwner(func(string) uint32 { return tc.owner })

@@ -10,7 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/connfs/connfs/internal/config"
-	"github.com/connfs/connfs/resolve"
+	"github.com/connfs/connfs/resolve/metastore"
 )
 
 // hidden is a secret that no message may show.
@@ -67,7 +67,7 @@ func TestSecretFilesAreFoundInOrder(t *testing.T) {
 	write(t, filepath.Join(credentials, "url"), "sqlite:////credentials.db\n", 0o600)
 
 	got := load(t, src)
-	want := &resolve.MetastoreSettings{URL: "sqlite:////credentials.db", FernetKey: "beside\n"}
+	want := &metastore.Settings{URL: "sqlite:////credentials.db", FernetKey: "beside\n"}
 	if diff := cmp.Diff(want, got.Resolver.Metastore); diff != "" {
 		t.Errorf("metastore (-want +got):\n%s", diff)
 	}

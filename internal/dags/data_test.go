@@ -12,7 +12,7 @@ import (
 
 	"github.com/connfs/connfs/conn"
 	"github.com/connfs/connfs/internal/dags"
-	"github.com/connfs/connfs/resolve"
+	"github.com/connfs/connfs/resolve/metastore"
 )
 
 // The metastores and expected.json under testdata were written by the real Airflow of each
@@ -89,7 +89,7 @@ func readJSON(t testing.TB, path string, into any) {
 }
 
 // openCopy opens a copy of a metastore, since SQLite may write beside a file.
-func openCopy(t testing.TB, path string) *resolve.Metastore {
+func openCopy(t testing.TB, path string) *metastore.Store {
 	t.Helper()
 	text, err := os.ReadFile(path)
 	if err != nil {
@@ -99,7 +99,7 @@ func openCopy(t testing.TB, path string) *resolve.Metastore {
 	if err := os.WriteFile(to, text, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	m, err := resolve.OpenMetastore(resolve.MetastoreSettings{URL: "sqlite:///" + to}, nil)
+	m, err := metastore.Open(metastore.Settings{URL: "sqlite:///" + to}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -108,10 +108,10 @@ func openCopy(t testing.TB, path string) *resolve.Metastore {
 }
 
 // rows returns all active rows with their documents.
-func rows(t testing.TB, m *resolve.Metastore) []resolve.SerializedDAG {
+func rows(t testing.TB, m *metastore.Store) []metastore.SerializedDAG {
 	t.Helper()
-	var all []resolve.SerializedDAG
-	err := m.DAGs(t.Context(), nil, func(d resolve.SerializedDAG) error {
+	var all []metastore.SerializedDAG
+	err := m.DAGs(t.Context(), nil, func(d metastore.SerializedDAG) error {
 		all = append(all, d)
 		return nil
 	})
@@ -121,7 +121,7 @@ func rows(t testing.TB, m *resolve.Metastore) []resolve.SerializedDAG {
 	return all
 }
 
-func parse(d resolve.SerializedDAG) ([]dags.DAG, error) {
+func parse(d metastore.SerializedDAG) ([]dags.DAG, error) {
 	return dags.Parse(dags.Document{ID: d.ID, Data: d.Data, Compressed: d.Compressed})
 }
 

@@ -10,6 +10,7 @@ import (
 	"github.com/connfs/connfs/internal/policy"
 	"github.com/connfs/connfs/internal/resolver"
 	"github.com/connfs/connfs/resolve"
+	"github.com/connfs/connfs/resolve/metastore"
 )
 
 // dags reads the serialized DAGs that changed since the revisions in known. A document
@@ -19,12 +20,12 @@ func (s *server) dags(ctx context.Context, known []byte) ([]byte, error) {
 	if err := json.Unmarshal(known, &revisions); err != nil {
 		return nil, conn.Errorf(conn.Failed, "", "the question about DAGs is not readable")
 	}
-	m, ok := resolve.Find[*resolve.Metastore](s.path)
+	m, ok := resolve.Find[*metastore.Store](s.path)
 	if !ok {
 		return nil, conn.Errorf(conn.Absent, "", "no metastore is configured")
 	}
 	rows := []resolver.DAGRow{}
-	err := m.DAGs(ctx, revisions, func(d resolve.SerializedDAG) error {
+	err := m.DAGs(ctx, revisions, func(d metastore.SerializedDAG) error {
 		rows = append(rows, dagRow(d))
 		return nil
 	})
@@ -35,7 +36,7 @@ func (s *server) dags(ctx context.Context, known []byte) ([]byte, error) {
 }
 
 // dagRow returns what a row says.
-func dagRow(d resolve.SerializedDAG) resolver.DAGRow {
+func dagRow(d metastore.SerializedDAG) resolver.DAGRow {
 	row := resolver.DAGRow{Key: d.Key, Revision: d.Revision, ID: d.ID}
 	switch {
 	case d.Refused != "":

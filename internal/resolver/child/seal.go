@@ -9,13 +9,14 @@ import (
 	"github.com/connfs/connfs/internal/resolver"
 	"github.com/connfs/connfs/kms"
 	"github.com/connfs/connfs/resolve"
+	"github.com/connfs/connfs/resolve/metastore"
 )
 
 // sealer answers OpSeal. What becomes of a connection is for kms to say.
 type sealer struct {
 	path   *resolve.Path
 	kms    *kms.Sealer
-	fernet resolve.Encrypter // nil: no key is configured
+	fernet metastore.Encrypter // nil: no key is configured
 }
 
 func (s *sealer) answer(
@@ -51,8 +52,8 @@ func (s *sealer) answer(
 	return meta, body, digest, err
 }
 
-func (s *sealer) metastore() (*resolve.Metastore, error) {
-	if m, ok := resolve.Find[*resolve.Metastore](s.path); ok {
+func (s *sealer) metastore() (*metastore.Store, error) {
+	if m, ok := resolve.Find[*metastore.Store](s.path); ok {
 		return m, nil
 	}
 	return nil, conn.Errorf(conn.Failed, "", "no metastore is configured")

@@ -23,6 +23,7 @@ import (
 	"github.com/connfs/connfs/resolve"
 	"github.com/connfs/connfs/resolve/backend"
 	"github.com/connfs/connfs/resolve/environment"
+	"github.com/connfs/connfs/resolve/metastore"
 )
 
 // TestMain is the test binary's second role: a real child, which gives up rights
@@ -209,7 +210,7 @@ func TestListNamesWhatThereIs(t *testing.T) {
 
 func TestAMissingMetastoreIsInTheListingAndTheExplanation(t *testing.T) {
 	s := onlyEnvironment()
-	s.Metastore = &resolve.MetastoreSettings{URL: "sqlite:////nonexistent/airflow.db"}
+	s.Metastore = &metastore.Settings{URL: "sqlite:////nonexistent/airflow.db"}
 	c := serve(t, "key", s)
 	_, meta, body := c.ask(resolver.OpList, "", "")
 	l, err := resolver.DecodeListing([]byte(meta), []byte(body))
@@ -233,7 +234,7 @@ func TestAMissingMetastoreIsInTheListingAndTheExplanation(t *testing.T) {
 
 func TestCheckTriesEveryBackend(t *testing.T) {
 	s := onlyEnvironment()
-	s.Metastore = &resolve.MetastoreSettings{URL: "sqlite:////nonexistent/airflow.db"}
+	s.Metastore = &metastore.Settings{URL: "sqlite:////nonexistent/airflow.db"}
 	c := serve(t, "key", s)
 	h, meta, _ := c.ask(resolver.OpCheck, "", "")
 	var got []resolver.Checked
@@ -262,7 +263,7 @@ func TestSettingsThatAreUnusableAreAnAnswer(t *testing.T) {
 			t.Errorf("operation %d: %+v %s", op, h, meta)
 		}
 	}
-	bad := serve(t, "key", &resolve.Settings{Metastore: &resolve.MetastoreSettings{URL: "oracle://u:" + password + "@h/db"}})
+	bad := serve(t, "key", &resolve.Settings{Metastore: &metastore.Settings{URL: "oracle://u:" + password + "@h/db"}})
 	h, meta, _ := bad.ask(resolver.OpReady, "", "")
 	if h.OK || strings.Contains(meta, password) {
 		t.Errorf("%+v %s", h, meta)

@@ -1,4 +1,4 @@
-package resolve
+package metastore
 
 import (
 	"context"
@@ -73,7 +73,7 @@ const pinning = "'running', 'restarting', 'queued', 'deferred'"
 // It needs SELECT on serialized_dag and dag, in 3.x on dag_version and task_instance,
 // and on dag_bundle_team and team where there are such tables. Errors are of kind
 // Unreachable, Denied or Timeout.
-func (m *Metastore) DAGs(ctx context.Context, known map[string]string, each func(SerializedDAG) error) error {
+func (m *Store) DAGs(ctx context.Context, known map[string]string, each func(SerializedDAG) error) error {
 	if err := m.greet(ctx); err != nil {
 		return dagError(err)
 	}
@@ -122,7 +122,7 @@ func (m *Metastore) DAGs(ctx context.Context, known map[string]string, each func
 // are thousands; a server that does not even answer is found out soon.
 const dagsLogin = 5 * time.Second
 
-func (m *Metastore) greet(ctx context.Context) error {
+func (m *Store) greet(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, dagsLogin)
 	defer cancel()
 	return m.Warm(ctx)
@@ -149,7 +149,7 @@ func dagError(err error) error {
 
 // dagReader reads with the columns that this version of Airflow has.
 type dagReader struct {
-	m          *Metastore
+	m          *Store
 	versioned  bool // 3.x
 	compressed bool // there is a column data_compressed
 }

@@ -1,4 +1,6 @@
-package resolve
+// Package metastore finds connections in Airflow's metadata database, rewrites them there
+// when they are sealed, and reads its serialized DAGs.
+package metastore
 
 import (
 	"context"
@@ -12,17 +14,17 @@ import (
 	"github.com/connfs/connfs/resolve/backend"
 )
 
-// Metastore is the backend over Airflow's metadata database, of any version from
+// Store is the backend over Airflow's metadata database, of any version from
 // 1.10 on. It only reads, and needs nothing but SELECT on the table connection.
-type Metastore struct {
+type Store struct {
 	db     database
 	schema string // quoted, with the dot behind it; empty: the server's default
 	table  string // connection, quoted, with its schema
 	fernet backend.Decrypter
 }
 
-// MetastoreSettings names an Airflow metadata database.
-type MetastoreSettings struct {
+// Settings names an Airflow metadata database.
+type Settings struct {
 	URL       string // SQLAlchemy form, as in [database] sql_alchemy_conn
 	Schema    string // [database] sql_alchemy_schema: where the tables are; empty: the server's default
 	FernetKey string // [core] fernet_key, verbatim: comma-separated, first one writes; empty: no key
@@ -58,9 +60,9 @@ type database interface {
 	Close() error
 }
 
-// OpenMetastore returns the backend that settings describe. It does not connect. The
+// Open returns the backend that settings describe. It does not connect. The
 // error says what is wrong with the URL and shows none of it.
-func OpenMetastore(settings MetastoreSettings, fernet backend.Decrypter) (*Metastore, error) {
+func Open(settings Settings, fernet backend.Decrypter) (*Store, error) {
 	u, err := parseSQLURL(settings.URL)
 	if err != nil {
 		return nil, err
@@ -77,11 +79,11 @@ func OpenMetastore(settings MetastoreSettings, fernet backend.Decrypter) (*Metas
 	if settings.Schema != "" {
 		schema = db.quote(settings.Schema) + "."
 	}
-	return &Metastore{db: db, schema: schema, table: schema + db.quote("connection"), fernet: fernet}, nil
+	return &Store{db: db, schema: schema, table: schema + db.quote("connection"), fernet: fernet}, nil
 }
 
 // Local implements [backend.Local]: whether the database is a file.
-func (m *Metastore) Local() bool {
+func (m *Store) Local() bool {
 	_, ok := m.db.(*sqliteFile)
 	return ok
 }
@@ -113,7 +115,7 @@ var dialects = map[string]func(*sqlURL) (database, error){
 // Connection implements [backend.Backend]. Rows of a team are not there, as they are not for
 // an Airflow caller without one. Where 1.10 keeps several rows with one id, the one
 // with the lowest number counts.
-func (m *Metastore) Connection(ctx context.Context, id string) (*conn.Connection, error) {
+func (m *Store) Connection(ctx context.Context, id string) (*conn.Connection, error) {
 	found, err := m.find(ctx, id, 1)
 	if err != nil {
 		return nil, err
@@ -123,7 +125,7 @@ func (m *Metastore) Connection(ctx context.Context, id string) (*conn.Connection
 
 // find returns the rows of an id that have no team, in order and at least one; no more
 // than enough.
-func (m *Metastore) find(ctx context.Context, id string, enough int) ([]*row, error) {
+func (m *Store) find(ctx context.Context, id string, enough int) ([]*row, error) {
 	if !m.db.holds(id) {
 		return nil, conn.Errorf(conn.Absent, "metastore", "no text column can hold this id")
 	}
@@ -158,7 +160,7 @@ func (m *Metastore) find(ctx context.Context, id string, enough int) ([]*row, er
 }
 
 // List implements [backend.Lister].
-func (m *Metastore) List(ctx context.Context) ([]string, error) {
+func (m *Store) List(ctx context.Context) ([]string, error) {
 	var ids []string
 	err := m.db.read(ctx, func(ctx context.Context, c *sql.Conn) error {
 		ids = nil
@@ -187,16 +189,16 @@ func (m *Metastore) List(ctx context.Context) ([]string, error) {
 }
 
 // Warm implements [backend.Warmer]: it logs in and looks at no table.
-func (m *Metastore) Warm(ctx context.Context) error {
+func (m *Store) Warm(ctx context.Context) error {
 	return m.db.read(ctx, func(ctx context.Context, c *sql.Conn) error { return nil })
 }
 
 // Close closes the connections to the database.
-func (m *Metastore) Close() error { return m.db.Close() }
+func (m *Store) Close() error { return m.db.Close() }
 
 // teamless returns the condition for rows without a team, by the columns that this
 // version of Airflow has.
-func (m *Metastore) teamless(ctx context.Context, c *sql.Conn) (string, error) {
+func (m *Store) teamless(ctx context.Context, c *sql.Conn) (string, error) {
 	rows, err := c.QueryContext(ctx, "SELECT * FROM "+m.table+" WHERE 1 = 0")
 	if err != nil {
 		return "", err
@@ -219,7 +221,7 @@ func (m *Metastore) teamless(ctx context.Context, c *sql.Conn) (string, error) {
 }
 
 // connection makes a connection of a row, opening what is encrypted.
-func (m *Metastore) connection(r *row) (*conn.Connection, error) {
+func (m *Store) connection(r *row) (*conn.Connection, error) {
 	c := new(conn.Connection)
 	for _, field := range []struct {
 		column string
@@ -252,7 +254,7 @@ func (m *Metastore) connection(r *row) (*conn.Connection, error) {
 
 // secret returns a field that may be encrypted: it is if the row says so and there is
 // something in it; never because it looks like a token.
-func (m *Metastore) secret(r *row, column, flag string) (conn.Secret, error) {
+func (m *Store) secret(r *row, column, flag string) (conn.Secret, error) {
 	text, err := r.field(column)
 	if err != nil || text == nil {
 		return conn.Secret{}, err

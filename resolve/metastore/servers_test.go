@@ -1,6 +1,6 @@
 //go:build integration
 
-package resolve_test
+package metastore_test
 
 import (
 	"context"
@@ -21,8 +21,8 @@ import (
 
 	"github.com/connfs/connfs/conn"
 	"github.com/connfs/connfs/integration/servers"
-	"github.com/connfs/connfs/resolve"
 	"github.com/connfs/connfs/resolve/backend"
+	"github.com/connfs/connfs/resolve/metastore"
 	"github.com/connfs/connfs/resolve/resolvetest"
 )
 
@@ -88,9 +88,9 @@ func forEach(t *testing.T, test func(t *testing.T, k kindOfServer, s server, pas
 	}
 }
 
-func openMetastore(t *testing.T, settings resolve.MetastoreSettings) *resolve.Metastore {
+func open(t *testing.T, settings metastore.Settings) *metastore.Store {
 	t.Helper()
-	m, err := resolve.OpenMetastore(settings, nil)
+	m, err := metastore.Open(settings, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -122,7 +122,7 @@ func TestServersAnswerAsAirflow(t *testing.T) {
 			t.Run(version, func(t *testing.T) {
 				database := "af" + strings.ReplaceAll(version, ".", "")
 				s.Exec("airflow", fmt.Sprintf(k.createDatabase, database))
-				script, err := os.ReadFile(filepath.Join("testdata/metastore", version, k.name+".sql"))
+				script, err := os.ReadFile(filepath.Join("testdata", version, k.name+".sql"))
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -136,7 +136,7 @@ func TestServersAnswerAsAirflow(t *testing.T) {
 				for _, row := range on.RowsLeftOut {
 					absent[row[0]] = true
 				}
-				p := openPath(t, resolve.MetastoreSettings{URL: s.URL("airflow", password, database), FernetKey: e.FernetKey})
+				p := openPath(t, metastore.Settings{URL: s.URL("airflow", password, database), FernetKey: e.FernetKey})
 				var ids []string
 				for id, c := range e.Connections {
 					if raw, ok := on.Different[id]; ok {
@@ -176,7 +176,7 @@ func TestServersAnswerAsAirflow(t *testing.T) {
 // fernetAnswers checks a database with another key.
 func fernetAnswers(t *testing.T, e expected, leftOut [][2]string, url, key string, different map[string]json.RawMessage) {
 	t.Helper()
-	p := openPath(t, resolve.MetastoreSettings{URL: url, FernetKey: key})
+	p := openPath(t, metastore.Settings{URL: url, FernetKey: key})
 	for id, c := range e.Connections {
 		if slices.ContainsFunc(leftOut, func(row [2]string) bool { return row[0] == id }) {
 			continue
@@ -197,11 +197,11 @@ func TestServersConform(t *testing.T) {
 				for id, c := range connections {
 					insertRow(t, db, k.insert, id, c)
 				}
-				return openMetastore(t, resolve.MetastoreSettings{URL: s.URL("airflow", password, "airflow")})
+				return open(t, metastore.Settings{URL: s.URL("airflow", password, "airflow")})
 			},
 			Unreachable: func(t *testing.T) backend.Backend {
 				dialect, _, _ := strings.Cut(s.URL("", "", ""), ":")
-				return openMetastore(t, resolve.MetastoreSettings{URL: dialect + "://airflow:hunter2@127.0.0.1:1/airflow"})
+				return open(t, metastore.Settings{URL: dialect + "://airflow:hunter2@127.0.0.1:1/airflow"})
 			},
 		})
 	})
@@ -213,7 +213,7 @@ func TestServersRefusals(t *testing.T) {
 		s.Exec("airflow", fmt.Sprintf(k.createDatabase, "vacant"))
 		insertRow(t, direct(t, s), k.insert, "x", &conn.Connection{Type: new(string)})
 		look := func(user, password, database string) error {
-			m := openMetastore(t, resolve.MetastoreSettings{URL: s.URL(user, password, database)})
+			m := open(t, metastore.Settings{URL: s.URL(user, password, database)})
 			_, err := m.Connection(t.Context(), "x")
 			_, listErr := m.List(t.Context())
 			if (err == nil) != (listErr == nil) || conn.KindOf(err) != conn.KindOf(listErr) {
@@ -256,7 +256,7 @@ func TestServersTLS(t *testing.T) {
 			}
 			u := strings.Replace(s.URL("airflow", password, "airflow"), "localhost", "127.0.0.1", 1)
 			for query, good := range map[string]bool{"ssl_ca=" + c.CA: false, "ssl_check_hostname=false&ssl_ca=" + c.CA: true} {
-				_, err := openMetastore(t, resolve.MetastoreSettings{URL: u + "?" + query}).Connection(t.Context(), "x")
+				_, err := open(t, metastore.Settings{URL: u + "?" + query}).Connection(t.Context(), "x")
 				if good && err != nil {
 					t.Errorf("%q by address: %v", query, err)
 				} else if !good {
@@ -265,7 +265,7 @@ func TestServersTLS(t *testing.T) {
 			}
 		}
 		for query, good := range modes {
-			_, err := openMetastore(t, resolve.MetastoreSettings{URL: s.URL("airflow", password, "airflow", strings.Split(query, "&")...)}).Connection(t.Context(), "x")
+			_, err := open(t, metastore.Settings{URL: s.URL("airflow", password, "airflow", strings.Split(query, "&")...)}).Connection(t.Context(), "x")
 			if good && err != nil {
 				t.Errorf("%q: %v", query, err)
 			} else if !good {
@@ -278,7 +278,7 @@ func TestServersTLS(t *testing.T) {
 func TestServersRestart(t *testing.T) {
 	forEach(t, func(t *testing.T, k kindOfServer, s server, password string) {
 		insertRow(t, direct(t, s), k.insert, "x", &conn.Connection{Type: new(string)})
-		m := openMetastore(t, resolve.MetastoreSettings{URL: s.URL("airflow", password, "airflow")})
+		m := open(t, metastore.Settings{URL: s.URL("airflow", password, "airflow")})
 		warm := func() {
 			t.Helper()
 			// Several connections at once, so that several are idle afterwards.
@@ -314,12 +314,12 @@ func TestServersDeadline(t *testing.T) {
 	forEach(t, func(t *testing.T, k kindOfServer, s server, password string) {
 		db := direct(t, s)
 		insertRow(t, db, k.insert, "x", &conn.Connection{Type: new(string)})
-		m := openMetastore(t, resolve.MetastoreSettings{URL: s.URL("airflow", password, "airflow")})
-		cold := openMetastore(t, resolve.MetastoreSettings{URL: s.URL("airflow", password, "airflow")})
+		m := open(t, metastore.Settings{URL: s.URL("airflow", password, "airflow")})
+		cold := open(t, metastore.Settings{URL: s.URL("airflow", password, "airflow")})
 		if err := m.Warm(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		late := func(what string, m *resolve.Metastore) {
+		late := func(what string, m *metastore.Store) {
 			t.Helper()
 			ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 			defer cancel()
@@ -347,7 +347,7 @@ func TestServersDeadline(t *testing.T) {
 		late("server that hangs", m)
 		late("server that hangs at the login", cold)
 		resume()
-		for name, m := range map[string]*resolve.Metastore{"warm": m, "cold": cold} {
+		for name, m := range map[string]*metastore.Store{"warm": m, "cold": cold} {
 			if _, err := m.Connection(t.Context(), "x"); err != nil {
 				t.Errorf("%s, afterwards: %v", name, err)
 			}
@@ -367,16 +367,16 @@ func TestServersSchema(t *testing.T) {
 			create = "CREATE SCHEMA " + quoted + "; CREATE TABLE " + quoted + ".connection LIKE connection"
 		}
 		s.Exec("airflow", create+"; INSERT INTO "+quoted+".connection (id, conn_id, conn_type) VALUES (1, 'only_there', 'http')")
-		there := openMetastore(t, resolve.MetastoreSettings{URL: s.URL("airflow", password, "airflow"), Schema: odd})
+		there := open(t, metastore.Settings{URL: s.URL("airflow", password, "airflow"), Schema: odd})
 		if _, err := there.Connection(t.Context(), "only_there"); err != nil {
 			t.Errorf("in the schema: %v", err)
 		}
 		if ids, err := there.List(t.Context()); err != nil || len(ids) != 1 {
 			t.Errorf("list in the schema: %q, %v", ids, err)
 		}
-		_, err := openMetastore(t, resolve.MetastoreSettings{URL: s.URL("airflow", password, "airflow")}).Connection(t.Context(), "only_there")
+		_, err := open(t, metastore.Settings{URL: s.URL("airflow", password, "airflow")}).Connection(t.Context(), "only_there")
 		resolvetest.WantKind(t, "in the default schema", err, conn.Absent)
-		_, err = openMetastore(t, resolve.MetastoreSettings{URL: s.URL("airflow", password, "airflow"), Schema: "nowhere"}).Connection(t.Context(), "only_there")
+		_, err = open(t, metastore.Settings{URL: s.URL("airflow", password, "airflow"), Schema: "nowhere"}).Connection(t.Context(), "only_there")
 		resolvetest.WantKind(t, "in a schema that is not there", err, conn.Unreachable)
 	})
 }
@@ -384,7 +384,7 @@ func TestServersSchema(t *testing.T) {
 func TestServersListManyRowsFast(t *testing.T) {
 	forEach(t, func(t *testing.T, k kindOfServer, s server, password string) {
 		s.Exec("airflow", k.many)
-		m := openMetastore(t, resolve.MetastoreSettings{URL: s.URL("airflow", password, "airflow")})
+		m := open(t, metastore.Settings{URL: s.URL("airflow", password, "airflow")})
 		start := time.Now()
 		ids, err := m.List(t.Context())
 		if err != nil || len(ids) != 100_000 || time.Since(start) > 5*time.Second {
@@ -409,12 +409,12 @@ func TestPostgresThroughPgBouncer(t *testing.T) {
 			for id, c := range connections {
 				insertRow(t, db, k.insert, id, c)
 			}
-			return openMetastore(t, resolve.MetastoreSettings{URL: bouncerURL(t, pg), Schema: "public"})
+			return open(t, metastore.Settings{URL: bouncerURL(t, pg), Schema: "public"})
 		},
 		Unreachable: func(t *testing.T) backend.Backend {
 			b := servers.StartPgBouncer(t, pg, map[string]string{"reader": "readerpw"})
 			b.Stop()
-			return openMetastore(t, resolve.MetastoreSettings{URL: b.URL("reader", "readerpw", "airflow")})
+			return open(t, metastore.Settings{URL: b.URL("reader", "readerpw", "airflow")})
 		},
 	})
 }
@@ -432,7 +432,7 @@ func TestPostgresInAnotherEncoding(t *testing.T) {
 	pg.Exec("airflow", "CREATE DATABASE latin ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0")
 	pg.Exec("latin", kindsOfServer[0].reset)
 	pg.Exec("latin", `INSERT INTO connection (conn_id, conn_type) VALUES (U&'b\00FCcher', 'http')`)
-	m := openMetastore(t, resolve.MetastoreSettings{URL: pg.URL("airflow", pg.Password, "latin")})
+	m := open(t, metastore.Settings{URL: pg.URL("airflow", pg.Password, "latin")})
 	if _, err := m.Connection(t.Context(), "bücher"); err != nil {
 		t.Errorf("bücher: %v", err)
 	}
@@ -454,10 +454,10 @@ func TestPostgresHosts(t *testing.T) {
 		"asyncpg":               strings.Replace(credentials, "postgresql", "postgresql+asyncpg", 1) + fmt.Sprintf("127.0.0.1:%d/airflow?ssl=require", pg.Port),
 		"postgres, and psycopg": strings.Replace(credentials, "postgresql", "postgres", 1) + fmt.Sprintf("127.0.0.1:%d/airflow", pg.Port),
 	} {
-		_, err := openMetastore(t, resolve.MetastoreSettings{URL: url}).Connection(t.Context(), "x")
+		_, err := open(t, metastore.Settings{URL: url}).Connection(t.Context(), "x")
 		resolvetest.WantKind(t, name, err, conn.Absent)
 	}
-	_, err := openMetastore(t, resolve.MetastoreSettings{URL: credentials + fmt.Sprintf("127.0.0.1:%d/airflow?target_session_attrs=standby", pg.Port)}).Connection(t.Context(), "x")
+	_, err := open(t, metastore.Settings{URL: credentials + fmt.Sprintf("127.0.0.1:%d/airflow?target_session_attrs=standby", pg.Port)}).Connection(t.Context(), "x")
 	resolvetest.WantKind(t, "no standby", err, conn.Unreachable)
 }
 
@@ -467,7 +467,7 @@ func TestMariaDBSocketAndDrivers(t *testing.T) {
 	for _, url := range slices.Concat([]string{
 		"mysql://airflow:" + s.Password + "@localhost/airflow?unix_socket=" + s.Socket,
 	}, driverURLs(s)) {
-		_, err := openMetastore(t, resolve.MetastoreSettings{URL: url}).Connection(t.Context(), "x")
+		_, err := open(t, metastore.Settings{URL: url}).Connection(t.Context(), "x")
 		resolvetest.WantKind(t, "driver", err, conn.Absent)
 	}
 }
@@ -487,7 +487,7 @@ func TestMariaDBIDsInAnotherCharacterSet(t *testing.T) {
 	for _, collation := range []string{"utf8mb3_bin", "latin1_swedish_ci"} {
 		character, _, _ := strings.Cut(collation, "_")
 		s.Exec("airflow", "ALTER TABLE connection MODIFY conn_id varchar(250) CHARACTER SET "+character+" COLLATE "+collation+"; DELETE FROM connection; INSERT INTO connection (conn_id, conn_type) VALUES ('bücher', 'http')")
-		m := openMetastore(t, resolve.MetastoreSettings{URL: s.URL("airflow", s.Password, "airflow")})
+		m := open(t, metastore.Settings{URL: s.URL("airflow", s.Password, "airflow")})
 		if _, err := m.Connection(t.Context(), "bücher"); err != nil {
 			t.Errorf("%s: %v", collation, err)
 		}

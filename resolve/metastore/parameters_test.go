@@ -1,4 +1,4 @@
-package resolve
+package metastore
 
 import (
 	"os"
@@ -10,7 +10,7 @@ import (
 
 // What a URL says wrongly, or what connfs cannot do, is refused before anything is
 // dialled, by name and without a piece of the URL's values.
-func TestMetastoreURLRefusals(t *testing.T) {
+func TestURLRefusals(t *testing.T) {
 	for _, c := range []struct{ url, want string }{
 		{"hunter2", "the database URL does not begin with DIALECT://"},
 		{"airflow-db-not-allowed:///", "the database URL is the placeholder that Airflow 3 gives to tasks: take the URL from airflow.cfg"},
@@ -43,7 +43,7 @@ func TestMetastoreURLRefusals(t *testing.T) {
 		{"sqlite://hunter2/airflow.db", "an SQLite URL has no user, host or port: sqlite:////absolute/path"},
 		{"sqlite:////tmp/x.db?vfs=hunter2", `the database URL has parameters that connfs cannot honour for SQLite: "vfs"`},
 	} {
-		_, err := OpenMetastore(MetastoreSettings{URL: c.url}, nil)
+		_, err := Open(Settings{URL: c.url}, nil)
 		if err == nil || err.Error() != c.want {
 			t.Errorf("%s: %v\nwant %s", c.url, err, c.want)
 		}

@@ -1,4 +1,4 @@
-package resolve
+package metastore
 
 import (
 	"errors"

@@ -1,4 +1,4 @@
-package resolve_test
+package metastore_test
 
 import (
 	"encoding/json"
@@ -8,14 +8,14 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/connfs/connfs/conn"
-	"github.com/connfs/connfs/resolve"
+	"github.com/connfs/connfs/resolve/metastore"
 )
 
 func TestSQLiteMetastoreAnswersAsAirflow(t *testing.T) {
 	for _, version := range versions {
 		t.Run(version, func(t *testing.T) {
 			e := readExpected(t, version)
-			p := openPath(t, resolve.MetastoreSettings{URL: "sqlite:///" + copyMetastore(t, version), FernetKey: e.FernetKey})
+			p := openPath(t, metastore.Settings{URL: "sqlite:///" + copyMetastore(t, version), FernetKey: e.FernetKey})
 			var want []string
 			for id, c := range e.Connections {
 				c.check(t, p, id)
@@ -55,7 +55,7 @@ func TestSQLiteMetastoreWithOtherKeysAnswersAsAirflow(t *testing.T) {
 		}
 		for _, other := range e.OtherKeys {
 			t.Run(version+"/"+other.Name, func(t *testing.T) {
-				p := openPath(t, resolve.MetastoreSettings{URL: "sqlite:///" + copyMetastore(t, version), FernetKey: other.FernetKey})
+				p := openPath(t, metastore.Settings{URL: "sqlite:///" + copyMetastore(t, version), FernetKey: other.FernetKey})
 				for id, c := range e.Connections {
 					if len(c.AnyOf) > 0 {
 						continue // the data says nothing about these
@@ -83,7 +83,7 @@ func (e expectedConnection) changed(t *testing.T, raw json.RawMessage) expectedC
 
 func TestOnlyAFileIsLocal(t *testing.T) {
 	for url, want := range map[string]bool{"sqlite:////nonexistent/airflow.db": true, "postgresql://db/airflow": false, "mysql://db/airflow": false} {
-		m, err := resolve.OpenMetastore(resolve.MetastoreSettings{URL: url}, nil)
+		m, err := metastore.Open(metastore.Settings{URL: url}, nil)
 		if err != nil {
 			t.Fatal(err)
 		}

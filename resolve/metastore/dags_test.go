@@ -1,4 +1,4 @@
-package resolve_test
+package metastore_test
 
 import (
 	"errors"
@@ -12,14 +12,14 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/connfs/connfs/conn"
-	"github.com/connfs/connfs/resolve"
+	"github.com/connfs/connfs/resolve/metastore"
 )
 
 // copyDAGFile copies a metastore of serialized DAGs that Airflow wrote, since SQLite
 // may write beside a file, applies the statements, and returns its path.
 func copyDAGFile(t *testing.T, version, file string, statements ...string) string {
 	t.Helper()
-	text, err := os.ReadFile(filepath.Join("../internal/dags/testdata", version, file))
+	text, err := os.ReadFile(filepath.Join("../../internal/dags/testdata", version, file))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -33,7 +33,7 @@ func copyDAGFile(t *testing.T, version, file string, statements ...string) strin
 
 // dagsOf opens a copy of the metastore that Airflow version wrote, after the
 // statements; exec applies more of them.
-func dagsOf(t *testing.T, version string, statements ...string) (m *resolve.Metastore, exec func(...string)) {
+func dagsOf(t *testing.T, version string, statements ...string) (m *metastore.Store, exec func(...string)) {
 	t.Helper()
 	path := copyDAGFile(t, version, "airflow.db", statements...)
 	return openSQLite(t, path), func(statements ...string) {
@@ -49,10 +49,10 @@ var teams31 = []string{
 }
 
 // readDAGs returns what DAGs calls, by key, and fails where one comes twice.
-func readDAGs(t *testing.T, m *resolve.Metastore, known map[string]string) map[string]resolve.SerializedDAG {
+func readDAGs(t *testing.T, m *metastore.Store, known map[string]string) map[string]metastore.SerializedDAG {
 	t.Helper()
-	all := make(map[string]resolve.SerializedDAG)
-	err := m.DAGs(t.Context(), known, func(d resolve.SerializedDAG) error {
+	all := make(map[string]metastore.SerializedDAG)
+	err := m.DAGs(t.Context(), known, func(d metastore.SerializedDAG) error {
 		if _, twice := all[d.Key]; twice {
 			t.Errorf("%q comes twice", d.Key)
 		}
@@ -66,14 +66,14 @@ func readDAGs(t *testing.T, m *resolve.Metastore, known map[string]string) map[s
 }
 
 // of returns the rows of one DAG, the newest first.
-func of(all map[string]resolve.SerializedDAG, id string) []resolve.SerializedDAG {
-	var found []resolve.SerializedDAG
+func of(all map[string]metastore.SerializedDAG, id string) []metastore.SerializedDAG {
+	var found []metastore.SerializedDAG
 	for _, d := range all {
 		if d.ID == id {
 			found = append(found, d)
 		}
 	}
-	slices.SortFunc(found, func(a, b resolve.SerializedDAG) int { return int(b.Version - a.Version) })
+	slices.SortFunc(found, func(a, b metastore.SerializedDAG) int { return int(b.Version - a.Version) })
 	return found
 }
 
@@ -290,13 +290,13 @@ func TestManyAndLargeDAGsAreReadInBatches(t *testing.T) {
 
 func TestDAGsThatCannotBeRead(t *testing.T) {
 	m, _ := dagsOf(t, "2.10", "DROP TABLE serialized_dag")
-	err := m.DAGs(t.Context(), nil, func(resolve.SerializedDAG) error { return nil })
+	err := m.DAGs(t.Context(), nil, func(metastore.SerializedDAG) error { return nil })
 	if conn.KindOf(err) != conn.Unreachable || !strings.Contains(err.Error(), "no tables of serialized DAGs") {
 		t.Errorf("without the table: %v", err)
 	}
 	m, _ = dagsOf(t, "2.10")
 	stop, calls := errors.New("stop"), 0
-	err = m.DAGs(t.Context(), nil, func(resolve.SerializedDAG) error {
+	err = m.DAGs(t.Context(), nil, func(metastore.SerializedDAG) error {
 		calls++
 		return stop
 	})

@@ -1,6 +1,6 @@
 //go:build integration
 
-package resolve_test
+package metastore_test
 
 import (
 	"database/sql"
@@ -12,7 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/connfs/connfs/conn"
-	"github.com/connfs/connfs/resolve"
+	"github.com/connfs/connfs/resolve/metastore"
 	"github.com/connfs/connfs/resolve/resolvetest"
 )
 
@@ -118,11 +118,11 @@ func TestServersHoldTheSameDAGsAsSQLite(t *testing.T) {
 				// Neither server's JSON takes NaN, so that no such row can be there.
 				path := copyDAGFile(t, c.version, c.file, append(c.statements, "DELETE FROM serialized_dag WHERE dag_id = 'nan_in_default_args'")...)
 				copyDAGs(t, k, path, s)
-				want := byIDAndVersion(readDAGs(t, openMetastore(t, resolve.MetastoreSettings{URL: "sqlite:///" + path}), nil))
+				want := byIDAndVersion(readDAGs(t, open(t, metastore.Settings{URL: "sqlite:///" + path}), nil))
 				if len(want) < 13 {
 					t.Fatalf("only %d DAGs", len(want))
 				}
-				m := openMetastore(t, resolve.MetastoreSettings{URL: s.URL("airflow", password, "airflow")})
+				m := open(t, metastore.Settings{URL: s.URL("airflow", password, "airflow")})
 				got := readDAGs(t, m, nil)
 				if diff := cmp.Diff(want, byIDAndVersion(got)); diff != "" {
 					t.Errorf("(-SQLite +%s):\n%s", k.name, diff)
@@ -139,8 +139,8 @@ func TestServersHoldTheSameDAGsAsSQLite(t *testing.T) {
 			})
 		}
 		s.Exec("airflow", k.createReader)
-		m := openMetastore(t, resolve.MetastoreSettings{URL: s.URL("reader", "readerpw", "airflow")})
-		err := m.DAGs(t.Context(), nil, func(resolve.SerializedDAG) error { return nil })
+		m := open(t, metastore.Settings{URL: s.URL("reader", "readerpw", "airflow")})
+		err := m.DAGs(t.Context(), nil, func(metastore.SerializedDAG) error { return nil })
 		resolvetest.WantKind(t, "a user who may read connection only", err, conn.Denied)
 		if err != nil && !strings.Contains(err.Error(), "SELECT on serialized_dag") {
 			t.Errorf("the error does not say what is needed: %v", err)
@@ -149,8 +149,8 @@ func TestServersHoldTheSameDAGsAsSQLite(t *testing.T) {
 }
 
 // byIDAndVersion leaves out what must differ: ids and times are written otherwise.
-func byIDAndVersion(all map[string]resolve.SerializedDAG) map[string]resolve.SerializedDAG {
-	out := make(map[string]resolve.SerializedDAG)
+func byIDAndVersion(all map[string]metastore.SerializedDAG) map[string]metastore.SerializedDAG {
+	out := make(map[string]metastore.SerializedDAG)
 	for _, d := range all {
 		d.Key, d.Revision = "", ""
 		out[fmt.Sprintf("%s %d", d.ID, d.Version)] = d

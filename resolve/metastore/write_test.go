@@ -1,4 +1,4 @@
-package resolve_test
+package metastore_test
 
 import (
 	"bytes"
@@ -14,7 +14,7 @@ import (
 
 	"github.com/connfs/connfs/conn"
 	"github.com/connfs/connfs/kms"
-	"github.com/connfs/connfs/resolve"
+	"github.com/connfs/connfs/resolve/metastore"
 )
 
 // tokens is an Encrypter with a key of the test's own.
@@ -26,13 +26,13 @@ func (e tokens) Encrypt(plain []byte) (string, error) {
 }
 
 // openForWriting opens a metastore with the first of its keys as the one that writes.
-func openForWriting(t *testing.T, url, keys string) (*resolve.Metastore, tokens) {
+func openForWriting(t *testing.T, url, keys string) (*metastore.Store, tokens) {
 	t.Helper()
 	f, err := kms.NewFernet(keys)
 	if err != nil {
 		t.Fatal(err)
 	}
-	m, err := resolve.OpenMetastore(resolve.MetastoreSettings{URL: url}, f)
+	m, err := metastore.Open(metastore.Settings{URL: url}, f)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -51,7 +51,7 @@ func sealedForm(c *conn.Connection) *conn.Connection {
 func text(s string) *string { return &s }
 
 // there and back seals a row in form and puts it back as it was.
-func thereAndBack(t *testing.T, m *resolve.Metastore, encrypt resolve.Encrypter, id string) {
+func thereAndBack(t *testing.T, m *metastore.Store, encrypt metastore.Encrypter, id string) {
 	t.Helper()
 	ctx := t.Context()
 	before, err := m.Row(ctx, id)
@@ -144,7 +144,7 @@ func TestRewriteStoresWhatAirflowWouldStore(t *testing.T) {
 	path := writable(t)
 	m, encrypt := openForWriting(t, "sqlite:///"+path, testKey)
 	ctx := t.Context()
-	rewrite := func(encrypt resolve.Encrypter, change func(*conn.Connection)) {
+	rewrite := func(encrypt metastore.Encrypter, change func(*conn.Connection)) {
 		t.Helper()
 		r, err := m.Row(ctx, "a")
 		if err != nil {

@@ -1,4 +1,4 @@
-package resolve
+package metastore
 
 import (
 	"bytes"
@@ -21,7 +21,7 @@ type Row struct {
 
 // Row reads the row of an id that has no team. Where 1.10 keeps several with the same
 // id the error is Invalid: Airflow takes any of them, and one alone must not be sealed.
-func (m *Metastore) Row(ctx context.Context, id string) (*Row, error) {
+func (m *Store) Row(ctx context.Context, id string) (*Row, error) {
 	found, err := m.find(ctx, id, 2)
 	if err != nil {
 		return nil, err
@@ -49,7 +49,7 @@ type SealedRow struct {
 
 // SealedRows returns all rows without a team whose extra is a sealed form, in the order
 // of the table, each id once.
-func (m *Metastore) SealedRows(ctx context.Context) ([]SealedRow, error) {
+func (m *Store) SealedRows(ctx context.Context) ([]SealedRow, error) {
 	var found []SealedRow
 	err := m.db.read(ctx, func(ctx context.Context, c *sql.Conn) error {
 		found = nil
@@ -99,7 +99,7 @@ type Encrypter interface {
 // as it was; a row that anybody changed since r was read is not touched, and the error
 // is of kind Changed. Where the server is lost in the middle of the commit, the row is
 // either as it was or c.
-func (m *Metastore) Rewrite(ctx context.Context, r *Row, c *conn.Connection, encrypt Encrypter) error {
+func (m *Store) Rewrite(ctx context.Context, r *Row, c *conn.Connection, encrypt Encrypter) error {
 	set, err := changes(r, c, encrypt)
 	if err != nil || len(set) == 0 {
 		return err
@@ -205,7 +205,7 @@ func changes(r *Row, c *conn.Connection, encrypt Encrypter) ([]column, error) {
 func equalText(a, b *string) bool { return a == nil && b == nil || a != nil && b != nil && *a == *b }
 
 // byNumber reads the row again by its primary key.
-func (m *Metastore) byNumber(ctx context.Context, db *sql.Conn, r *Row, lock string) (*row, error) {
+func (m *Store) byNumber(ctx context.Context, db *sql.Conn, r *Row, lock string) (*row, error) {
 	rows, err := db.QueryContext(ctx, "SELECT * FROM "+m.table+" WHERE id = "+m.db.placeholder()+lock, r.stored.value("id"))
 	if err != nil {
 		return nil, err
@@ -229,7 +229,7 @@ func (m *Metastore) byNumber(ctx context.Context, db *sql.Conn, r *Row, lock str
 
 // update sets columns of the row, on the condition that every column is still as it was
 // read: also a table that knows no locks shall not lose what somebody else wrote.
-func (m *Metastore) update(ctx context.Context, db *sql.Conn, r *Row, set []column) error {
+func (m *Store) update(ctx context.Context, db *sql.Conn, r *Row, set []column) error {
 	var terms, conditions []string
 	var arguments []any
 	next := func(value any) string {

@@ -1,6 +1,6 @@
 //go:build !race
 
-package resolve_test
+package metastore_test
 
 // many is how many rows a large metastore has.
 const many = 100_000

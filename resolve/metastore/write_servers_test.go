@@ -1,6 +1,6 @@
 //go:build integration
 
-package resolve_test
+package metastore_test
 
 import (
 	"context"
@@ -20,7 +20,7 @@ func TestServersRowsAreRewrittenAndPutBack(t *testing.T) {
 		for _, version := range []string{"2.10", "3.3"} {
 			database := "af" + strings.ReplaceAll(version, ".", "")
 			s.Exec("airflow", fmt.Sprintf(k.createDatabase, database))
-			script, err := os.ReadFile(filepath.Join("testdata/metastore", version, k.name+".sql"))
+			script, err := os.ReadFile(filepath.Join("testdata", version, k.name+".sql"))
 			if err != nil {
 				t.Fatal(err)
 			}

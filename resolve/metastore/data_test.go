@@ -1,4 +1,4 @@
-package resolve_test
+package metastore_test
 
 import (
 	"encoding/json"
@@ -12,6 +12,7 @@ import (
 	"github.com/connfs/connfs/conn"
 	"github.com/connfs/connfs/kms"
 	"github.com/connfs/connfs/resolve"
+	"github.com/connfs/connfs/resolve/metastore"
 	"github.com/connfs/connfs/resolve/resolvetest"
 )
 
@@ -48,7 +49,7 @@ type expectedConnection struct {
 
 func readExpected(t testing.TB, version string) expected {
 	t.Helper()
-	text, err := os.ReadFile(filepath.Join("testdata/metastore", version, "expected.json"))
+	text, err := os.ReadFile(filepath.Join("testdata", version, "expected.json"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -64,17 +65,17 @@ func readExpected(t testing.TB, version string) expected {
 func copyMetastore(t testing.TB, version string) string {
 	t.Helper()
 	dir := t.TempDir()
-	if err := os.CopyFS(dir, os.DirFS(filepath.Join("testdata/metastore", version))); err != nil {
+	if err := os.CopyFS(dir, os.DirFS(filepath.Join("testdata", version))); err != nil {
 		t.Fatal(err)
 	}
 	return filepath.Join(dir, "airflow.db")
 }
 
 // openPath opens the search path over one metastore, as connfs does.
-func openPath(t testing.TB, m resolve.MetastoreSettings) *resolve.Path {
+func openPath(t testing.TB, m metastore.Settings) *resolve.Path {
 	t.Helper()
 	fernet, _ := kms.NewFernet(m.FernetKey)
-	b, err := resolve.OpenMetastore(m, fernet)
+	b, err := metastore.Open(m, fernet)
 	if err != nil {
 		t.Fatal(err)
 	}

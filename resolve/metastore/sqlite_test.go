@@ -1,4 +1,4 @@
-package resolve_test
+package metastore_test
 
 import (
 	"context"
@@ -15,8 +15,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/connfs/connfs/conn"
-	"github.com/connfs/connfs/resolve"
 	"github.com/connfs/connfs/resolve/backend"
+	"github.com/connfs/connfs/resolve/metastore"
 	"github.com/connfs/connfs/resolve/resolvetest"
 )
 
@@ -46,9 +46,9 @@ func insert(id, host string) string {
 	return fmt.Sprintf("INSERT INTO connection (conn_id, conn_type, host) VALUES ('%s', 'http', '%s')", id, host)
 }
 
-func openSQLite(t *testing.T, path string) *resolve.Metastore {
+func openSQLite(t *testing.T, path string) *metastore.Store {
 	t.Helper()
-	m, err := resolve.OpenMetastore(resolve.MetastoreSettings{URL: "sqlite:///" + path}, nil)
+	m, err := metastore.Open(metastore.Settings{URL: "sqlite:///" + path}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -337,7 +337,7 @@ func TestSQLiteFileNamesThatAURICouldMistake(t *testing.T) {
 func TestSQLiteSchema(t *testing.T) {
 	path := copyMetastore(t, "2.10")
 	for schema, want := range map[string]conn.Kind{"main": conn.Failed, "nowhere": conn.Unreachable, `a"; DROP TABLE x`: conn.Unreachable} {
-		m, err := resolve.OpenMetastore(resolve.MetastoreSettings{URL: "sqlite:///" + path, Schema: schema}, nil)
+		m, err := metastore.Open(metastore.Settings{URL: "sqlite:///" + path, Schema: schema}, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -385,7 +385,7 @@ func TestMain(m *testing.M) {
 
 // readSQLite reads one connection and prints its host or the error.
 func readSQLite(path string) int {
-	m, err := resolve.OpenMetastore(resolve.MetastoreSettings{URL: "sqlite:///" + path}, nil)
+	m, err := metastore.Open(metastore.Settings{URL: "sqlite:///" + path}, nil)
 	if err != nil {
 		fmt.Println(err)
 		return 1
