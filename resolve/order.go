@@ -43,9 +43,9 @@ type namedPlace struct {
 	open Place
 }
 
-// OpenPath returns the search path over places. It connects to nothing; its error never
+// Open returns the search path over places. It connects to nothing; its error never
 // holds a password.
-func OpenPath(o Options, places Places) (*Path, error) {
+func Open(o Options, places Places) (*Path, error) {
 	ordered, err := places.order(o.Order)
 	if err != nil {
 		return nil, err

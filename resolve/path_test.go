@@ -254,7 +254,7 @@ func TestPathRefusesWhatItCannotHonour(t *testing.T) {
 		"place":                    {resolve.Options{}, resolve.Places{Metastore: broken}, "opening the metastore: no such place"},
 		"place with a known store": {resolve.Options{}, resolve.Places{Alternative: named}, "opening the vault: no such place"},
 	} {
-		if _, err := resolve.OpenPath(c.options, c.places); err == nil || err.Error() != c.want {
+		if _, err := resolve.Open(c.options, c.places); err == nil || err.Error() != c.want {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -273,7 +273,7 @@ func TestPathIsSearchedInOrder(t *testing.T) {
 		{"aip-33", at("vault"), []string{"vault", "metastore", "environment"}},
 		{"airflow", at("vault"), []string{"vault", "environment", "metastore"}},
 	} {
-		p, err := resolve.OpenPath(resolve.Options{Order: c.order}, resolve.Places{
+		p, err := resolve.Open(resolve.Options{Order: c.order}, resolve.Places{
 			Alternative: c.alternative, Metastore: at("metastore"), Environment: at("environment"),
 		})
 		if err != nil {

@@ -17,6 +17,7 @@ import (
 	"github.com/connfs/connfs/kms"
 	"github.com/connfs/connfs/kms/kmstest"
 	"github.com/connfs/connfs/resolve"
+	"github.com/connfs/connfs/resolve/all"
 	"github.com/connfs/connfs/resolve/metastore"
 )
 
@@ -62,7 +63,7 @@ func TestSealedRowsAreHarmlessToAirflow(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			path, err := resolve.Open(&resolve.Settings{Metastore: &metastore.Settings{URL: "sqlite:///" + home + "/airflow.db"}}, keys, keyring)
+			path, err := all.Open(&all.Settings{Metastore: &metastore.Settings{URL: "sqlite:///" + home + "/airflow.db"}}, keys, keyring)
 			if err != nil {
 				t.Fatal(err)
 			}

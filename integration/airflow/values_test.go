@@ -18,7 +18,7 @@ import (
 	"github.com/connfs/connfs/conn/conntest"
 	"github.com/connfs/connfs/integration/airflow"
 	"github.com/connfs/connfs/kms"
-	"github.com/connfs/connfs/resolve"
+	"github.com/connfs/connfs/resolve/all"
 	"github.com/connfs/connfs/resolve/metastore"
 )
 
@@ -484,7 +484,7 @@ func readRows(t *testing.T, url string, rows []airflow.Connection) []reading {
 		t.Fatal(err)
 	}
 	settings := metastore.Settings{URL: url, FernetKey: fernetKey}
-	path, err := resolve.Open(&resolve.Settings{Metastore: &settings}, fernet, nil)
+	path, err := all.Open(&all.Settings{Metastore: &settings}, fernet, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -10,7 +10,7 @@ import (
 	"strings"
 
 	"github.com/connfs/connfs/internal/config/airflowcfg"
-	"github.com/connfs/connfs/resolve"
+	"github.com/connfs/connfs/resolve/all"
 	"github.com/connfs/connfs/resolve/backend"
 )
 
@@ -124,7 +124,7 @@ func (l *loader) checkAlternative(s *alternative, multiTeam bool) {
 			`leave it out, or set backend = "" under [secrets] of config.toml`)
 		return
 	}
-	if _, err := resolve.AlternativeName(s.backend); err != nil {
+	if _, err := all.AlternativeName(s.backend); err != nil {
 		what := "this class"
 		if classPath.MatchString(s.backend) {
 			what = s.backend
@@ -137,7 +137,7 @@ func (l *loader) checkAlternative(s *alternative, multiTeam bool) {
 			`under [secrets] of config.toml: backend = "exec" with a program that asks it, or backend = "" to go on without it`)
 		return
 	}
-	l.failArguments(s, resolve.CheckSecrets(s.settings(multiTeam)))
+	l.failArguments(s, all.CheckSecrets(s.settings(multiTeam)))
 }
 
 // failArguments reports what [resolve.CheckSecrets] found, argument by argument.
@@ -195,7 +195,7 @@ func (s *alternative) why(order value[string]) string {
 	case s.backend == environmentClass:
 		return fmt.Sprintf("not searched: %s (%s) names the environment, which is in the path anyway", s.keys.backend, s.origin)
 	}
-	name, _ := resolve.AlternativeName(s.backend)
+	name, _ := all.AlternativeName(s.backend)
 	in := ""
 	if s.keys == airflowWorkers {
 		in = ", which tasks of Airflow 3 ask in place of [secrets] backend"

@@ -10,7 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/connfs/connfs/internal/config"
-	"github.com/connfs/connfs/resolve"
+	"github.com/connfs/connfs/resolve/all"
 	"github.com/connfs/connfs/resolve/backend"
 )
 
@@ -77,7 +77,7 @@ func TestThePathIsDescribedInItsOrder(t *testing.T) {
 		`order = "airflow"` + backend: {"alternative backend: searched first: local_filesystem", "environment: searched next", "metastore: "},
 	} {
 		got := load(t, source(t, text+"\n[metastore]\nurl = \"sqlite:////a.db\"\n"))
-		path, err := resolve.Open(&got.Resolver, nil, nil)
+		path, err := all.Open(&got.Resolver, nil, nil)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -15,7 +15,7 @@ import (
 	"github.com/connfs/connfs/internal/config"
 	"github.com/connfs/connfs/internal/settings"
 	"github.com/connfs/connfs/kms"
-	"github.com/connfs/connfs/resolve"
+	"github.com/connfs/connfs/resolve/all"
 )
 
 const exampleFile = "../../config.toml.example"
@@ -195,7 +195,7 @@ func TestDocumentedBackendsAreThere(t *testing.T) {
 	}
 	for _, row := range rows {
 		for _, name := range row[1:] {
-			if got, err := resolve.AlternativeName(name); name != "" && (err != nil || got != row[1]) {
+			if got, err := all.AlternativeName(name); name != "" && (err != nil || got != row[1]) {
 				t.Errorf("%s stands for %q: %v", name, got, err)
 			}
 		}

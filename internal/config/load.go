@@ -14,7 +14,7 @@ import (
 
 	"github.com/connfs/connfs/internal/settings"
 	"github.com/connfs/connfs/internal/users"
-	"github.com/connfs/connfs/resolve"
+	"github.com/connfs/connfs/resolve/all"
 	"github.com/connfs/connfs/resolve/backend"
 	"github.com/connfs/connfs/resolve/environment"
 )
@@ -83,7 +83,7 @@ func Load(ctx context.Context, src Source) (*Result, error) {
 	if !f.epoch.set {
 		front.Epoch = defaultEpoch(front.TTL)
 	}
-	resolver := resolve.Settings{Order: f.order.v, OnError: f.onError.v, Secrets: a.secrets, Metastore: a.metastore}
+	resolver := all.Settings{Order: f.order.v, OnError: f.onError.v, Secrets: a.secrets, Metastore: a.metastore}
 	resolver.Environment.File = f.environmentFile.v
 	if f.environmentFile.v == "" {
 		resolver.Environment.Variables = environment.Variables(l.Environ)

@@ -15,7 +15,7 @@ import (
 	"github.com/connfs/connfs/internal/policy"
 	"github.com/connfs/connfs/internal/settings"
 	"github.com/connfs/connfs/internal/users"
-	"github.com/connfs/connfs/resolve"
+	"github.com/connfs/connfs/resolve/all"
 	"github.com/connfs/connfs/resolve/backend"
 	"github.com/connfs/connfs/resolve/environment"
 )
@@ -109,7 +109,7 @@ func TestNothingConfiguredServesTheUserAlone(t *testing.T) {
 	if diff := cmp.Diff(want, got.Front); diff != "" {
 		t.Errorf("front (-want +got):\n%s", diff)
 	}
-	wantResolver := resolve.Settings{
+	wantResolver := all.Settings{
 		Order: "aip-33", OnError: "stop",
 		Environment: environment.Settings{Variables: environment.Variables([]string{"AIRFLOW_CONN_A_B=postgres://h"})},
 		Login:       backend.Masked([]string{"AWS_SECRET_ACCESS_KEY=k"}, func(string) bool { return true }),

@@ -9,7 +9,7 @@ import (
 	"github.com/connfs/connfs/internal/settings"
 	"github.com/connfs/connfs/internal/users"
 	"github.com/connfs/connfs/kms"
-	"github.com/connfs/connfs/resolve"
+	"github.com/connfs/connfs/resolve/all"
 )
 
 // DefaultFile is the configuration file where neither --config nor
@@ -59,7 +59,7 @@ type Identity struct {
 // Result is a valid configuration in its two parts.
 type Result struct {
 	Front    settings.Front
-	Resolver resolve.Settings        // secret
+	Resolver all.Settings            // secret
 	KMS      map[string]kms.Settings // by the NAME of [kms.NAME]; secret too
 	Settings []Setting               // every effective key, in the order of the contract
 	Warnings []string                // also in Front

@@ -19,7 +19,6 @@ import (
 
 	"github.com/connfs/connfs/conn"
 	"github.com/connfs/connfs/integration/servers"
-	"github.com/connfs/connfs/resolve"
 	"github.com/connfs/connfs/resolve/aws"
 	"github.com/connfs/connfs/resolve/backend"
 	"github.com/connfs/connfs/resolve/resolvetest"
@@ -538,7 +537,7 @@ func TestArgumentsThatCannotBeHonoured(t *testing.T) {
 			`{"role_arn": "r", "assume_role_method": "assume_role_with_saml"}`: "assume_role_method: ",
 			`{"aws_access_key_id": "SECRET"}`:                                  "aws_access_key_id: ",
 		} {
-			err := resolve.CheckSecrets(&backend.Secrets{Backend: service.name, Kwargs: kwargs})
+			_, err := backend.Open(&backend.Secrets{Kwargs: kwargs}, service.open)
 			if err == nil || !strings.HasPrefix(err.Error(), want) || strings.Contains(err.Error(), "SECRET") {
 				t.Errorf("%s %s: %v", service.name, kwargs, err)
 			}

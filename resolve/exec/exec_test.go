@@ -19,7 +19,6 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/connfs/connfs/conn"
-	"github.com/connfs/connfs/resolve"
 	"github.com/connfs/connfs/resolve/backend"
 	"github.com/connfs/connfs/resolve/exec"
 	"github.com/connfs/connfs/resolve/resolvetest"
@@ -447,7 +446,7 @@ func TestArguments(t *testing.T) {
 		`{"command": ["/bin/true"], "environment": {"A=B": "c"}}`: "environment: expected an object of texts",
 		`{"command": ["/bin/true"], "environment": {"A": "b"}}`:   "",
 	} {
-		err := resolve.CheckSecrets(&backend.Secrets{Backend: "exec", Kwargs: kwargs})
+		_, err := backend.Open(&backend.Secrets{Kwargs: kwargs}, exec.Open)
 		if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
 			t.Errorf("%s: %v, want %q", kwargs, err, want)
 		}

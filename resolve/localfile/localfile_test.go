@@ -13,7 +13,6 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/connfs/connfs/conn"
-	"github.com/connfs/connfs/resolve"
 	"github.com/connfs/connfs/resolve/backend"
 	"github.com/connfs/connfs/resolve/localfile"
 	"github.com/connfs/connfs/resolve/resolvetest"
@@ -103,7 +102,7 @@ func TestFilesWithoutAFile(t *testing.T) {
 		`{"connections_file_path": 5}`:                                     "connections_file_path: expected a string",
 		`{"connections_file_path": "/connections.json", "connection": ""}`: "connection: connfs does not know this argument",
 	} {
-		err := resolve.CheckSecrets(&backend.Secrets{Backend: "local_filesystem", Kwargs: kwargs})
+		_, err := backend.Open(&backend.Secrets{Kwargs: kwargs}, localfile.Open)
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want %q", kwargs, err, want)
 		}

@@ -21,6 +21,7 @@ import (
 	"github.com/connfs/connfs/internal/resolver"
 	"github.com/connfs/connfs/kms"
 	"github.com/connfs/connfs/resolve"
+	"github.com/connfs/connfs/resolve/all"
 )
 
 // maxValue is the largest rendering that is served, in bytes.
@@ -95,7 +96,7 @@ func (s *server) init(key, blob []byte) {
 		s.failed = &conn.Error{Kind: conn.Failed, Reason: err.Error(), Err: err}
 		return
 	}
-	path, err := resolve.Open(&settings.Path, keys, unsealer{keyring})
+	path, err := all.Open(&settings.Path, keys, unsealer{keyring})
 	if err != nil {
 		// resolve.Open never puts a secret into its errors.
 		s.failed = &conn.Error{Kind: conn.Failed, Reason: err.Error(), Err: err}

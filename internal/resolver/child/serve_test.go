@@ -20,7 +20,7 @@ import (
 	"github.com/connfs/connfs/conn"
 	"github.com/connfs/connfs/internal/resolver"
 	"github.com/connfs/connfs/internal/resolver/child"
-	"github.com/connfs/connfs/resolve"
+	"github.com/connfs/connfs/resolve/all"
 	"github.com/connfs/connfs/resolve/backend"
 	"github.com/connfs/connfs/resolve/environment"
 	"github.com/connfs/connfs/resolve/metastore"
@@ -61,7 +61,7 @@ type served struct {
 	seen bytes.Buffer // the meta of every answer
 }
 
-func serve(t *testing.T, key string, s *resolve.Settings) *served {
+func serve(t *testing.T, key string, s *all.Settings) *served {
 	t.Helper()
 	blob, err := (&child.Settings{Path: *s}).Encode()
 	if err != nil {
@@ -124,8 +124,8 @@ func (c *served) ask(op resolver.Op, meta, body string) (resolver.Header, string
 	return h, string(m), string(b)
 }
 
-func onlyEnvironment() *resolve.Settings {
-	return &resolve.Settings{Environment: environment.Settings{Variables: environment.Variables(variables)}}
+func onlyEnvironment() *all.Settings {
+	return &all.Settings{Environment: environment.Settings{Variables: environment.Variables(variables)}}
 }
 
 func TestGetAnswersInEveryFormat(t *testing.T) {
@@ -263,7 +263,7 @@ func TestSettingsThatAreUnusableAreAnAnswer(t *testing.T) {
 			t.Errorf("operation %d: %+v %s", op, h, meta)
 		}
 	}
-	bad := serve(t, "key", &resolve.Settings{Metastore: &metastore.Settings{URL: "oracle://u:" + password + "@h/db"}})
+	bad := serve(t, "key", &all.Settings{Metastore: &metastore.Settings{URL: "oracle://u:" + password + "@h/db"}})
 	h, meta, _ := bad.ask(resolver.OpReady, "", "")
 	if h.OK || strings.Contains(meta, password) {
 		t.Errorf("%+v %s", h, meta)
@@ -329,7 +329,7 @@ func TestAChildLogsInWithTheVariablesOfItsSettings(t *testing.T) {
 		io.WriteString(w, `{"Parameter": {"Name": "/airflow/connections/a", "Value": "postgres://u:`+password+`@h/db"}}`)
 	}))
 	defer server.Close()
-	c := serve(t, "key", &resolve.Settings{
+	c := serve(t, "key", &all.Settings{
 		Secrets: &backend.Secrets{Backend: "aws_ssm"},
 		Login: backend.Masked([]string{
 			"AWS_ENDPOINT_URL=" + server.URL, "AWS_REGION=eu-west-1", "AWS_ACCESS_KEY_ID=of-the-daemon", "AWS_SECRET_ACCESS_KEY=s",

@@ -5,13 +5,13 @@ import (
 	"encoding/gob"
 
 	"github.com/connfs/connfs/kms"
-	"github.com/connfs/connfs/resolve"
+	"github.com/connfs/connfs/resolve/all"
 )
 
 // Settings are everything that a child needs to know: the opaque blob that the front
 // keeps for it. All of it may be secret.
 type Settings struct {
-	Path resolve.Settings
+	Path all.Settings
 	KMS  map[string]kms.Settings // by the NAME of their [kms.NAME]
 }
 

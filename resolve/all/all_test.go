@@ -1,4 +1,4 @@
-package resolve_test
+package all_test
 
 import (
 	"os"
@@ -7,7 +7,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/connfs/connfs/resolve"
+	"github.com/connfs/connfs/resolve/all"
 	"github.com/connfs/connfs/resolve/environment"
 	"github.com/connfs/connfs/resolve/metastore"
 )
@@ -15,14 +15,14 @@ import (
 func TestOpenRefusesWhatItCannotHonour(t *testing.T) {
 	for _, c := range []struct {
 		name     string
-		settings resolve.Settings
+		settings all.Settings
 		want     string
 	}{
-		{"order", resolve.Settings{Order: "mine"}, `order "mine" is neither "aip-33" nor "airflow"`},
-		{"on_error", resolve.Settings{OnError: "ignore"}, `on_error "ignore" is neither "stop" nor "next"`},
-		{"URL", resolve.Settings{Metastore: &metastore.Settings{URL: "secret"}}, "opening the metastore: the database URL does not begin with DIALECT://"},
+		{"order", all.Settings{Order: "mine"}, `order "mine" is neither "aip-33" nor "airflow"`},
+		{"on_error", all.Settings{OnError: "ignore"}, `on_error "ignore" is neither "stop" nor "next"`},
+		{"URL", all.Settings{Metastore: &metastore.Settings{URL: "secret"}}, "opening the metastore: the database URL does not begin with DIALECT://"},
 	} {
-		if _, err := resolve.Open(&c.settings, nil, nil); err == nil || err.Error() != c.want {
+		if _, err := all.Open(&c.settings, nil, nil); err == nil || err.Error() != c.want {
 			t.Errorf("%s: %v", c.name, err)
 		}
 	}
@@ -30,7 +30,7 @@ func TestOpenRefusesWhatItCannotHonour(t *testing.T) {
 
 func TestOpenSearchesTheEnvironmentFirst(t *testing.T) {
 	for _, order := range []string{"", "aip-33", "airflow"} {
-		p, err := resolve.Open(&resolve.Settings{
+		p, err := all.Open(&all.Settings{
 			Order:       order,
 			Metastore:   &metastore.Settings{URL: "sqlite:///" + airflowDatabase(t)},
 			Environment: environment.Settings{Variables: environment.Variables([]string{"AIRFLOW_CONN_UNENCRYPTED=http://from-env"})},
@@ -59,7 +59,7 @@ func TestOpenSearchesTheEnvironmentFirst(t *testing.T) {
 func airflowDatabase(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
-	if err := os.CopyFS(dir, os.DirFS("metastore/testdata/2.10")); err != nil {
+	if err := os.CopyFS(dir, os.DirFS("../metastore/testdata/2.10")); err != nil {
 		t.Fatal(err)
 	}
 	return filepath.Join(dir, "airflow.db")
@@ -80,12 +80,12 @@ func TestEachAlternativeHasItsNames(t *testing.T) {
 		"vault": "vault",
 		"airflow.providers.hashicorp.secrets.vault.VaultBackend": "vault",
 	} {
-		if got, err := resolve.AlternativeName(backend); got != want || err != nil {
+		if got, err := all.AlternativeName(backend); got != want || err != nil {
 			t.Errorf("%s: %q, %v; want %s", backend, got, err, want)
 		}
 	}
 	for _, backend := range []string{"", "nothing", "airflow.secrets.metastore.MetastoreBackend"} {
-		if got, err := resolve.AlternativeName(backend); err == nil {
+		if got, err := all.AlternativeName(backend); err == nil {
 			t.Errorf("%q is %s", backend, got)
 		}
 	}

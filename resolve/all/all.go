@@ -1,7 +1,9 @@
-package resolve
+// Package all is the one table of all secrets backends.
+package all
 
 import (
 	"fmt"
+	"github.com/connfs/connfs/resolve"
 	"github.com/connfs/connfs/resolve/aws"
 	"github.com/connfs/connfs/resolve/backend"
 	"github.com/connfs/connfs/resolve/environment"
@@ -97,8 +99,8 @@ func CheckSecrets(s *backend.Secrets) error {
 // Open returns the search path that settings describe. It connects to nothing;
 // its error never holds a password. With a nil fernet whatever is flagged as
 // encrypted is KeyRejected, and with a nil unsealer whatever is sealed.
-func Open(settings *Settings, fernet backend.Decrypter, unsealer Unsealer) (*Path, error) {
-	places := Places{
+func Open(settings *Settings, fernet backend.Decrypter, unsealer resolve.Unsealer) (*resolve.Path, error) {
+	places := resolve.Places{
 		Environment: func() (backend.Backend, string, error) {
 			return environment.New(settings.Environment), "environment", nil
 		},
@@ -112,5 +114,5 @@ func Open(settings *Settings, fernet backend.Decrypter, unsealer Unsealer) (*Pat
 			return b, "metastore", err
 		}
 	}
-	return OpenPath(Options{Order: settings.Order, OnError: settings.OnError, Unsealer: unsealer}, places)
+	return resolve.Open(resolve.Options{Order: settings.Order, OnError: settings.OnError, Unsealer: unsealer}, places)
 }
