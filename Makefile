@@ -33,7 +33,11 @@ NO_RACE := ./cmd/connfs ./internal/harden ./internal/resolver/child ./integratio
 
 # What links the SDKs of the clouds, which take minutes to compile once more for the race
 # detector: it looks at these in `make race`.
-CLOUD := ./internal/awslogin ./internal/config ./internal/dags ./kms ./resolve
+CLOUD := ./internal/awslogin ./internal/config ./kms ./resolve/all ./resolve/aws ./resolve/gcpsm \
+	./resolve/metastore ./resolve/vault
+
+# Those of them whose unit tests run with the integration tests, which they have, too.
+CLOUD_TOO := ./kms ./resolve/aws ./resolve/gcpsm ./resolve/metastore ./resolve/vault
 
 .NOTPARALLEL:
 .PHONY: build test test-short setup lint arch unit integration fuzz e2e bench demo clean
@@ -66,14 +70,14 @@ arch:
 unit:
 	@$(STEP) "unit tests, race detector" env CGO_ENABLED=1 scripts/gotest -race -timeout 10m \
 		$$(go list ./... | grep -vxF "$$(go list $(NO_RACE) $(CLOUD))")
-	@$(STEP) "unit tests" scripts/gotest -timeout 5m $(NO_RACE) $(filter-out ./kms ./resolve,$(CLOUD))
+	@$(STEP) "unit tests" scripts/gotest -timeout 5m $(NO_RACE) $(filter-out $(CLOUD_TOO),$(CLOUD))
 
 .PHONY: race
 race:
 	@$(STEP) "unit tests, race detector" env CGO_ENABLED=1 scripts/gotest -race -timeout 20m $(CLOUD)
 
-# Only the packages that hold a test with the tag; their unit tests run here, too (./kms
-# and ./resolve only here).
+# Only the packages that hold a test with the tag; their unit tests run here, too (those of
+# CLOUD_TOO only here).
 integration: build
 	@$(STEP) "integration tests" env CONNFS_BIN=$(CURDIR)/bin/connfs \
 		scripts/gotest -tags integration -p 2 -timeout 20m \
