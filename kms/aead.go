@@ -9,8 +9,8 @@ import (
 // keySize is the size of data keys and local keys, in bytes: AES-256.
 const keySize = 32
 
-// seal encrypts with AES-256-GCM. The nonce, of 12 random bytes, stands first, the tag
-// of 16 bytes last.
+// seal encrypts with AES-256-GCM. The result is the nonce (12 random bytes), the ciphertext
+// and the tag (16 bytes).
 func seal(key, plaintext, aad []byte) ([]byte, error) {
 	gcm, err := newGCM(key)
 	if err != nil {
@@ -23,7 +23,8 @@ func seal(key, plaintext, aad []byte) ([]byte, error) {
 	return gcm.Seal(nonce, nonce, plaintext, aad), nil
 }
 
-// open decrypts what seal made; false if it was not made so with this key and aad.
+// open decrypts what seal returned. It is false where the key or the aad is another one, or
+// where something was changed.
 func open(key, sealed, aad []byte) ([]byte, bool) {
 	gcm, err := newGCM(key)
 	if err != nil || len(sealed) < gcm.NonceSize() {

@@ -18,7 +18,7 @@ import (
 	"github.com/connfs/connfs/internal/awslogin"
 )
 
-// awsDirectLimit is how many bytes AWS KMS encrypts at most.
+// awsDirectLimit is the most that AWS KMS encrypts, in bytes.
 const awsDirectLimit = 4096
 
 // awsClient is AWS KMS.
@@ -30,7 +30,7 @@ type awsClient struct {
 	api map[string]*awskms.Client // by region; "" is the configured one
 }
 
-// region returns the SDK's client for a region, which shares everything with the others.
+// region returns the SDK's client for a region. The clients of all regions share a login.
 func (c *awsClient) region(ctx context.Context, region string) (*awskms.Client, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -41,7 +41,7 @@ func (c *awsClient) region(ctx context.Context, region string) (*awskms.Client, 
 	if err != nil {
 		return nil, err
 	}
-	if len(c.api) >= 32 { // whoever writes sealed forms chooses the names
+	if len(c.api) >= 32 { // sealed forms name regions, and anybody may have written them
 		clear(c.api)
 	}
 	api := awskms.NewFromConfig(cfg, func(o *awskms.Options) {
@@ -177,8 +177,8 @@ func awsExtra(arn *string, ciphertext []byte) Extra {
 	}
 }
 
-// Decrypt implements Client. It names the key, so that no other one that connfs may use
-// opens what somebody put there.
+// Decrypt implements Client. It names the key. AWS would otherwise try every key that connfs
+// may use, and so open what somebody else put there.
 func (c *awsClient) Decrypt(ctx context.Context, extra Extra, bound Context) ([]byte, error) {
 	key, ciphertext, err := extra.parts()
 	if err != nil {
@@ -198,14 +198,14 @@ func (c *awsClient) Decrypt(ctx context.Context, extra Extra, bound Context) ([]
 	case err != nil:
 		return nil, err
 	case aws.ToString(out.KeyId) != key:
-		// Another name of the same key: nothing that a form is ever written with.
+		// The form has an alias of the key, or its id. Those that connfs writes have the ARN.
 		clear(out.Plaintext)
 		return nil, rejected("the key now has another name than when this was sealed", hintChanged)
 	}
 	return out.Plaintext, nil
 }
 
-// call makes one call, in the region of the key where its name tells one.
+// call makes one call, in the region that the name of the key tells, if it tells one.
 func (c *awsClient) call(
 	ctx context.Context, key string, f func(context.Context, *awskms.Client) error,
 ) error {
@@ -230,8 +230,8 @@ func (c *awsClient) call(
 	return awsError(err, last)
 }
 
-// awsMeanings is the table of what AWS KMS alone answers, or means otherwise than other
-// services. The rest, network and HTTP status included, awslogin knows.
+// awsMeanings are the error codes that only AWS KMS has, or by which it means something else
+// than other services. awslogin knows all others, the network and the HTTP status.
 var awsMeanings = map[string]conn.Error{
 	"DisabledException": {
 		Kind: conn.KeyRejected, Reason: "the key is disabled",
@@ -277,8 +277,8 @@ var awsMeanings = map[string]conn.Error{
 	},
 }
 
-// awsError returns the error of a call: what the table says of the service's last
-// answer, or else what awslogin made of it.
+// awsError returns the error of a call: by awsMeanings, if the service's last answer is in
+// it, and otherwise as awslogin classified it.
 func awsError(err, last error) error {
 	if conn.KindOf(err) == conn.Timeout {
 		return err
@@ -354,7 +354,7 @@ func openAWSConnection(_ context.Context, c *conn.Connection) (Client, string, e
 		s.Role.ExternalID = externalID
 	}
 	if s.Role.WebIdentityTokenFile != "" {
-		// Whoever can write a connection could have any file of connfs's sent anywhere.
+		// Somebody who can write a connection could have connfs send any file anywhere.
 		wrong = append(wrong, errors.New(
 			"assume_role_method: only a [kms.NAME] can use a web identity"))
 	}

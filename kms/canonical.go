@@ -6,10 +6,10 @@ import (
 	"strconv"
 )
 
-// canonical returns texts by name as bytes, of which equal maps, and no others, have
-// the same: each name in the order of its bytes, followed by its text, both as
-// netstrings ("4:mode,8:envelope,"). It is what ciphertexts are bound to, and unlike
-// JSON it has one way of writing everything in every language.
+// canonical returns a map of texts as bytes, the same bytes for equal maps only: each name,
+// in the order of their bytes, and its text, both as netstrings ("4:mode,8:envelope,").
+// Ciphertexts are bound to it. JSON would not do: languages write the same object in
+// different ways.
 func canonical[M ~map[string]string](m M) []byte {
 	var b []byte
 	for _, name := range slices.Sorted(maps.Keys(m)) {

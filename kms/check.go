@@ -10,7 +10,7 @@ import (
 	"github.com/connfs/connfs/conn"
 )
 
-// Check is what became of one call to a KMS of the configuration.
+// Check is the outcome of one call to a KMS of the configuration.
 type Check struct {
 	KMS  string // the NAME of [kms.NAME]
 	Call string // as the service's own documentation and policies name it: "kms:Decrypt"
@@ -20,7 +20,7 @@ type Check struct {
 	Err error
 }
 
-// calls is a Client whose verbs have other names to its service.
+// calls is a Client whose service has its own names for encrypting and decrypting.
 type calls interface {
 	calls() (encrypt, decrypt string)
 }
@@ -70,7 +70,9 @@ func (k *Keyring) check(ctx context.Context, name string) []Check {
 	case err != nil:
 		checks[1].Err = named(s.name, err)
 	case subtle.ConstantTimeCompare(key, back) != 1:
-		checks[1].Err = named(s.name, failed("it decrypts to something else than it encrypted"))
+		checks[1].Err = named(
+			s.name, failed("it decrypts to something else than what it encrypted"),
+		)
 	}
 	return checks
 }

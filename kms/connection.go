@@ -28,7 +28,7 @@ func extraOf(c *conn.Connection) (map[string]any, error) {
 	return maps.Clone(extra), nil
 }
 
-// takeText takes a text out of an extra; null is as good as nothing.
+// takeText takes a text out of an extra. A null counts as not set.
 func takeText(extra map[string]any, key string, to *string) error {
 	value := extra[key]
 	delete(extra, key)
@@ -52,7 +52,7 @@ func takeMode(extra map[string]any, to *string) error {
 	return err
 }
 
-// plainName returns a key that is a plain name, and "" for any other.
+// plainName returns the key if it is a plain name, and otherwise "".
 func plainName(key string) string {
 	if strings.Trim(key, "abcdefghijklmnopqrstuvwxyz_0123456789") != "" {
 		return ""

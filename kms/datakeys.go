@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// dataKeys are unwrapped data keys that are used again, where the settings of their KMS
-// allow it. A key is found only by all that its payload is bound to.
+// dataKeys are the unwrapped data keys that may be used again, as the settings of their KMS
+// say. A key is found only by everything that its payload is bound to.
 type dataKeys struct {
 	mu   sync.Mutex
 	keys map[[sha256.Size]byte]*dataKey
@@ -36,7 +36,7 @@ func (d *dataKeys) take(aad []byte) ([]byte, bool) {
 	return key, true
 }
 
-// put keeps a copy of key for that time and so many uses.
+// put keeps a copy of key for at most that time and that many uses.
 func (d *dataKeys) put(aad, key []byte, ttl time.Duration, uses int) {
 	if ttl <= 0 || uses <= 0 {
 		return
@@ -45,7 +45,7 @@ func (d *dataKeys) put(aad, key []byte, ttl time.Duration, uses int) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.keys[name] != nil {
-		return // a concurrent read was first; its time counts
+		return // a concurrent read put it there first, and its limits hold
 	}
 	if d.keys == nil {
 		d.keys = make(map[[sha256.Size]byte]*dataKey)

@@ -2,7 +2,7 @@ package kms
 
 import "github.com/connfs/connfs/conn"
 
-// Description is what a sealed form says of itself, without any KMS.
+// Description is what can be read from a sealed form without a KMS.
 type Description struct {
 	Version   int    // of the form
 	KMSConnID string // which KMS
@@ -11,8 +11,8 @@ type Description struct {
 	// Key is which key encrypted, as the KMS names it: an ARN, a resource name, a key's hash.
 	Key    string
 	Fields []string // the names of the sealed fields, sorted
-	// Ignored are the sealed fields that the connection holds in clear too, typed into
-	// Airflow's UI afterwards: readers get the sealed ones.
+	// Ignored are the sealed fields that the connection also holds in clear, because somebody
+	// typed them into Airflow's UI afterwards. Readers get the sealed values.
 	Ignored []string
 }
 

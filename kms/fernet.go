@@ -1,13 +1,16 @@
-// Package kms opens what is encrypted: the Fernet tokens in which Airflow keeps the
-// password and extra of a metastore row, and sealed connections, each of which has a data
-// key of its own that only a KMS can unwrap. It writes both too.
+// Package kms opens and writes what is encrypted: the Fernet tokens in which Airflow keeps
+// the password and extra of a metastore row, and sealed connections, each of which has a data
+// key of its own that only a KMS can unwrap. docs/sealed.md specifies the sealed form.
 //
-// A sealed form opens under the conn_id for which it was made, and with the KMS that it
-// names; whoever can write where it is kept can neither read it nor move or change it
-// unnoticed. It does not protect from whoever may use the KMS key, and its plain columns
-// are only as good as the place where they are kept. docs/sealed.md specifies the form.
+// A sealed form opens only under the conn_id for which it was made, and with the KMS that it
+// names. Somebody who can write where it is kept cannot read it, and cannot move or change it
+// unnoticed. It does not protect from somebody who may use the KMS key, and it does not
+// protect the columns that stay in clear.
 //
-// Keys and payloads are wiped after use as far as this package can reach. The libraries
+// Each kind of KMS is one file (aws.go, gcp.go, local.go) and one line in kinds.go;
+// docs/adding-a-kms.md shows how to add one.
+//
+// Keys and payloads are wiped after use as far as this package can. The libraries that it uses
 // keep copies, which is why only short-lived processes use it.
 package kms
 
@@ -41,12 +44,12 @@ type Fernet struct {
 
 // NewFernet reads key as Airflow reads [core] fernet_key: keys separated by
 // commas, nothing trimmed, each one 32 bytes in the base64 that Python accepts. A
-// blank element makes the whole key unusable. An empty key means that none is
-// configured, which is no error; what is flagged as encrypted then cannot be read.
+// blank element makes the whole key unusable. An empty key is not an error: none is
+// configured, and what is flagged as encrypted cannot be read.
 //
-// Also with an error the Fernet can be used: it rejects every token with that
-// reason, since an unusable key must not keep unencrypted connections from being
-// served. The error is a *conn.Error of kind KeyRejected.
+// The Fernet can be used even where there is an error: it rejects every token with that
+// reason. An unusable key must not keep unencrypted connections from being served. The error
+// is a *conn.Error of kind KeyRejected.
 func NewFernet(key string) (*Fernet, error) {
 	if key == "" {
 		reject := conn.Errorf(
@@ -70,8 +73,8 @@ func NewFernet(key string) (*Fernet, error) {
 	return f, nil
 }
 
-// Decrypt returns the plaintext of a token that one of the keys signed, of
-// whatever age: Airflow applies no time to live. Its error is a *conn.Error of
+// Decrypt returns the plaintext of a token that one of the keys signed. Its age does
+// not matter, as in Airflow. Its error is a *conn.Error of
 // kind KeyRejected.
 func (f *Fernet) Decrypt(token string) ([]byte, error) {
 	if f.reject != nil {
@@ -81,9 +84,8 @@ func (f *Fernet) Decrypt(token string) ([]byte, error) {
 	if err != nil {
 		return nil, conn.Errorf(conn.KeyRejected, Source, "the token is %v", err)
 	}
-	// The library trusts whoever holds a key with the token's shape, and panics on
-	// a signed one of the wrong length; it also takes padding of 0 bytes or of more
-	// than a block, which Airflow refuses.
+	// The library does not check the length of a token that a key signed, and panics. It
+	// also takes padding of 0 bytes or of more than a block, which Airflow refuses.
 	size := len(raw) - tokenOverhead
 	if size < aes.BlockSize || size%aes.BlockSize != 0 {
 		return nil, conn.Errorf(
@@ -104,8 +106,8 @@ func (f *Fernet) Decrypt(token string) ([]byte, error) {
 	return nil, conn.Errorf(conn.KeyRejected, Source, "the token does not open with %s", keys)
 }
 
-// Encrypt returns a token of plaintext, made now with the first of the keys: what Airflow
-// would write. Its error is a *conn.Error of kind KeyRejected, where no key is
+// Encrypt returns a token of plaintext with the time of now and the first of the keys, as
+// Airflow writes it. Its error is a *conn.Error of kind KeyRejected, where no key is
 // configured or it is unusable, or Failed.
 func (f *Fernet) Encrypt(plaintext []byte) (string, error) {
 	if f.reject != nil {

@@ -11,12 +11,12 @@ import (
 	"github.com/connfs/connfs/conn"
 )
 
-// DefaultFields are the fields that Airflow encrypts, and the least that is sealed of a
-// metastore row, whose other columns stay readable.
+// DefaultFields are the fields that Airflow itself encrypts. The other columns of a metastore
+// row stay readable.
 func DefaultFields() []string { return []string{"extra", "password"} }
 
-// AllFields are the fields that can be sealed, under Airflow's names. A sealed form that
-// stands alone, as the value of a variable or of a secret, needs all of them.
+// AllFields are the fields that can be sealed, under Airflow's names. In a sealed form that
+// stands alone, as the value of a variable or of a secret, all of them are sealed.
 func AllFields() []string {
 	return []string{
 		"conn_type", "description", "extra", "host", "login", "password", "port", "schema",
@@ -41,8 +41,8 @@ func parseFields(text string) ([]string, error) {
 	return names, nil
 }
 
-// fieldNames returns the names of the fields that are to be sealed as a form has them.
-// None: [DefaultFields].
+// fieldNames returns the names of the fields to seal as a form has them. Without names they
+// are [DefaultFields].
 func fieldNames(names []string) ([]string, error) {
 	if len(names) == 0 {
 		return DefaultFields(), nil
@@ -52,7 +52,7 @@ func fieldNames(names []string) ([]string, error) {
 	return parseFields(strings.Join(slices.Compact(all), ","))
 }
 
-// fieldsOf returns pointers to the fields of c that are text and no secret.
+// fieldsOf returns pointers to the fields of c that are text and not secret.
 func fieldsOf(c *conn.Connection) map[string]**string {
 	return map[string]**string{
 		"conn_type": &c.Type, "description": &c.Description,
@@ -93,8 +93,8 @@ func take(c *conn.Connection, names []string) (rest *conn.Connection, payload []
 	return &left, bytes.TrimSuffix(b.Bytes(), []byte("\n")), nil
 }
 
-// put returns a copy of c with the fields of a payload in place of its own. A sealed
-// field counts also where it is null and the column is not.
+// put returns a copy of c with the fields of a payload in place of its own. A sealed field
+// counts even where it is null and the column is not.
 func put(c *conn.Connection, names []string, payload []byte) (*conn.Connection, error) {
 	var values map[string]json.RawMessage
 	if err := json.Unmarshal(payload, &values); err != nil {

@@ -59,7 +59,8 @@ func parseForm(text string) (*form, error) {
 	return newForm(members)
 }
 
-// checkVersion comes first: another version may differ in everything else.
+// checkVersion looks at the version before anything else, which may be different in another
+// version.
 func checkVersion(text string) error {
 	var members map[string]json.RawMessage
 	if err := json.Unmarshal([]byte(text), &members); err != nil {
@@ -80,7 +81,7 @@ func checkVersion(text string) error {
 }
 
 // readObject reads an object whose values are text, numbers, or, where nested, an object
-// of text and numbers. A repeated key is an error: readers differ in which one counts.
+// of text and numbers. A repeated key is an error, since readers differ in which one counts.
 func readObject(d *json.Decoder, nested bool) (map[string]any, error) {
 	if t, err := d.Token(); err != nil || t != json.Delim('{') {
 		return nil, errors.New("it is not one JSON object")
@@ -105,7 +106,7 @@ func readObject(d *json.Decoder, nested bool) (map[string]any, error) {
 	return members, nil
 }
 
-// readValue reads the next value. One of a type that no key takes is struct{}{}.
+// readValue reads the next value. A value of a type that no key takes becomes struct{}{}.
 func readValue(d *json.Decoder, nested bool) (any, error) {
 	var raw json.RawMessage
 	if err := d.Decode(&raw); err != nil {
@@ -126,7 +127,7 @@ func readValue(d *json.Decoder, nested bool) (any, error) {
 	return struct{}{}, nil
 }
 
-// newForm takes the members of the object; every one must be known, and none be missing.
+// newForm makes the form of an object's members. An unknown or missing one is an error.
 func newForm(members map[string]any) (*form, error) {
 	if err := refuseMasked("", members); err != nil {
 		return nil, err
@@ -171,8 +172,8 @@ func newForm(members map[string]any) (*form, error) {
 	return f, err
 }
 
-// refuseOthers names every key that no form has. The edit form of Airflow 2.x adds the
-// fields that the connection's type has in it, and would add them again at each save.
+// refuseOthers names every key that a form does not have. The edit form of Airflow 2.x adds
+// the fields of the connection's type, and adds them again each time it is saved.
 func refuseOthers(members map[string]any) error {
 	known := []string{
 		conn.SealedKey, formExtra, formPayload, formKMSConnID, formKMSType, formMode, formFields,
@@ -203,11 +204,11 @@ func refuseOthers(members map[string]any) error {
 	return err
 }
 
-// mask is what Airflow's REST API shows in place of a text that it knows as a password of
-// any connection, and what it stores when that is sent back. No text of a form holds it.
+// mask is what Airflow's REST API shows in place of a text that is the password of any
+// connection. It stores the mask when that is sent back. A form never holds it.
 const mask = "***"
 
-// refuseMasked names the text that was masked, so that its error is not a riddle.
+// refuseMasked says which text was masked; otherwise the form would just not open.
 func refuseMasked(within string, members map[string]any) error {
 	for _, key := range slices.Sorted(maps.Keys(members)) {
 		switch value := members[key].(type) {
@@ -265,16 +266,16 @@ func (f *form) text() (string, error) {
 	return strings.TrimSpace(b.String()), err
 }
 
-// decodeBase64Strict refuses what differs from the one encoding of the bytes, so that no
-// two texts are the same ciphertext.
+// decodeBase64Strict takes only the one standard encoding of the bytes, so that two texts are
+// never the same ciphertext.
 func decodeBase64Strict(text string) ([]byte, bool) {
 	b, err := base64.StdEncoding.Strict().DecodeString(text)
 	return b, err == nil && !strings.ContainsAny(text, "\r\n")
 }
 
-// context returns what the KMS binds its ciphertext to. The names are plain ones, so
-// that a key policy can put conditions on them (kms:EncryptionContext:conn_id). A tenant
-// without a name is left out.
+// context returns what the KMS binds its ciphertext to. Its names are plain, so that a key
+// policy can put conditions on them (kms:EncryptionContext:conn_id). Without a tenant there
+// is no such name.
 func (f *form) context(id, tenant string) Context {
 	bound := Context{"version": version, "conn_id": id, "kms_conn_id": f.KMSConnID, "mode": f.Mode}
 	if tenant != "" {
@@ -293,13 +294,13 @@ func (f *form) aad(id, tenant string) []byte {
 	})
 }
 
-// invalid returns the error for what is no sealed form.
+// invalid returns an error of kind Invalid: something is not a sealed form.
 func invalid(format string, args ...any) *conn.Error {
 	return conn.Errorf(conn.Invalid, "", "the sealed form: "+format, args...)
 }
 
-// printable returns a text out of a sealed form for an error: whoever wrote the form
-// must not choose what a log line looks like.
+// printable returns a text from a sealed form as an error may show it. Somebody else wrote the
+// form, and must not decide what a log line looks like.
 func printable(text string) string {
 	if len(text) > 100 {
 		text = text[:100] + "..."

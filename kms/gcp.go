@@ -35,7 +35,7 @@ type gcpClient struct {
 	api *gcpkms.KeyManagementClient
 }
 
-// gcpDirectLimit is how many bytes a software key of Google's encrypts at most.
+// gcpDirectLimit is the most that a software key of Google's encrypts, in bytes.
 const gcpDirectLimit = 64 << 10
 
 // gcpName is the resource name of a key, and of a version of it.
@@ -167,8 +167,8 @@ func hasChecksum(b []byte, sum *wrapperspb.Int64Value) bool {
 	return sum != nil && sum.Value == checksum(b).Value
 }
 
-// gcpCorrupted is the answer whose bytes are not those that were sent; it is worth
-// another try.
+// gcpCorrupted is the error of an answer, or of a request, whose bytes changed on the way. The
+// call is made again.
 var gcpCorrupted = status.Error(codes.Unavailable, "checksum")
 
 // Encrypt implements Client.
@@ -214,7 +214,9 @@ func (c *gcpClient) Encrypt(ctx context.Context, plaintext []byte, bound Context
 	}
 	// The version that Google chose is in the ciphertext; a key is named without one.
 	if used := gcpName.FindStringSubmatch(out.Name); used == nil || used[1] != parts[1] {
-		return nil, failed("the service encrypted with another key than it was asked to")
+		return nil, failed(
+			"the service encrypted with another key than the one that it was asked for",
+		)
 	}
 	return Extra{
 		extraKey: parts[1], extraCiphertext: base64.StdEncoding.EncodeToString(out.Ciphertext),
@@ -249,19 +251,19 @@ func (c *gcpClient) Decrypt(ctx context.Context, extra Extra, bound Context) ([]
 	return out.Plaintext, nil
 }
 
-// gcpAAD binds a ciphertext to the name of its key too: a project has two, an id and a
-// number, of which a sealed form has the one that it was made with.
+// gcpAAD returns the additional authenticated data: the context and the name of the key. The
+// same key has two names, with the id and with the number of its project; a sealed form opens
+// with the one that it was made with.
 func gcpAAD(bound Context, key string) []byte {
 	all := maps.Clone(bound)
 	all[extraKey] = key
 	return canonical(all)
 }
 
-// gcpPauses are the times between the attempts of a call that finds the service
-// unavailable.
+// gcpPauses are the pauses between the attempts of a call while the service is unavailable.
 var gcpPauses = []time.Duration{100 * time.Millisecond, 300 * time.Millisecond}
 
-// call makes one call, and again where that may help and ctx leaves the time.
+// call makes one call, and repeats it where that may help and ctx leaves the time.
 func (c *gcpClient) call(ctx context.Context, f func(context.Context) error) error {
 	for attempt := 0; ; attempt++ {
 		err := f(ctx)
@@ -289,8 +291,8 @@ func (c *gcpClient) call(ctx context.Context, f func(context.Context) error) err
 	}
 }
 
-// gcpMeanings is the table of what Google Cloud KMS answers, by gRPC code. Its texts
-// quote names, so nothing of them is taken over.
+// gcpMeanings are the answers of Google Cloud KMS, by gRPC code. Google's own texts are not
+// shown, because they quote names.
 var gcpMeanings = map[codes.Code]conn.Error{
 	codes.PermissionDenied: {
 		Kind: conn.Denied, Reason: "Google refuses connfs the use of the key",
@@ -327,7 +329,7 @@ var gcpMeanings = map[codes.Code]conn.Error{
 	},
 	codes.DeadlineExceeded: {Kind: conn.Timeout, Reason: "the service did not answer in time"},
 	codes.Aborted: {
-		Kind: conn.Unreachable, Reason: "the service called the operation off",
+		Kind: conn.Unreachable, Reason: "the service gave the operation up",
 	},
 }
 

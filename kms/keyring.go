@@ -44,11 +44,11 @@ func NewKeyring(settings map[string]Settings) (*Keyring, error) {
 	return k, nil
 }
 
-// Unseal returns the connection that is sealed under id; it implements
-// resolve.Unsealer. find looks up the connection of a KMS that the configuration does
-// not name. A column that is not sealed stays as it is; a sealed field replaces the
-// column. Its error is a *conn.Error, of kind Invalid where the extra is no sealed form
-// that this version knows, KeyRejected where it does not open, and never Absent.
+// Unseal returns the connection that is sealed under id; it implements resolve.Unsealer.
+// find looks up the connection of a KMS that the configuration does not name. A sealed field
+// replaces the column, and the other columns stay as they are. The error is a *conn.Error: of
+// kind Invalid where the extra is not a sealed form of a version that this package reads, of
+// kind KeyRejected where it does not open, and never of kind Absent.
 func (k *Keyring) Unseal(
 	ctx context.Context, id string, sealed *conn.Connection, find Finder,
 ) (*conn.Connection, error) {
@@ -97,11 +97,13 @@ func (k *Keyring) open(ctx context.Context, s *service, f *form, id string) ([]b
 	}
 	defer clear(key)
 	if len(key) != keySize {
-		return nil, rejected("what the KMS opened is not a data key", hintChanged)
+		return nil, rejected("what the KMS decrypted is not a data key", hintChanged)
 	}
 	payload, ok := open(key, f.Payload, aad)
 	if !ok {
-		return nil, rejected("the data key opens, and what it encrypts does not", hintChanged)
+		return nil, rejected(
+			"the KMS opens the data key, but the data key does not open the fields", hintChanged,
+		)
 	}
 	if !cached {
 		k.keys.put(aad, key, s.settings.CacheTTL, s.settings.CacheUses)
@@ -109,10 +111,10 @@ func (k *Keyring) open(ctx context.Context, s *service, f *form, id string) ([]b
 	return payload, nil
 }
 
-// Seal returns plain with the named fields ([DefaultFields] where there are none, and
-// always the extra) moved into a sealed form, which is the extra of the result, for the
-// id and under the KMS kmsID. find is as in Unseal, and may be nil where the
-// configuration names the KMS. Its error is a *conn.Error.
+// Seal moves the named fields of plain into a sealed form, which becomes the extra of the
+// result. The form is for the id, and the KMS kmsID opens it. Without names the fields are
+// [DefaultFields]; the extra is always among them. find is as in Unseal, and may be nil where
+// the configuration names the KMS. The error is a *conn.Error.
 func (k *Keyring) Seal(
 	ctx context.Context, id string, plain *conn.Connection, kmsID string, fields []string,
 	find Finder,
@@ -126,7 +128,7 @@ func (k *Keyring) Seal(
 	case id == "" || !utf8.ValidString(id):
 		return nil, conn.Errorf(conn.Invalid, "", "the conn_id is empty or not UTF-8")
 	}
-	// The connection of the KMS, and of whatever seals that, must open without this one.
+	// The connection of the KMS, and of the KMS that seals that one, must open without this one.
 	s, err := k.service(context.WithValue(ctx, sealing{}, id), kmsID, find)
 	if err != nil {
 		return nil, err
@@ -176,7 +178,7 @@ func (k *Keyring) encrypt(
 	return nil
 }
 
-// newDataKey returns a data key, and the same encrypted by the KMS.
+// newDataKey returns a data key, and what the KMS made of it.
 func newDataKey(
 	ctx context.Context, client Client, bound Context,
 ) (key []byte, extra Extra, err error) {
@@ -197,8 +199,7 @@ func newDataKey(
 // sealing is the context key of the id that is being sealed.
 type sealing struct{}
 
-// checkCycle refuses to use the KMS connection kmsID for opening a connection that is
-// only needed for sealing that very one.
+// checkCycle refuses a KMS connection that is needed to open the connection that seals it.
 func (k *Keyring) checkCycle(ctx context.Context, kmsID string) error {
 	if id, _ := ctx.Value(sealing{}).(string); id != "" && id == kmsID && k.named[kmsID] == nil {
 		return cycle()

@@ -27,24 +27,24 @@ type Kind struct {
 	openConnection func(context.Context, *conn.Connection) (client Client, mode string, err error)
 }
 
-// Key is one key of a [kms.NAME]. Its value is text; an empty one is as good as none.
+// Key is one key of a [kms.NAME]. Its value is text, and an empty text counts as not set.
 type Key struct {
 	Name string
 	Form Form
 	// Required says that a [kms.NAME] of this type does not work without it.
 	Required bool
-	// Needs is another key, without which this one has no effect; empty: none.
+	// Needs is another key, without which this one has no effect; empty: no other key.
 	Needs string
-	// Excludes is another key, which cannot be set beside this one; empty: none.
+	// Excludes is another key, which cannot be set beside this one; empty: no other key.
 	Excludes string
 	// Check says what is wrong with a value, and does not show it: "it is not a URL". nil: any
 	// value will do.
 	Check func(value string) error
-	// Read reads the file that a SecretFile names, where it must be more than any text. Its
-	// error is a *conn.Error. nil: any text will do.
+	// Read reads and checks the file that a SecretFile names. Its error is a *conn.Error. nil:
+	// the file may hold any text.
 	Read func(path string) ([]byte, error)
-	// Sample is a value for config.toml.example, and Help says what the key is: there, and
-	// where it is missing.
+	// Sample is a value for config.toml.example. Help says what the key is, in that file and
+	// where the key is missing.
 	Sample, Help string
 }
 

@@ -15,8 +15,8 @@ type Client interface {
 	Decrypt(ctx context.Context, extra Extra, bound Context) (plaintext []byte, err error)
 }
 
-// dataKeyer is a Client whose KMS makes data keys, from a better source of chance
-// than this machine may have.
+// dataKeyer is a Client whose KMS makes data keys itself. Its random numbers may be better
+// than those of this machine.
 type dataKeyer interface {
 	// GenerateDataKey returns a new key of 256 bits and the same key encrypted.
 	GenerateDataKey(ctx context.Context, bound Context) (key []byte, extra Extra, err error)
@@ -26,11 +26,11 @@ type dataKeyer interface {
 // AWS calls it EncryptionContext, Google Cloud AdditionalAuthenticatedData.
 type Context map[string]string
 
-// Extra is the kms_extra of a sealed form: a JSON object of a client's own making, whose
-// values are all text, so that whoever writes the JSON anew does not change it.
+// Extra is the kms_extra of a sealed form: a JSON object that a client made. All its values are
+// text, which stays the same when somebody writes the JSON again.
 type Extra map[string]string
 
-// The keys of an [Extra]. Every client of today has these two and no others.
+// The keys of an [Extra]. Every client has these two and no others.
 const (
 	extraKey        = "key"        // which key encrypted, as the KMS names it
 	extraCiphertext = "ciphertext" // base64

@@ -17,11 +17,11 @@ import (
 	"github.com/connfs/connfs/conn"
 )
 
-// local is the KMS of a key in a file: for trying out, and for machines whose key file is
-// delivered by other means (a systemd credential, a secret of an orchestrator).
+// local is the KMS whose key is in a file: to try things out, and for machines that get the
+// file from elsewhere (a systemd credential, a secret of an orchestrator).
 type local struct {
 	key []byte
-	id  string // tells which key it is, and nothing of it
+	id  string // says which key it is, and tells nothing about its bytes
 }
 
 var localKind = &Kind{
@@ -46,7 +46,7 @@ func openLocal(_ context.Context, s Settings) (Client, error) {
 	return &local{key: key, id: localKeyID(key)}, nil
 }
 
-// localKeyID is how sealed forms name a local key: eight bytes of a hash, in hex.
+// localKeyID returns the name of a local key in sealed forms: eight bytes of a hash, in hex.
 func localKeyID(key []byte) string {
 	h := sha256.New()
 	h.Write([]byte("connfs local key\n"))
@@ -82,7 +82,7 @@ func (l *local) Decrypt(_ context.Context, extra Extra, bound Context) ([]byte, 
 	return plaintext, nil
 }
 
-// aad binds a ciphertext to the name of its key besides.
+// aad returns the additional authenticated data: the context and the name of the key.
 func (l *local) aad(bound Context) []byte {
 	all := maps.Clone(bound)
 	all[extraKey] = l.id
@@ -106,9 +106,9 @@ func GenerateLocalKey() ([]byte, error) {
 	return append(base64.URLEncoding.AppendEncode(nil, key), '\n'), nil
 }
 
-// ReadLocalKey returns the content of a key file, which must hold a key: a regular file
-// that the users outside of its group can neither read nor write, nor its group write.
-// The caller wipes it. The error is a *conn.Error.
+// ReadLocalKey returns the content of a key file. It must be a regular file that holds a key,
+// that only its owner can write, and that nobody but its owner and group can read. The caller
+// wipes the content. The error is a *conn.Error.
 func ReadLocalKey(path string) ([]byte, error) {
 	// Opening a FIFO must not wait for its writer.
 	file, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK|syscall.O_CLOEXEC, 0)
@@ -140,7 +140,7 @@ func ReadLocalKey(path string) ([]byte, error) {
 		e.Hint = "chmod 0400; 0440 if its group is connfs's own"
 		return nil, e
 	}
-	// A key file is 45 bytes long. What is longer shall be recognised, not read.
+	// A key file is 45 bytes long, so this is enough to tell that one is too long.
 	material, err := io.ReadAll(io.LimitReader(file, 4*keySize))
 	if err != nil {
 		clear(material)

@@ -25,7 +25,7 @@ type Settings struct {
 	Contents map[string]Content
 
 	// CacheTTL and CacheUses bound how long, and how often, an unwrapped data key is
-	// used again. A zero of either, the default, keeps none.
+	// used again. Where one of them is 0, the default, none is kept.
 	CacheTTL  time.Duration
 	CacheUses int
 }
