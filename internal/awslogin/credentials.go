@@ -8,36 +8,30 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	"golang.org/x/sync/singleflight"
 )
 
 const (
-	// early is how long before their end credentials are renewed: a session of STS
-	// lasts 15 minutes at least.
+	// early is how long before their end credentials are renewed. A session of STS lasts 15
+	// minutes at least.
 	early = 5 * time.Minute
-	// again is how long after a failed renewal the next is tried, while the old
-	// credentials are still good, and how old credentials are at least before an
-	// answer that calls them bad has them renewed.
+	// again is how soon after a failed renewal the next one is tried, while the old
+	// credentials are still good. It is also how old credentials must be before they are
+	// renewed because AWS calls them bad.
 	again = 10 * time.Second
 )
 
-// keeper is an aws.CredentialsProvider that keeps what another one gave, renews it
-// before its end, and can hand it over. Concurrent callers log in once.
+// keeper is an aws.CredentialsProvider that keeps the credentials of another one, renews
+// them before their end, and can hand them over. Concurrent callers log in once.
 type keeper struct {
-	tag [sha256.Size]byte // of the settings: other ones are no use to a successor
+	tag    [sha256.Size]byte // of the settings, since only the same login may go on with them
+	logins singleflight.Group
 
-	mu     sync.Mutex
-	inner  aws.CredentialsProvider
-	creds  aws.Credentials // zero: none
-	got    time.Time       // when they came from inner; zero: from a predecessor
-	tried  time.Time       // when inner was last asked
-	flight *flight         // nil: nobody is asking inner
-}
-
-// flight is one question to the inner provider.
-type flight struct {
-	done  chan struct{}
-	creds aws.Credentials
-	err   error
+	mu    sync.Mutex
+	inner aws.CredentialsProvider
+	creds aws.Credentials // zero: there are none yet
+	got   time.Time       // when they came from inner; zero: from a predecessor
+	tried time.Time       // when inner was last asked
 }
 
 func (k *keeper) set(inner aws.CredentialsProvider) {
@@ -48,57 +42,63 @@ func (k *keeper) set(inner aws.CredentialsProvider) {
 
 // Retrieve implements aws.CredentialsProvider.
 func (k *keeper) Retrieve(ctx context.Context) (aws.Credentials, error) {
-	k.mu.Lock()
-	left := lasts(k.creds)
-	if left > early || left > 0 && time.Since(k.tried) < again {
-		defer k.mu.Unlock()
-		return k.creds, nil
+	if creds, ok := k.good(); ok {
+		return creds, nil
 	}
-	f := k.flight
-	if f == nil {
-		f = &flight{done: make(chan struct{})}
-		k.flight, k.tried = f, time.Now()
-		// What others wait for too must not end with the first caller's patience,
-		// but has its deadline: a child does not outlive it by much.
-		detached, cancel := context.WithoutCancel(ctx), context.CancelFunc(func() {})
-		if deadline, ok := ctx.Deadline(); ok {
-			detached, cancel = context.WithDeadline(detached, deadline)
+	login := k.logins.DoChan("", func() (any, error) {
+		if creds, ok := k.good(); ok { // another caller has just logged in
+			return creds, nil
 		}
-		go func() {
-			defer cancel()
-			k.ask(detached, f)
-		}()
-	}
-	k.mu.Unlock()
+		return k.logIn(ctx)
+	})
 	select {
-	case <-f.done:
-	case <-ctx.Done():
-		return aws.Credentials{}, ctx.Err()
-	}
-	if f.err != nil {
+	case result := <-login:
+		if result.Err == nil {
+			return result.Val.(aws.Credentials), nil
+		}
 		k.mu.Lock()
 		defer k.mu.Unlock()
 		if lasts(k.creds) > 0 {
 			return k.creds, nil
 		}
-		return aws.Credentials{}, &loginError{f.err}
+		return aws.Credentials{}, &loginError{result.Err}
+	case <-ctx.Done():
+		return aws.Credentials{}, ctx.Err()
 	}
-	return f.creds, nil
 }
 
-func (k *keeper) ask(ctx context.Context, f *flight) {
-	f.creds, f.err = k.inner.Retrieve(ctx)
+// good returns the credentials, if they need not be renewed now.
+func (k *keeper) good() (aws.Credentials, bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if f.err == nil {
-		k.creds, k.got = f.creds, time.Now()
-	}
-	k.flight = nil
-	close(f.done)
+	left := lasts(k.creds)
+	return k.creds, left > early || left > 0 && time.Since(k.tried) < again
 }
 
-// lasts returns how long credentials are good: for ever where they have no end, not
-// at all where there are none.
+// logIn asks the inner provider. Others wait for the answer too, so it goes on when the
+// caller gives up, but not beyond the caller's deadline: a child does not live much longer.
+func (k *keeper) logIn(ctx context.Context) (aws.Credentials, error) {
+	detached, cancel := context.WithoutCancel(ctx), context.CancelFunc(func() {})
+	if deadline, ok := ctx.Deadline(); ok {
+		detached, cancel = context.WithDeadline(detached, deadline)
+	}
+	defer cancel()
+	k.mu.Lock()
+	k.tried = time.Now()
+	inner := k.inner
+	k.mu.Unlock()
+	creds, err := inner.Retrieve(detached)
+	if err != nil {
+		return aws.Credentials{}, err
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.creds, k.got = creds, time.Now()
+	return creds, nil
+}
+
+// lasts returns how long credentials are good: for ever if they have no end, and 0 if there
+// are none.
 func lasts(c aws.Credentials) time.Duration {
 	switch {
 	case !c.HasKeys():
@@ -109,8 +109,8 @@ func lasts(c aws.Credentials) time.Duration {
 	return time.Until(c.Expires)
 }
 
-// renew forgets credentials that AWS calls bad, and reports whether there is a point
-// in trying again: where they came from inner a moment ago, the next would be as bad.
+// renew forgets credentials that AWS calls bad, and reports whether another login may help. It
+// would not if they came from inner a moment ago: the next ones would be as bad.
 func (k *keeper) renew() bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -121,14 +121,14 @@ func (k *keeper) renew() bool {
 	return true
 }
 
-// heirloom is what one process hands to the next.
-type heirloom struct {
+// savedLogin is what one process hands to the next.
+type savedLogin struct {
 	Tag         [sha256.Size]byte
 	Credentials aws.Credentials
 }
 
-// Identity returns the credentials for the next process; nil where there are none, or
-// none with an end: those cost nothing to get again.
+// Identity returns the credentials for the next process. It is nil where there are none, and
+// for credentials without an end, which cost nothing to get again.
 func (l *Login) Identity() []byte {
 	k := l.creds
 	k.mu.Lock()
@@ -136,26 +136,26 @@ func (l *Login) Identity() []byte {
 	if !k.creds.CanExpire || lasts(k.creds) <= early {
 		return nil
 	}
-	b, err := json.Marshal(heirloom{k.tag, k.creds})
+	b, err := json.Marshal(savedLogin{k.tag, k.creds})
 	if err != nil {
 		return nil
 	}
 	return b
 }
 
-// Adopt takes a predecessor's credentials, unless they are another login's, at their
-// end, or older than what is there.
+// Adopt takes a predecessor's credentials, unless they are another login's, are about to end,
+// or end sooner than those that are there.
 func (l *Login) Adopt(identity []byte) {
 	k := l.creds
-	var h heirloom
-	if json.Unmarshal(identity, &h) != nil || h.Tag != k.tag || !h.Credentials.CanExpire ||
-		lasts(h.Credentials) <= early {
+	var saved savedLogin
+	if json.Unmarshal(identity, &saved) != nil || saved.Tag != k.tag ||
+		!saved.Credentials.CanExpire || lasts(saved.Credentials) <= early {
 		return
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if lasts(h.Credentials) > lasts(k.creds) {
-		k.creds, k.got = h.Credentials, time.Time{}
+	if lasts(saved.Credentials) > lasts(k.creds) {
+		k.creds, k.got = saved.Credentials, time.Time{}
 	}
 }
 
