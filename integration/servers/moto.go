@@ -11,7 +11,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 )
 
 // Moto is a moto server: it speaks for SSM, Secrets Manager, KMS, STS and IAM, keeps
@@ -86,7 +85,7 @@ func post(t testing.TB, url, target, body string) string {
 		// The servers take the service and the region from here.
 		r.Header.Set("Authorization", "AWS4-HMAC-SHA256 Credential=test/20260101/eu-west-1/"+service(target)+"/aws4_request, SignedHeaders=host, Signature=0")
 	}
-	client := http.Client{Timeout: 30 * time.Second}
+	client := http.Client{Timeout: startTimeout}
 	answer, err := client.Do(r)
 	if err != nil {
 		t.Fatal(err)

@@ -64,7 +64,7 @@ func (s *Postgres) Exec(database, sql string) {
 }
 
 func (s *Postgres) exec(database, sql string) error {
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
 	defer cancel()
 	c, err := s.Connect(ctx, database)
 	if err != nil {

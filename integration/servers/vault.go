@@ -14,7 +14,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 )
 
 // Vault is a HashiCorp Vault server (integration/minivault). It has no secrets engine
@@ -98,7 +97,7 @@ func (v *Vault) Do(method, path string, body any) map[string]any {
 		v.t.Fatal(err)
 	}
 	r.Header.Set("X-Vault-Token", v.Token)
-	client := http.Client{Timeout: 30 * time.Second}
+	client := http.Client{Timeout: startTimeout}
 	answer, err := client.Do(r)
 	if err != nil {
 		v.t.Fatalf("Vault: %v", err)
