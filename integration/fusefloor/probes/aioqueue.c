@@ -1,13 +1,12 @@
 /*
- * aioqueue COUNT PATH: a reader that opens PATH, reads it, and, once it was told
- * so by a line on its standard input, submits COUNT asynchronous direct reads. It
- * prints "open" and "submitting" as it goes, and once all were answered how many of
- * them failed:
+ * aioqueue COUNT PATH: a reader that opens PATH and reads it. When a line arrives on its
+ * standard input, it submits COUNT asynchronous direct reads. It prints "open" and
+ * "submitting" as it goes, and after the last answer how many of them failed:
  *
  *   failed COUNT
  *
- * The kernel takes as many at once as it has places for requests in the background;
- * with the others io_submit(2) waits.
+ * The kernel takes as many at once as it has places for requests in the background.
+ * io_submit(2) waits with the others.
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -31,20 +30,29 @@ int main(int argc, char **argv)
 	int fd = open(argv[2], O_RDONLY | O_DIRECT);
 	if (fd < 0 || read(fd, buf, SIZE) <= 0) { perror(argv[2]); return 1; }
 	aio_context_t context = 0;
-	struct iocb *reads = calloc((size_t)count, sizeof *reads), **all = calloc((size_t)count, sizeof *all);
+	struct iocb *reads = calloc((size_t)count, sizeof *reads);
+	struct iocb **all = calloc((size_t)count, sizeof *all);
 	if (!reads || !all || syscall(SYS_io_setup, count, &context)) { perror("io_setup"); return 1; }
 	say("open");
 	char c;
 	if (read(0, &c, 1) != 1) return 1;
 	for (int i = 0; i < count; i++) {
-		reads[i] = (struct iocb){.aio_fildes = (uint32_t)fd, .aio_lio_opcode = IOCB_CMD_PREAD, .aio_buf = (uintptr_t)buf, .aio_nbytes = SIZE};
+		reads[i] = (struct iocb){
+			.aio_fildes = (uint32_t)fd,
+			.aio_lio_opcode = IOCB_CMD_PREAD,
+			.aio_buf = (uintptr_t)buf,
+			.aio_nbytes = SIZE,
+		};
 		all[i] = &reads[i];
 	}
 	struct io_event *done = calloc((size_t)count, sizeof *done);
 	if (!done) return 1;
 	say("submitting");
 	if (syscall(SYS_io_submit, context, count, all) != count) { perror("io_submit"); return 1; }
-	if (syscall(SYS_io_getevents, context, count, count, done, NULL) != count) { perror("io_getevents"); return 1; }
+	if (syscall(SYS_io_getevents, context, count, count, done, NULL) != count) {
+		perror("io_getevents");
+		return 1;
+	}
 	int failed = 0;
 	for (int i = 0; i < count; i++) failed += done[i].res < 0;
 	printf("failed %d\n", failed);

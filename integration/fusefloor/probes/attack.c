@@ -1,14 +1,14 @@
 /*
  * attack MODE PROCESSES PATTERN [COUNT]: until its standard input ends, each process does
  * one thing without a pause. PATTERN is a path in which %d becomes a number below COUNT.
- * It says "started" once all of them run, and at the end how many calls there were.
+ * It prints "started" when all of them run, and at the end how many calls there were.
  *
- *   spin       computes, and touches no file: what a busy neighbour costs anyway
+ *   spin       computes, and touches no file: what any busy neighbour costs
  *   open       opens the path, and reads it where that works
  *   stat       stats it
- *   invent     opens names beside it that nobody ever asked for
- *   populate   maps it with MAP_POPULATE: where the page is refused, the kernel asks again
- *              without end
+ *   invent     opens names beside it that nobody asked for before
+ *   populate   maps it with MAP_POPULATE: the kernel asks again and again for a page that
+ *              it does not get
  *   interrupt  reads it, and is interrupted by a signal every 20 ms
  *   block      reads it once, and waits: PROCESSES are threads of one process
  */
@@ -32,7 +32,8 @@ static int files = 1;
 static volatile long *calls; /* of each process */
 static volatile long spun;
 
-static void path_of(char *b, size_t size, int i) { snprintf(b, size, pattern, i % files); } /* the pattern is ours */
+/* The path with the number i. The pattern comes from our own tests. */
+static void path_of(char *b, size_t size, int i) { snprintf(b, size, pattern, i % files); }
 
 static void read_once(const char *path)
 {
@@ -96,7 +97,8 @@ int main(int argc, char **argv)
 	if (count < 1) { fprintf(stderr, "usage: attack MODE PROCESSES PATTERN [COUNT]\n"); return 2; }
 	mode = argv[1], pattern = argv[3];
 	if (argc > 4) files = atoi(argv[4]);
-	calls = mmap(NULL, (size_t)count * sizeof *calls, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	calls = mmap(NULL, (size_t)count * sizeof *calls, PROT_READ | PROT_WRITE,
+		     MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	if (calls == MAP_FAILED) { perror("mmap"); return 1; }
 	if (!strcmp(mode, "block")) {
 		pthread_attr_t small;
@@ -104,7 +106,10 @@ int main(int argc, char **argv)
 		pthread_attr_setstacksize(&small, 128 << 10);
 		for (long i = 0; i < count; i++) {
 			pthread_t t;
-			if (pthread_create(&t, &small, block, (void *)i)) { fprintf(stderr, "only %ld threads\n", i); return 1; }
+			if (pthread_create(&t, &small, block, (void *)i)) {
+				fprintf(stderr, "only %ld threads\n", i);
+				return 1;
+			}
 		}
 		started();
 		wait_for_end();

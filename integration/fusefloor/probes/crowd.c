@@ -1,12 +1,10 @@
 /*
  * crowd COUNT PATH...: COUNT processes that each read one of the paths, in turn.
- * It says "started" once all of them run, and kills them when its standard input
- * ends; then it prints
+ * It prints "started" when all of them run, and kills them when its standard input
+ * ends. Then it prints how many of them the signal ended, and how long it took until
+ * the last one was gone:
  *
  *   killed COUNT MILLISECONDS
- *
- * with how many of them the signal ended, and how long it took until the last one
- * was gone.
  */
 #define _GNU_SOURCE
 #include <fcntl.h>

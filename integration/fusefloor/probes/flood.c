@@ -38,7 +38,8 @@ int main(int argc, char **argv)
 	int count = argc == 3 ? atoi(argv[1]) : 0;
 	if (count < 1) { fprintf(stderr, "usage: flood PROCESSES PATH\n"); return 2; }
 	struct pollfd end = {.fd = 0, .events = POLLIN};
-	struct tally *t = mmap(NULL, (size_t)count * sizeof *t, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	struct tally *t = mmap(NULL, (size_t)count * sizeof *t, PROT_READ | PROT_WRITE,
+			       MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	if (t == MAP_FAILED) { perror("mmap"); return 1; }
 	for (int i = 0; i < count; i++) {
 		pid_t pid = fork();

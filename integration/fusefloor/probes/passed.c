@@ -1,19 +1,18 @@
 /*
- * passed PATH FROM TO [OP...]: what uid TO gets from a descriptor that uid FROM
- * opened. Each OP, by default every one, runs in a process of its own on a fresh
- * descriptor, after FROM and then root have sent the file with sendfile and
- * touched a private mapping of it, all on that same descriptor. Needs root.
- * Prints one line for each OP:
+ * passed PATH FROM TO [OP...]: what uid TO gets from a descriptor that uid FROM opened.
+ * Without OP it tries them all. Each OP runs in a process of its own on a new descriptor.
+ * Before that FROM and then root have sent the file with sendfile and touched a private
+ * mapping of it, on that same descriptor. It needs root, and prints one line for each OP:
  *
  *   OP OUTCOME DATA RESIDENT
  *
- * OUTCOME is a number of bytes, the name of an error, or of the signal that ended
- * the process: SIGBUS for a page that cannot be had, SIGALRM for one that never
- * came. DATA is what reached memory or a pipe, in hexadecimal, and "-" if nothing
- * did. RESIDENT tells whether a page of content was in the page cache afterwards.
+ * OUTCOME is a number of bytes, the name of an error, or the name of the signal that ended
+ * the process: SIGBUS for a page that is refused, SIGALRM for one that never came. DATA is
+ * what reached memory or a pipe, in hexadecimal, or "-" for nothing. RESIDENT is 1 where a
+ * page of content was in the page cache afterwards, else 0.
  *
- * With getdents PATH is a directory, and DATA the names that TO sees, each with a
- * line break.
+ * With getdents PATH is a directory, and DATA has the names that TO sees, each with a line
+ * break.
  */
 #define _GNU_SOURCE
 #include <dirent.h>
@@ -67,7 +66,12 @@ static ssize_t op_odirect(int fd) { return direct(fd) ? -1 : pread(fd, buf, SIZE
 static ssize_t op_aio(int fd)
 {
 	aio_context_t context = 0;
-	struct iocb read = {.aio_fildes = (uint32_t)fd, .aio_lio_opcode = IOCB_CMD_PREAD, .aio_buf = (uintptr_t)buf, .aio_nbytes = SIZE}, *all = &read;
+	struct iocb read = {
+		.aio_fildes = (uint32_t)fd,
+		.aio_lio_opcode = IOCB_CMD_PREAD,
+		.aio_buf = (uintptr_t)buf,
+		.aio_nbytes = SIZE,
+	}, *all = &read;
 	struct io_event done;
 	if (syscall(SYS_io_setup, 1, &context)) return -1;
 	if (syscall(SYS_io_submit, context, 1, &all) != 1) return -1;
@@ -76,17 +80,25 @@ static ssize_t op_aio(int fd)
 	return done.res;
 }
 
+/* Maps a part of a ring. */
+static void *shared(int ring, size_t size, off_t part)
+{
+	return mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, ring, part);
+}
+
 static ssize_t op_uring(int fd)
 {
 	struct io_uring_params p = {0};
 	int ring = (int)syscall(SYS_io_uring_setup, 1, &p);
 	if (ring < 0) return -1;
-	size_t sq_size = p.sq_off.array + p.sq_entries * sizeof(uint32_t), cq_size = p.cq_off.cqes + p.cq_entries * sizeof(struct io_uring_cqe);
-	char *sq = mmap(NULL, sq_size, PROT_READ | PROT_WRITE, MAP_SHARED, ring, IORING_OFF_SQ_RING);
-	char *cq = mmap(NULL, cq_size, PROT_READ | PROT_WRITE, MAP_SHARED, ring, IORING_OFF_CQ_RING);
-	struct io_uring_sqe *e = mmap(NULL, p.sq_entries * sizeof *e, PROT_READ | PROT_WRITE, MAP_SHARED, ring, IORING_OFF_SQES);
+	char *sq = shared(ring, p.sq_off.array + p.sq_entries * sizeof(uint32_t), IORING_OFF_SQ_RING);
+	char *cq = shared(ring, p.cq_off.cqes + p.cq_entries * sizeof(struct io_uring_cqe),
+			  IORING_OFF_CQ_RING);
+	struct io_uring_sqe *e = shared(ring, p.sq_entries * sizeof *e, IORING_OFF_SQES);
 	if (sq == MAP_FAILED || cq == MAP_FAILED || e == MAP_FAILED) return -1;
-	*e = (struct io_uring_sqe){.opcode = IORING_OP_READ, .fd = fd, .addr = (uintptr_t)buf, .len = SIZE};
+	*e = (struct io_uring_sqe){
+		.opcode = IORING_OP_READ, .fd = fd, .addr = (uintptr_t)buf, .len = SIZE,
+	};
 	*(uint32_t *)(sq + p.sq_off.array) = 0;
 	__atomic_store_n((uint32_t *)(sq + p.sq_off.tail), 1, __ATOMIC_RELEASE);
 	if (syscall(SYS_io_uring_enter, ring, 1, 1, IORING_ENTER_GETEVENTS, NULL, 0) < 0) return -1;
@@ -117,7 +129,10 @@ static ssize_t op_handle(int fd)
 	union { struct file_handle handle; char room[sizeof(struct file_handle) + MAX_HANDLE_SZ]; } h;
 	int mount;
 	h.handle.handle_bytes = MAX_HANDLE_SZ;
-	if (name_to_handle_at(fd, "", &h.handle, &mount, AT_EMPTY_PATH)) { perror("name_to_handle_at"); _exit(1); }
+	if (name_to_handle_at(fd, "", &h.handle, &mount, AT_EMPTY_PATH)) {
+		perror("name_to_handle_at");
+		_exit(1);
+	}
 	int again = open_by_handle_at(fd, &h.handle, O_RDONLY);
 	return again < 0 ? -1 : read(again, buf, SIZE);
 }
@@ -150,7 +165,8 @@ static ssize_t op_sendfile_socket(int fd)
 {
 	int s[2];
 	off_t at = 0;
-	return socketpair(AF_UNIX, SOCK_STREAM, 0, s) ? -1 : drained(s[1], sendfile(s[0], fd, &at, SIZE));
+	if (socketpair(AF_UNIX, SOCK_STREAM, 0, s)) return -1;
+	return drained(s[1], sendfile(s[0], fd, &at, SIZE));
 }
 
 static ssize_t op_copy_file_range(int fd)
@@ -161,7 +177,7 @@ static ssize_t op_copy_file_range(int fd)
 	return n <= 0 ? n : pread(to, buf, SIZE, 0);
 }
 
-/* Touches a mapping, which a refused page ends with SIGBUS. */
+/* Touches a mapping. A page that is refused ends the process with SIGBUS. */
 static ssize_t mapped(int fd, int flags)
 {
 	char *p = mmap(NULL, SIZE, PROT_READ, flags, fd, 0);
@@ -171,8 +187,15 @@ static ssize_t mapped(int fd, int flags)
 }
 static ssize_t op_mmap_private(int fd) { return mapped(fd, MAP_PRIVATE); }
 static ssize_t op_mmap_shared(int fd) { return mapped(fd, MAP_SHARED); }
-static ssize_t op_mmap_populate(int fd) { alarm(1); return mapped(fd, MAP_PRIVATE | MAP_POPULATE); }
-static ssize_t op_readahead(int fd) { return readahead(fd, 0, SIZE) ? -1 : mapped(fd, MAP_PRIVATE); }
+static ssize_t op_mmap_populate(int fd)
+{
+	alarm(1);
+	return mapped(fd, MAP_PRIVATE | MAP_POPULATE);
+}
+static ssize_t op_readahead(int fd)
+{
+	return readahead(fd, 0, SIZE) ? -1 : mapped(fd, MAP_PRIVATE);
+}
 static ssize_t op_fadvise(int fd)
 {
 	errno = posix_fadvise(fd, 0, SIZE, POSIX_FADV_WILLNEED);
@@ -221,13 +244,34 @@ static ssize_t op_getdents(int fd)
 }
 
 static const struct { const char *name; ssize_t (*run)(int fd); } ops[] = {
-	{"read", op_read}, {"pread", op_pread}, {"preadv2", op_preadv2}, {"preadv2-hipri", op_hipri}, {"preadv2-sync", op_sync},
-	{"preadv2-nowait", op_nowait}, {"preadv2-dontcache", op_dontcache}, {"odirect", op_odirect}, {"aio", op_aio}, {"uring", op_uring},
-	{"reopen", op_reopen}, {"reopen-path", op_reopen_path}, {"handle", op_handle},
-	{"splice", op_splice}, {"sendfile", op_sendfile}, {"sendfile-odirect", op_sendfile_odirect}, {"sendfile-socket", op_sendfile_socket},
-	{"copy_file_range", op_copy_file_range}, {"mmap-private", op_mmap_private}, {"mmap-shared", op_mmap_shared},
-	{"mmap-populate", op_mmap_populate}, {"readahead", op_readahead}, {"fadvise", op_fadvise}, {"madvise-populate", op_madvise_populate},
-	{"vmsplice", op_vmsplice}, {"write-mapping", op_write_mapping}, {"process_vm_readv", op_process_vm_readv}, {"getdents", op_getdents},
+	{"read", op_read},
+	{"pread", op_pread},
+	{"preadv2", op_preadv2},
+	{"preadv2-hipri", op_hipri},
+	{"preadv2-sync", op_sync},
+	{"preadv2-nowait", op_nowait},
+	{"preadv2-dontcache", op_dontcache},
+	{"odirect", op_odirect},
+	{"aio", op_aio},
+	{"uring", op_uring},
+	{"reopen", op_reopen},
+	{"reopen-path", op_reopen_path},
+	{"handle", op_handle},
+	{"splice", op_splice},
+	{"sendfile", op_sendfile},
+	{"sendfile-odirect", op_sendfile_odirect},
+	{"sendfile-socket", op_sendfile_socket},
+	{"copy_file_range", op_copy_file_range},
+	{"mmap-private", op_mmap_private},
+	{"mmap-shared", op_mmap_shared},
+	{"mmap-populate", op_mmap_populate},
+	{"readahead", op_readahead},
+	{"fadvise", op_fadvise},
+	{"madvise-populate", op_madvise_populate},
+	{"vmsplice", op_vmsplice},
+	{"write-mapping", op_write_mapping},
+	{"process_vm_readv", op_process_vm_readv},
+	{"getdents", op_getdents}, /* the last one: without OP it is left out */
 };
 enum { OPS = sizeof ops / sizeof *ops };
 

@@ -1,10 +1,10 @@
 /*
  * timed MILLISECONDS PATTERN FIRST COUNT: opens, reads and closes files one after the other,
- * PATTERN with %d as FIRST, FIRST + 1 and so on, COUNT of them in a circle. Prints
+ * PATTERN with %d as FIRST, FIRST + 1 and so on, and after COUNT - 1 as 0. It prints
  *
  *   READS FAILED NEXT P50 P99 MAX
  *
- * with the number to go on with, and times in microseconds.
+ * where NEXT is the number to go on with, and the times are in microseconds.
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -44,6 +44,7 @@ int main(int argc, char **argv)
 		took[n++] = now() - start;
 	} while (now() < end && n < most);
 	qsort(took, (size_t)n, sizeof *took, order);
-	printf("%ld %ld %ld %.1f %.1f %.1f\n", n, failed, (first + n) % count, took[(n - 1) / 2] / 1e3, took[(n - 1) * 99 / 100] / 1e3, took[n - 1] / 1e3);
+	printf("%ld %ld %ld %.1f %.1f %.1f\n", n, failed, (first + n) % count,
+	       took[(n - 1) / 2] / 1e3, took[(n - 1) * 99 / 100] / 1e3, took[n - 1] / 1e3);
 	return 0;
 }

@@ -1,9 +1,9 @@
 /*
- * reader: closed-loop load generator for small-file reads.
+ * reader: makes load by reading small files.
  *
- * Each thread repeats one operation on the path(s) until the time or the
- * operation budget is spent, recording the latency of every operation. One
- * JSON object is printed on stdout.
+ * Each thread repeats one operation, and starts the next when the last one has ended,
+ * until the time is over or the number of operations is reached. How long each took is
+ * recorded. One JSON object is printed on standard output.
  *
  * Operations (-op):
  *   orc    open + read(bufsize) + close             (default)
@@ -14,14 +14,12 @@
  *   stat   stat(path)
  *   access access(path, R_OK)
  *
- * A path containing "%d" is expanded with 0..files-1; the threads walk the
- * files at random (xorshift, fixed seeds), which defeats "one hot file" effects.
+ * In a path "%d" becomes a number below -files. The threads take the files at random
+ * (xorshift, fixed seeds), so that no file is read more than others.
  *
- * The CPU time of the reader itself and, with -pid, of the serving process with
- * its children is reported per operation. On a shared machine CPU time per operation is much
- * steadier than wall-clock throughput.
- *
- * Build: cc -O2 -Wall -Wextra -pthread -o reader reader.c
+ * The output has the CPU time for each operation of the reader itself and, with -pid, of the
+ * serving process with its children. On a shared machine that is much steadier than the
+ * number of operations a second.
  */
 #define _GNU_SOURCE
 #include <dirent.h>
@@ -57,7 +55,9 @@ static struct {
 	pid_t pid;
 	long uid;
 	const char *label;
-} cfg = {.threads = 1, .seconds = 2, .warmup = 0.2, .bufsize = 4096, .files = 1, .uid = -1, .label = ""};
+} cfg = {
+	.threads = 1, .seconds = 2, .warmup = 0.2, .bufsize = 4096, .files = 1, .uid = -1, .label = "",
+};
 
 static atomic_int running = 0;             /* 0 not started, 1 warm-up, 2 measuring, 3 stop */
 static atomic_uint_fast64_t budget = 0;
@@ -233,8 +233,8 @@ static double reaped_cpu(pid_t pid)
 	if (!f) return 0;
 	if (fgets(line, sizeof line, f)) {
 		char *after = strrchr(line, ')'); /* the name may hold anything */
-		if (!after || sscanf(after + 1, " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %lu %lu", &user, &system) != 2)
-			user = system = 0;
+		const char *format = " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %lu %lu";
+		if (!after || sscanf(after + 1, format, &user, &system) != 2) user = system = 0;
 	}
 	fclose(f);
 	return (double)(user + system) / (double)sysconf(_SC_CLK_TCK);
@@ -273,9 +273,9 @@ static void sleep_s(double s)
 static void usage(void)
 {
 	fprintf(stderr,
-		"usage: reader -path P [-threads N] [-n OPS | -seconds S] [-op orc|cat|oeof|oc|pread|stat|access]\n"
-		"              [-warmup S] [-bufsize B] [-files K (P holds %%d)] [-phases] [-pid SERVER]\n"
-		"              [-uid U] [-label TEXT]\n");
+		"usage: reader -path P [-threads N] [-n OPS | -seconds S]\n"
+		"              [-op orc|cat|oeof|oc|pread|stat|access] [-warmup S] [-bufsize B]\n"
+		"              [-files K (P holds %%d)] [-phases] [-pid SERVER] [-uid U] [-label TEXT]\n");
 	exit(2);
 }
 
@@ -321,7 +321,10 @@ int main(int argc, char **argv)
 	atomic_store(&running, 1);
 	for (int i = 0; i < cfg.threads; i++) {
 		w[i].rng = 0x9E3779B97F4A7C15u * (uint64_t)(i + 1);
-		if (pthread_create(&w[i].tid, NULL, worker_main, &w[i])) { perror("pthread_create"); return 1; }
+		if (pthread_create(&w[i].tid, NULL, worker_main, &w[i])) {
+			perror("pthread_create");
+			return 1;
+		}
 	}
 	pthread_barrier_wait(&barrier);
 	sleep_s(cfg.warmup);
