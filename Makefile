@@ -70,18 +70,21 @@ arch:
 unit:
 	@$(STEP) "unit tests, race detector" env CGO_ENABLED=1 scripts/gotest -race -timeout 10m \
 		$$(go list ./... | grep -vxF "$$(go list $(NO_RACE) $(CLOUD))")
-	@$(STEP) "unit tests" scripts/gotest -timeout 5m $(NO_RACE) $(filter-out $(CLOUD_TOO),$(CLOUD))
+	@$(STEP) "unit tests" scripts/gotest -timeout 5m \
+		$(NO_RACE) $(filter-out $(CLOUD_TOO),$(CLOUD))
 
 .PHONY: race
 race:
-	@$(STEP) "unit tests, race detector" env CGO_ENABLED=1 scripts/gotest -race -timeout 20m $(CLOUD)
+	@$(STEP) "unit tests, race detector" env CGO_ENABLED=1 \
+		scripts/gotest -race -timeout 20m $(CLOUD)
 
 # Only the packages that hold a test with the tag; their unit tests run here, too (those of
 # CLOUD_TOO only here).
 integration: build
 	@$(STEP) "integration tests" env CONNFS_BIN=$(CURDIR)/bin/connfs \
 		scripts/gotest -tags integration -p 2 -timeout 20m \
-		$$(grep -rl --include='*_test.go' '^//go:build integration' . | xargs -n 1 dirname | sort -u)
+		$$(grep -rl --include='*_test.go' '^//go:build integration' . | \
+			xargs -n 1 dirname | sort -u)
 
 N ?= 5
 .PHONY: shake

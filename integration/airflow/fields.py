@@ -1,4 +1,5 @@
-"""What write.py and read.py have in common: how Airflow is asked, and how its answer is written down."""
+"""What the programs of this directory share: how they ask Airflow, and how they write its
+answer."""
 import json
 import logging
 import os
@@ -8,14 +9,16 @@ FIELDS = ["conn_type", "description", "host", "login", "password", "schema", "po
 
 
 def answers():
-    """Standard output as a file of our own: what Airflow itself prints goes to standard error."""
+    """Standard output, as a file that only our answers go to. What Airflow prints goes to standard
+    error from here on."""
     out = os.fdopen(os.dup(1), "w", encoding="ascii")
     os.dup2(2, 1)
     return out
 
 
 def quiet():
-    """After Airflow is imported, and so has set up its logging: a traceback for each value that does not parse takes long."""
+    """Turns logging off: a traceback for each value that does not parse takes long. Airflow sets up
+    its logging when it is imported, so call this afterwards."""
     logging.disable(logging.CRITICAL)
 
 
@@ -24,8 +27,8 @@ def text_of(error):
 
 
 def plain(value):
-    """A field as JSON that any parser reads back as what it is. An object stands for what JSON has no form of, or no field
-    should hold: a lone surrogate, a float, a list."""
+    """A field as JSON that any parser reads back unchanged. An object stands for what has no form in
+    JSON or should not be in a field: a lone surrogate, a float, a list."""
     if value is None or type(value) is int:
         return value
     if isinstance(value, str):
@@ -38,7 +41,7 @@ def plain(value):
 
 
 def dejson(connection):
-    """The extra as a hook sees it, and dumped by Python. None where there is none, or no JSON."""
+    """The extra as a hook sees it, dumped by Python. None where it is missing or is not JSON."""
     try:
         return json.dumps(json.loads(connection.extra))
     except (TypeError, ValueError):
@@ -46,7 +49,8 @@ def dejson(connection):
 
 
 def cause(backends, conn_id):
-    """Why the look-up, which only says that the id "isn't defined", did not take what a backend has."""
+    """Why the look-up did not take what a backend has. The look-up itself only says that the id
+    "isn't defined"."""
     for backend in backends:
         try:
             c = backend.get_connection(conn_id)
@@ -58,10 +62,11 @@ def cause(backends, conn_id):
 
 
 def look_up(get, backends, conn_id):
-    """The answer to one id, as a dictionary; get is the function that a hook would call."""
+    """The answer for one id, as a dictionary. get is the function that a hook would call."""
     try:
         c = get(conn_id)
-        return {"id": conn_id, "fields": {k: plain(getattr(c, k)) for k in FIELDS}, "uri": c.get_uri(), "dejson": dejson(c)}
+        return {"id": conn_id, "fields": {k: plain(getattr(c, k)) for k in FIELDS},
+                "uri": c.get_uri(), "dejson": dejson(c)}
     except Exception as e:
         return {"id": conn_id, "error": text_of(e), "cause": cause(backends, conn_id)}
 

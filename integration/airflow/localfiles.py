@@ -1,5 +1,5 @@
-"""Reads JSON lines {"name", "content" (base64), "id"}, writes each file and says what this Airflow's LocalFilesystemBackend
-makes of it."""
+"""Reads JSON lines {"name", "content" (base64), "id"}, writes each file, and answers what this
+Airflow's LocalFilesystemBackend reads from it."""
 import base64
 import os
 import tempfile

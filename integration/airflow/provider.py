@@ -1,5 +1,6 @@
-"""Reads JSON lines {"class", "kwargs", "environment", "id"}, asks a secrets backend of that class for the id, and writes the
-text that it holds and what this Airflow makes of it."""
+"""Reads JSON lines {"class", "kwargs", "environment", "id"}, asks a secrets backend of that class
+for the id, and answers with the text that it holds and the connection that this Airflow reads from
+it."""
 import base64
 import importlib
 import json

@@ -1,5 +1,5 @@
-"""Reads JSON lines {"id", "value" (base64)}, puts each value into the environment as a connection, and writes what this
-Airflow's own look-up makes of it. With --sdk it asks as a task of 3.x does."""
+"""Reads JSON lines {"id", "value" (base64)}, puts each value into the environment as a connection,
+and answers what this Airflow's own look-up finds. With --sdk it asks as a task of 3.x does."""
 import base64
 import os
 import sys
@@ -9,8 +9,9 @@ from fields import answers, look_up, questions, quiet, write
 
 
 class Brackets3114:
-    """Inside, urlsplit checks brackets as Python 3.11.4 does: the text between the first "[" of the netloc and the next "]"
-    must be an address. Later releases, and Debian's 3.11.2, check what stands where the host stands."""
+    """In this context urlsplit checks brackets as Python 3.11.4 does: the text between the first "["
+    of the netloc and the next "]" must be an address. Later releases, and Debian's 3.11.2, check the
+    text at the place of the host."""
 
     def __enter__(self):
         self.check, host = urllib.parse._check_bracketed_netloc, urllib.parse._check_bracketed_host
@@ -35,8 +36,8 @@ def main():
         from airflow.configuration import ensure_secrets_loaded as loaded
         from airflow.models import Connection
         get = Connection.get_connection_from_secrets
-    # A value that the environment backend cannot read sends Airflow on to the metastore. There is none, which it takes
-    # for "not found" as well.
+    # Where the environment backend cannot read a value, Airflow goes on to the metastore. There is
+    # no metastore here, which Airflow takes for "not found" as well.
     quiet()
     newer = hasattr(urllib.parse, "_check_bracketed_netloc")
     for q in questions():

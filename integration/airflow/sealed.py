@@ -1,5 +1,6 @@
-"""Looks at sealed connections in the metastore under AIRFLOW_HOME as Airflow's own commands do: lists, gets and exports
-them, and changes another column through the model. Each question is {"id"}; the answer is what `connections get` shows."""
+"""Looks at sealed connections in the metastore under AIRFLOW_HOME as Airflow's own commands do: it
+lists, gets and exports them, and changes another column through the model. Each question is {"id"},
+and the answer is what `connections get` shows."""
 import contextlib
 import io
 import json
@@ -10,7 +11,8 @@ from fields import answers, questions, write
 
 
 def airflow(*args):
-    """What the command prints. It runs in this process: starting Airflow takes most of a command's time."""
+    """What the command prints. It runs in this process, since starting Airflow takes most of the
+    time of a command."""
     from airflow.cli import cli_parser
 
     parsed = cli_parser.get_parser().parse_args(args)
@@ -45,8 +47,12 @@ def main():
             continue
         got = json.loads(airflow("connections", "get", conn_id, "-o", "json"))[0]
         fields = {
-            "listed": True, "password": got["password"], "extra": json.dumps(got["extra_dejson"]), "host": got["host"],
-            "exported_password": exported[conn_id]["password"], "exported_extra": exported[conn_id]["extra"],
+            "listed": True,
+            "password": got["password"],
+            "extra": json.dumps(got["extra_dejson"]),
+            "host": got["host"],
+            "exported_password": exported[conn_id]["password"],
+            "exported_extra": exported[conn_id]["extra"],
             "description": got["description"],
         }
         # An edit of the extra in Airflow stores it as a token of its own.

@@ -1,5 +1,6 @@
-"""Looks at sealed connections as Airflow's web server does, in this process: its list, and for each question, {"id"}, its
-edit form (2.x) and its REST API, each of which then saves what it showed. The answer has the extra after each save."""
+"""Looks at sealed connections as Airflow's web server does, in this process. It asks for the list,
+and for each question {"id"} for the edit form (2.x) and the REST API. Both then save what they
+showed, and the answer has the row after each save."""
 import html.parser
 import json
 import logging
@@ -20,7 +21,8 @@ class Form(html.parser.HTMLParser):
         a = dict(attributes)
         if tag == "input" and a.get("name") and a.get("type") not in ("submit", "button", "file"):
             if a.get("type") != "checkbox" or "checked" in a:
-                self.fields[a["name"]] = a.get("value") or ("y" if a.get("type") == "checkbox" else "")
+                default = "y" if a.get("type") == "checkbox" else ""
+                self.fields[a["name"]] = a.get("value") or default
         elif tag == "select":
             self.select = a.get("name")
         elif tag == "option" and self.select and "selected" in a:
@@ -53,16 +55,17 @@ def body(response):
 
 
 def stored(conn_id):
+    """The row's number, and what it holds."""
     from airflow.models import Connection
     from airflow.utils.session import create_session
 
     with create_session() as session:
         c = session.query(Connection).filter(Connection.conn_id == conn_id).one()
-        return c.id, {"host": c.host, "description": c.description, "password": c.password, "extra": c.extra}
+        return c.id, {k: getattr(c, k) for k in ("host", "description", "password", "extra")}
 
 
 def save_form(client, conn_id):
-    """Changes the host in the edit form of 2.x. What the row then holds is the answer."""
+    """Changes the host in the edit form of 2.x. The answer is what the row holds afterwards."""
     address = "/connection/edit/%d" % stored(conn_id)[0]
     form = Form()
     form.feed(body(succeeded(client.get(address))))
@@ -75,7 +78,8 @@ def save_form(client, conn_id):
 
 
 def save_api(get, patch, conn_id):
-    """Sends back what the API shows of the connection, with another description, as the UI of 3.x does."""
+    """Sends back what the API shows of the connection with another description, as the UI of 3.x
+    does."""
     shown = get("/connections/" + conn_id)
     patch("/connections/" + conn_id, dict(shown, description="by-api"))
     row = stored(conn_id)[1]
@@ -83,11 +87,12 @@ def save_api(get, patch, conn_id):
 
 
 def repair(patch, conn_id):
-    """Takes out of the extra what the form added, as docs/sealed.md says."""
+    """Removes from the extra what the form added, as docs/sealed.md says."""
     known = ("connfs_sealed", "kms_conn_id", "kms_type", "mode", "fields", "kms_extra", "payload")
     extra = json.loads(stored(conn_id)[1]["extra"])
-    patch("/connections/%s?update_mask=extra" % conn_id, {
-        "connection_id": conn_id, "conn_type": "any", "extra": json.dumps({k: extra[k] for k in known if k in extra})})
+    repaired = json.dumps({k: extra[k] for k in known if k in extra})
+    patch("/connections/%s?update_mask=extra" % conn_id,
+          {"connection_id": conn_id, "conn_type": "any", "extra": repaired})
 
 
 def web2(asked):
@@ -118,7 +123,8 @@ def web2(asked):
 
 def web3(asked):
     os.environ["AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS"] = "True"
-    os.environ["AIRFLOW__API_AUTH__JWT_SECRET"] = "of a test, and at least as long as a key of SHA-512 has to be here"
+    # A key of SHA-512 must have 64 bytes.
+    os.environ["AIRFLOW__API_AUTH__JWT_SECRET"] = "of a test".ljust(64, "-")
     from airflow.api_fastapi.app import create_app
     from fastapi.testclient import TestClient
 

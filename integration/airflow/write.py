@@ -1,5 +1,5 @@
-"""Makes a metastore under AIRFLOW_HOME, stores connections (JSON lines) through Airflow's own model, and writes how this
-Airflow reads each of them back."""
+"""Makes a metastore under AIRFLOW_HOME, stores connections (JSON lines) through Airflow's own model,
+and answers how this Airflow reads each of them back."""
 from fields import answers, look_up, questions, quiet, text_of, write
 
 
@@ -16,7 +16,8 @@ def main():
     for i, fields in enumerate(asked):
         try:
             c = Connection(**fields)
-            c.conn_id = fields["conn_id"]  # the model drops an id that its own pattern refuses; the column takes any
+            # The model drops an id that its own pattern refuses. The column takes any.
+            c.conn_id = fields["conn_id"]
             with create_session() as session:
                 session.add(c)
         except Exception as e:

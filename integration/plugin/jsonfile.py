@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""An exec plugin for connfs: connections are the members of one JSON file, as text (a URI or JSON) or as objects.
+"""An exec plugin for connfs: connections are the members of one JSON file, as text (a URI or JSON)
+or as objects.
 
 Protocol: docs/exec-plugin.md. Usage: jsonfile.py FILE
 """
@@ -28,7 +29,8 @@ def answer(request, path):
     if request["id"] not in connections:
         return {"id": request["id"], "result": "absent"}
     value = connections[request["id"]]
-    return {"id": request["id"], "result": "found", "value" if isinstance(value, str) else "fields": value}
+    form = "value" if isinstance(value, str) else "fields"
+    return {"id": request["id"], "result": "found", form: value}
 
 
 # The end of standard input is the end of this program.
