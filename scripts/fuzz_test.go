@@ -12,7 +12,7 @@ import (
 
 // What a run of the fuzzer prints.
 const (
-	seedsOnly = "fuzz: elapsed: 6s, gathering baseline coverage: 9/300 completed\nPASS\nok  p 6.1s\n"
+	seedsOnly = "fuzz: elapsed: 6s, gathering baseline coverage: 9/300 completed\nPASS\nok  p 6s\n"
 	fuzzed    = "fuzz: elapsed: 6s, execs: 812 (135/sec), new interesting: 3 (total: 41)\nPASS\n"
 	noExecs   = "fuzz: elapsed: 6s, execs: 0 (0/sec), new interesting: 0 (total: 41)\n"
 	someExecs = "fuzz: elapsed: 6s, execs: 812 (135/sec), new interesting: 3 (total: 41)\n"
@@ -45,6 +45,8 @@ type run struct {
 }
 
 func TestFuzzTellsFindingsFromTheEndOfTheFuzzer(t *testing.T) {
+	// The fuzzer's own end, after it tried inputs.
+	ended := run{prints: someExecs + deadline, fails: true}
 	tests := []struct {
 		name string
 		runs []run
@@ -54,26 +56,29 @@ func TestFuzzTellsFindingsFromTheEndOfTheFuzzer(t *testing.T) {
 		{"fuzzed", []run{{prints: fuzzed}}, false, "ok    ./package FuzzIt: execs: 812\n"},
 		{"only seeds, then fuzzed", []run{{prints: seedsOnly}, {prints: fuzzed}}, false,
 			"FuzzIt: execs: 812\n"},
-		{"only seeds twice", []run{{prints: seedsOnly}, {prints: seedsOnly}}, true, "FAIL  ./package"},
-		{"a finding", []run{{prints: finding, fails: true, input: true}}, true, "Failing input written"},
+		{"only seeds twice", []run{{prints: seedsOnly}, {prints: seedsOnly}}, true,
+			"FAIL  ./package"},
+		{"a finding", []run{{prints: finding, fails: true, input: true}}, true,
+			"Failing input written"},
 		{"a finding in the second run",
-			[]run{{prints: someExecs + deadline, fails: true}, {prints: finding, fails: true}},
+			[]run{ended, {prints: finding, fails: true}},
 			true, "Failing input written"},
 		{"a panic", []run{{prints: panicking, fails: true}}, true, "panic: oh"},
 		{"a bad seed", []run{{prints: badSeed, fails: true}}, true, "seed corpus entry"},
 		{"the deadline, then fuzzed",
-			[]run{{prints: someExecs + deadline, fails: true}, {prints: fuzzed}}, false,
+			[]run{ended, {prints: fuzzed}}, false,
 			"812, in a second run: the first ended with \"context deadline exceeded\"\n"},
 		{"the deadline twice, after inputs",
-			[]run{{prints: someExecs + deadline, fails: true}, {prints: someExecs + deadline, fails: true}},
-			false, "812, no failing input; but the fuzzer ended with \"context deadline exceeded\"\n"},
+			[]run{ended, ended}, false,
+			"812, no failing input; but the fuzzer ended with \"context deadline exceeded\"\n"},
 		{"the deadline twice, without inputs",
 			[]run{{prints: deadline, fails: true}, {prints: noExecs + deadline, fails: true}},
 			true, "FAIL  ./package"},
 		{"the deadline after only seeds",
 			[]run{{prints: seedsOnly}, {prints: deadline, fails: true}}, true, "FAIL  ./package"},
 		{"the deadline with an input left behind",
-			[]run{{prints: someExecs + deadline, fails: true, input: true}}, true, "FAIL  ./package"},
+			[]run{{prints: someExecs + deadline, fails: true, input: true}}, true,
+			"FAIL  ./package"},
 		{"the deadline while minimizing", []run{{prints: minimizing, fails: true}}, true,
 			"FAIL  ./package"},
 	}
@@ -81,7 +86,8 @@ func TestFuzzTellsFindingsFromTheEndOfTheFuzzer(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			printed, err := fuzz(t, tt.runs)
 			if (err != nil) != tt.fail {
-				t.Errorf("scripts/fuzz: %v, want a failure: %v; it printed:\n%s", err, tt.fail, printed)
+				t.Errorf("scripts/fuzz: %v, want a failure: %v; it printed:\n%s",
+					err, tt.fail, printed)
 			}
 			if !strings.Contains(printed, tt.want) {
 				t.Errorf("scripts/fuzz printed:\n%s\nwithout %q", printed, tt.want)
