@@ -60,6 +60,22 @@ func IsSpace(r rune) bool {
 // Strip is Python's str.strip().
 func Strip(s string) string { return strings.TrimFunc(s, IsSpace) }
 
+// SplitLines is Python's str.splitlines().
+func SplitLines(s string) []string {
+	s = strings.ReplaceAll(s, "\r\n", "\n")
+	s = strings.Map(func(r rune) rune {
+		switch r {
+		case '\r', '\v', '\f', '\x1c', '\x1d', '\x1e', '\u0085', '\u2028', '\u2029':
+			return '\n'
+		}
+		return r
+	}, s)
+	if s == "" {
+		return nil
+	}
+	return strings.Split(strings.TrimSuffix(s, "\n"), "\n")
+}
+
 // Lower is Python's str.lower(), which knows the final sigma and the dotted capital I.
 // Text with surrogates is returned as it is; connfs never serves such text.
 func Lower(s string) string {

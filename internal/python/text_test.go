@@ -8,6 +8,8 @@ import (
 	"testing"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/google/go-cmp/cmp"
 )
 
 // pythonChar is a line of case.txt.
@@ -86,5 +88,24 @@ func TestCaseAndDigitsOfEveryCharacterArePythons(t *testing.T) {
 	}
 	if Upper(others.String()) != others.String() || Lower(others.String()) != others.String() {
 		t.Error("upper or lower changes a character that Python leaves alone")
+	}
+}
+
+func TestSplitLines(t *testing.T) {
+	for text, want := range map[string][]string{
+		"":                nil,
+		"\n":              {""},
+		"a":               {"a"},
+		"a\n":             {"a"},
+		"a\n\nb\n\n":      {"a", "", "b", ""},
+		"a\r\nb\rc\n\rd":  {"a", "b", "c", "", "d"},
+		"a\vb\fc\x1cd":    {"a", "b", "c", "d"},
+		"a\x1db\x1ec\x1f": {"a", "b", "c\x1f"},
+		"a\u0085b\u2028c": {"a", "b", "c"},
+		"a\u2029b":        {"a", "b"},
+	} {
+		if diff := cmp.Diff(want, SplitLines(text)); diff != "" {
+			t.Errorf("%q (-want +got):\n%s", text, diff)
+		}
 	}
 }

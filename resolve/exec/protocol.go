@@ -84,7 +84,7 @@ func failure(members *python.Object, wanted string) error {
 	}
 	kind, ok := kinds[result]
 	if !ok {
-		return breach("a result is none that there is")
+		return breach("it answered with an unknown result")
 	}
 	reason, _ := members.Get("reason").(string)
 	return &conn.Error{Kind: kind, Source: source, Reason: cleanReason(reason)}

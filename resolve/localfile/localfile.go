@@ -166,7 +166,7 @@ func parseJSON(text string, into *content) error {
 // parseEnv reads lines of ID=URI. Nothing is trimmed; an id that stands twice, a
 // line without a value, and one of another form spoil the file.
 func parseEnv(text string, into *content) error {
-	lines := splitLines(text)
+	lines := python.SplitLines(text)
 	seen := make(map[string]bool)
 	for i, line := range lines {
 		// An empty line, or a comment, which blanks may precede.
@@ -186,17 +186,6 @@ func parseEnv(text string, into *content) error {
 		}
 	}
 	return nil
-}
-
-// splitLines is Python's str.splitlines, of a text whose carriage returns are gone.
-func splitLines(text string) []string {
-	return strings.Split(strings.Map(func(r rune) rune {
-		switch r {
-		case '\v', '\f', '\x1c', '\x1d', '\x1e', '\u0085', '\u2028', '\u2029':
-			return '\n'
-		}
-		return r
-	}, text), "\n")
 }
 
 // reasonOf returns why an error of package conn is one.

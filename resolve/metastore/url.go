@@ -6,6 +6,8 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+
+	"github.com/connfs/connfs/internal/python"
 )
 
 // sqlURL is a database URL as SQLAlchemy takes it apart. It may hold a password in
@@ -46,8 +48,8 @@ func parseSQLURL(text string) (*sqlURL, error) {
 	}
 	u := &sqlURL{
 		Dialect:  m[1],
-		User:     percentDecode(m[2]),
-		Password: percentDecode(m[3]),
+		User:     python.Unquote(m[2]),
+		Password: python.Unquote(m[3]),
 		Host:     m[4] + m[5],
 		Database: m[7],
 		Query:    parseQuery(m[8]),
@@ -65,26 +67,6 @@ func parseSQLURL(text string) (*sqlURL, error) {
 	return u, nil
 }
 
-// percentDecode decodes as Python's unquote does: a malformed escape stays, and
-// what is no UTF-8 then becomes U+FFFD.
-func percentDecode(s string) string {
-	if !strings.Contains(s, "%") {
-		return s
-	}
-	var b strings.Builder
-	for i := 0; i < len(s); i++ {
-		if s[i] == '%' && i+2 < len(s) {
-			if v, err := strconv.ParseUint(s[i+1:i+3], 16, 8); err == nil {
-				b.WriteByte(byte(v))
-				i += 2
-				continue
-			}
-		}
-		b.WriteByte(s[i])
-	}
-	return strings.ToValidUTF8(b.String(), "\ufffd")
-}
-
 // parseQuery reads a query as Python's parse_qsl does, which leaves out parameters
 // without a value.
 func parseQuery(s string) sqlQuery {
@@ -94,8 +76,8 @@ func parseQuery(s string) sqlQuery {
 		if value == "" {
 			continue
 		}
-		name = percentDecode(strings.ReplaceAll(name, "+", " "))
-		q[name] = append(q[name], percentDecode(strings.ReplaceAll(value, "+", " ")))
+		name = python.Unquote(strings.ReplaceAll(name, "+", " "))
+		q[name] = append(q[name], python.Unquote(strings.ReplaceAll(value, "+", " ")))
 	}
 	return q
 }
