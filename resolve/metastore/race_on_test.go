@@ -1,6 +1,6 @@
 //go:build race
 
-package resolve_test
+package metastore_test
 
 // many is fewer than a large metastore has: the race detector makes SQLite, which is Go
 // here, a hundred times slower.
