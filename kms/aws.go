@@ -15,6 +15,7 @@ import (
 	"github.com/aws/smithy-go/logging"
 
 	"github.com/connfs/connfs/conn"
+	"github.com/connfs/connfs/internal/arguments"
 	"github.com/connfs/connfs/internal/awslogin"
 )
 
@@ -324,26 +325,24 @@ func (c *awsClient) Close() error { return c.login.Close() }
 // openAWSConnection makes the client of an Airflow connection of type aws, whose keys are
 // Airflow's own besides kms_key and kms_mode.
 func openAWSConnection(_ context.Context, c *conn.Connection) (Client, string, error) {
-	extra, err := extraOf(c)
+	values, err := extraOf(c)
 	if err != nil {
 		return nil, "", err
 	}
-	var key, mode, externalID string
-	wrong := []error{
-		takeText(extra, connectionKey, &key), takeMode(extra, &mode),
-		takeText(extra, "external_id", &externalID),
+	extra := arguments.New(values)
+	key, mode := extra.Text(connectionKey, ""), takeMode(extra)
+	externalID := extra.Text("external_id", "")
+	endpoint, err := serviceEndpoint(values, "kms")
+	if err != nil {
+		extra.Add(err)
 	}
-	endpoint, err := serviceEndpoint(extra, "kms")
-	wrong = append(wrong, err)
-
-	s, more := awslogin.FromExtra(extra)
-	wrong = append(wrong, more...)
+	s := awslogin.FromArguments(extra)
 	if c.Login != nil && *c.Login != "" {
 		s.AccessKeyID, s.SecretAccessKey = *c.Login, ""
 		if password, _ := c.Password.Reveal(); password != "" {
 			s.SecretAccessKey = password
 		} else {
-			wrong = append(wrong, errors.New(
+			extra.Add(errors.New(
 				"there is a login, an access key, without a password, its secret key"))
 		}
 	}
@@ -355,10 +354,9 @@ func openAWSConnection(_ context.Context, c *conn.Connection) (Client, string, e
 	}
 	if s.Role.WebIdentityTokenFile != "" {
 		// Somebody who can write a connection could have connfs send any file anywhere.
-		wrong = append(wrong, errors.New(
-			"assume_role_method: only a [kms.NAME] can use a web identity"))
+		extra.Fail("assume_role_method", "only a [kms.NAME] can use a web identity")
 	}
-	if err := errors.Join(wrong...); err != nil {
+	if err := extra.Err(); err != nil {
 		return nil, "", err
 	}
 	return newAWSClient(key, s), mode, nil

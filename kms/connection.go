@@ -3,10 +3,10 @@ package kms
 import (
 	"encoding/json"
 	"errors"
-	"maps"
 	"strings"
 
 	"github.com/connfs/connfs/conn"
+	"github.com/connfs/connfs/internal/arguments"
 )
 
 // The keys that connfs adds to the extra of an Airflow connection that stands for a KMS.
@@ -15,7 +15,7 @@ const (
 	connectionMode = "kms_mode"
 )
 
-// extraOf returns the extra of a connection as an object that may be changed.
+// extraOf returns the members of a connection's extra.
 func extraOf(c *conn.Connection) (map[string]any, error) {
 	text, _ := c.Extra.Reveal()
 	extra := make(map[string]any)
@@ -25,31 +25,16 @@ func extraOf(c *conn.Connection) (map[string]any, error) {
 	if err := json.Unmarshal([]byte(text), &extra); err != nil || extra == nil {
 		return nil, errors.New("its extra is not a JSON object")
 	}
-	return maps.Clone(extra), nil
-}
-
-// takeText takes a text out of an extra. A null counts as not set.
-func takeText(extra map[string]any, key string, to *string) error {
-	value := extra[key]
-	delete(extra, key)
-	if value == nil {
-		return nil
-	}
-	text, ok := value.(string)
-	if !ok {
-		return errors.New(key + ": expected a string")
-	}
-	*to = text
-	return nil
+	return extra, nil
 }
 
 // takeMode takes the mode out of an extra.
-func takeMode(extra map[string]any, to *string) error {
-	err := takeText(extra, connectionMode, to)
-	if err == nil && *to != "" && *to != envelope && *to != direct {
-		return errors.New(connectionMode + ": it is neither envelope nor direct")
+func takeMode(extra *arguments.Object) string {
+	mode := extra.Text(connectionMode, "")
+	if mode != "" && mode != envelope && mode != direct {
+		extra.Fail(connectionMode, "it is neither envelope nor direct")
 	}
-	return err
+	return mode
 }
 
 // plainName returns the key if it is a plain name, and otherwise "".

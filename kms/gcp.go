@@ -6,7 +6,6 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"hash/crc32"
 	"maps"
 	"net"
@@ -25,6 +24,7 @@ import (
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/connfs/connfs/conn"
+	"github.com/connfs/connfs/internal/arguments"
 	"github.com/connfs/connfs/internal/network"
 )
 
@@ -370,44 +370,41 @@ func (c *gcpClient) Close() error { return c.api.Close() }
 
 // openGCPConnection makes the client of an Airflow connection of type google_cloud_platform.
 func openGCPConnection(ctx context.Context, c *conn.Connection) (Client, string, error) {
-	extra, err := extraOf(c)
+	values, err := extraOf(c)
 	if err != nil {
 		return nil, "", err
 	}
 	// Airflow before 2.5 wrote a prefix before each key, and its later versions read it.
-	for key, value := range maps.Clone(extra) {
+	for key, value := range maps.Clone(values) {
 		if short, ok := strings.CutPrefix(key, "extra__google_cloud_platform__"); ok {
-			delete(extra, key)
-			if _, both := extra[short]; !both {
-				extra[short] = value
+			delete(values, key)
+			if _, both := values[short]; !both {
+				values[short] = value
 			}
 		}
 	}
-	if object, ok := extra["keyfile_dict"].(map[string]any); ok {
+	if object, ok := values["keyfile_dict"].(map[string]any); ok {
 		text, _ := json.Marshal(object)
-		extra["keyfile_dict"] = string(text)
+		values["keyfile_dict"] = string(text)
 	}
-	var key, mode, path, credentials string
-	wrong := []error{
-		takeText(extra, connectionKey, &key), takeMode(extra, &mode),
-		takeText(extra, "key_path", &path), takeText(extra, "keyfile_dict", &credentials),
-	}
+	extra := arguments.New(values)
+	key, mode := extra.Text(connectionKey, ""), takeMode(extra)
+	path, credentials := extra.Text("key_path", ""), extra.Text("keyfile_dict", "")
 	if credentials != "" && path != "" {
-		wrong = append(wrong, errors.New("keyfile_dict and key_path: only one can be given"))
+		extra.Add(errors.New("keyfile_dict and key_path: only one can be given"))
 	}
 	if key != "" {
 		if err := checkGCPKey(key); err != nil {
-			wrong = append(wrong, fmt.Errorf("%s: %w", connectionKey, err))
+			extra.Fail(connectionKey, "%v", err)
 		}
 	}
-	ignored := []string{"project", "scope", "num_retries"}
-	for key, value := range extra {
-		if !slices.Contains(ignored, key) && value != nil && value != "" && value != false {
-			wrong = append(wrong, errors.New(
-				cmp.Or(plainName(key), "a key of its extra")+": connfs cannot honour this"))
+	extra.Ignore("project", "scope", "num_retries")
+	for key, value := range extra.Rest() {
+		if value != nil && value != "" && value != false {
+			extra.Fail(cmp.Or(plainName(key), "a key of its extra"), "connfs cannot honour this")
 		}
 	}
-	if err := errors.Join(wrong...); err != nil {
+	if err := extra.Err(); err != nil {
 		return nil, "", err
 	}
 	content := []byte(credentials)

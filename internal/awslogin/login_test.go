@@ -21,6 +21,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/connfs/connfs/conn"
+	"github.com/connfs/connfs/internal/arguments"
 	"github.com/connfs/connfs/internal/awslogin"
 )
 
@@ -389,8 +390,8 @@ func TestACallerThatGivesUpIsNotAnOutage(t *testing.T) {
 	}
 }
 
-func TestFromExtra(t *testing.T) {
-	s, wrong := awslogin.FromExtra(map[string]any{
+func TestFromArguments(t *testing.T) {
+	o := arguments.New(map[string]any{
 		"region_name": "eu-west-1", "profile_name": nil,
 		"aws_access_key_id": "a", "aws_secret_access_key": "b", "aws_session_token": "c",
 		"endpoint_url": "http://localhost:1", "verify": "/ca.pem",
@@ -427,8 +428,9 @@ func TestFromExtra(t *testing.T) {
 			SourceIdentity: "me", Tags: map[string]string{"k": "v"}, TransitiveTags: []string{"k"},
 		},
 	}
-	if diff := cmp.Diff(want, s); diff != "" || len(wrong) > 0 {
-		t.Errorf("%v (-want +got):\n%s", wrong, diff)
+	s := awslogin.FromArguments(o)
+	if diff := cmp.Diff(want, s); diff != "" || o.Err() != nil {
+		t.Errorf("%v (-want +got):\n%s", o.Err(), diff)
 	}
 	for key, extra := range map[string]map[string]any{
 		"foo":               {"foo": "SECRET"},
@@ -456,7 +458,9 @@ func TestFromExtra(t *testing.T) {
 			"service_config": map[string]any{"sts": map[string]any{"region_name": "SECRET"}},
 		},
 	} {
-		_, wrong := awslogin.FromExtra(extra)
+		o := arguments.New(extra)
+		awslogin.FromArguments(o)
+		wrong := o.Wrong()
 		text := fmt.Sprint(wrong)
 		if len(wrong) != 1 || !strings.HasPrefix(text, "["+key+": ") ||
 			strings.Contains(text, "SECRET") {

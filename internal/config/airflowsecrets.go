@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/connfs/connfs/internal/arguments"
 )
 
 // alternative takes the alternative backend from Airflow, where config.toml says
@@ -79,7 +81,7 @@ func (r *airflowReader) arguments(s *alternative) {
 		s.arguments = slices.DeleteFunc(s.arguments, func(a argument) bool { return a.name == one.Name })
 		s.arguments = append(s.arguments, argument{one.Name, one.Text, one.Origin})
 		if !utf8.ValidString(one.Text) {
-			r.failArgument(s, one.Name, "this is not UTF-8", "")
+			r.failArgument(s, &arguments.Error{Argument: one.Name, Problem: "this is not UTF-8"}, "")
 		}
 	}
 	slices.SortFunc(s.arguments, func(a, b argument) int { return strings.Compare(a.name, b.name) })

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/connfs/connfs/internal/arguments"
 	"github.com/connfs/connfs/internal/config/airflowcfg"
 	"github.com/connfs/connfs/resolve/all"
 	"github.com/connfs/connfs/resolve/backend"
@@ -66,7 +67,9 @@ func (l *loader) readSecrets(root *table, f *file) {
 	if f.info.Mode()&othersRead != 0 {
 		for _, a := range s.arguments {
 			if holdsSecret(a.name, a.value) {
-				l.failArgument(s, a.name, "a secret in a file that everybody can read", "run: chmod o-rwx "+f.path)
+				l.failArgument(s, &arguments.Error{
+					Argument: a.name, Problem: "a secret in a file that everybody can read",
+				}, "run: chmod o-rwx "+f.path)
 			}
 		}
 	}
@@ -82,18 +85,19 @@ func (l *loader) readArguments(t *table, values map[string]any, s *alternative) 
 		v, err := jsonValue(values[name])
 		s.arguments = append(s.arguments, argument{name, v, origin})
 		if err != nil {
-			l.failArgument(s, name, err.Error(), "")
+			l.failArgument(s, &arguments.Error{Argument: name, Problem: err.Error()}, "")
 		}
 	}
 }
 
-// failArgument reports what is wrong with one argument, or with what stands in it after a
-// dot, where that argument stands.
-func (l *loader) failArgument(s *alternative, name, message, hint string) {
-	e := &Error{Key: s.keys.kwargs + "." + name, Message: message, Hint: hint}
+// failArgument reports what is wrong with one argument, where that argument stands.
+func (l *loader) failArgument(s *alternative, wrong *arguments.Error, hint string) {
+	e := &Error{Key: s.keys.kwargs + "." + wrong.Name(), Message: wrong.Problem, Hint: hint}
 	origin := s.origin
-	if a := s.argument(name); a != nil {
-		origin = a.origin
+	for _, a := range s.arguments {
+		if a.name == wrong.Argument {
+			origin = a.origin
+		}
 	}
 	place(e, origin)
 	l.add(e)
@@ -140,10 +144,10 @@ func (l *loader) checkAlternative(s *alternative, multiTeam bool) {
 	l.failArguments(s, all.CheckSecrets(s.settings(multiTeam)))
 }
 
-// failArguments reports what [resolve.CheckSecrets] found, argument by argument.
+// failArguments reports what [all.CheckSecrets] found, argument by argument.
 func (l *loader) failArguments(s *alternative, err error) {
 	var several interface{ Unwrap() []error }
-	var one *backend.ArgumentError
+	var one *arguments.Error
 	switch {
 	case err == nil:
 	case errors.As(err, &several):
@@ -151,28 +155,12 @@ func (l *loader) failArguments(s *alternative, err error) {
 			l.failArguments(s, err)
 		}
 	case errors.As(err, &one):
-		l.failArgument(s, one.Argument, one.Problem, "")
-	case s.argument(err.Error()) != nil:
-		name, problem, _ := strings.Cut(err.Error(), ": ")
-		l.failArgument(s, name, problem, "")
+		l.failArgument(s, one, "")
 	default:
 		e := &Error{Key: s.keys.kwargs, Message: err.Error()}
 		place(e, s.origin)
 		l.add(e)
 	}
-}
-
-// argument returns the argument that a message is about: it begins with the name, with
-// what stands in the argument after a dot, and a colon.
-func (s *alternative) argument(message string) *argument {
-	name, _, _ := strings.Cut(message, ": ")
-	name, _, _ = strings.Cut(name, ".")
-	for i := range s.arguments {
-		if s.arguments[i].name == name {
-			return &s.arguments[i]
-		}
-	}
-	return nil
 }
 
 // settings returns what the resolver needs to know; nil where there is no alternative

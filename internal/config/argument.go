@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"math"
 	"slices"
@@ -13,6 +12,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/connfs/connfs/conn"
+	"github.com/connfs/connfs/internal/arguments"
 	"github.com/connfs/connfs/internal/config/airflowcfg"
 )
 
@@ -38,21 +38,9 @@ func (a argument) setting(key string) Setting {
 // parseArguments reads backend_kwargs as Airflow writes it: the text of one JSON object.
 // An empty text is no argument. Its error shows no value.
 func parseArguments(text string, origin airflowcfg.Origin) ([]argument, error) {
-	if strings.TrimSpace(text) == "" {
-		return nil, nil
-	}
-	d := json.NewDecoder(strings.NewReader(text))
-	d.UseNumber()
-	var v any
-	if err := d.Decode(&v); err != nil {
-		return nil, errors.New("it is not JSON")
-	}
-	if _, err := d.Token(); err != io.EOF {
-		return nil, errors.New("it is not JSON: something follows its end")
-	}
-	values, ok := v.(map[string]any)
-	if !ok && v != nil {
-		return nil, errors.New("it is not a JSON object")
+	values, err := arguments.Decode(text)
+	if err != nil {
+		return nil, err
 	}
 	var list []argument
 	for _, name := range slices.Sorted(maps.Keys(values)) {

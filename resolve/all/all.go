@@ -3,6 +3,9 @@ package all
 
 import (
 	"fmt"
+	"slices"
+	"strings"
+
 	"github.com/connfs/connfs/resolve"
 	"github.com/connfs/connfs/resolve/aws"
 	"github.com/connfs/connfs/resolve/backend"
@@ -12,8 +15,6 @@ import (
 	"github.com/connfs/connfs/resolve/localfile"
 	"github.com/connfs/connfs/resolve/metastore"
 	"github.com/connfs/connfs/resolve/vault"
-	"slices"
-	"strings"
 )
 
 // Settings is what the resolver needs to know: the secret part of the

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/connfs/connfs/conn"
+	"github.com/connfs/connfs/internal/arguments"
 	"github.com/connfs/connfs/internal/awslogin"
 	"github.com/connfs/connfs/resolve/backend"
 )
@@ -35,7 +36,7 @@ type store struct {
 
 // openStore takes the arguments that both backends have; the caller has taken all
 // of its own. class is the backend's in Airflow, and apiVersion the one that there is.
-func openStore(s *backend.Secrets, kw *backend.Kwargs, class, apiVersion string) store {
+func openStore(s *backend.Secrets, kw *arguments.Object, class, apiVersion string) store {
 	kw.Ignore("variables_prefix", "variables_lookup_pattern", "config_prefix", "config_lookup_pattern")
 	a := store{multiTeam: s.MultiTeam, team: s.Team}
 	var err error
@@ -46,8 +47,7 @@ func openStore(s *backend.Secrets, kw *backend.Kwargs, class, apiVersion string)
 		kw.Fail("api_version", "there is only %q", apiVersion)
 	}
 	tls := kw.Boolean("use_ssl", true)
-	settings, wrong := awslogin.FromExtra(kw.Rest())
-	kw.Add(wrong...)
+	settings := awslogin.FromArguments(kw)
 	if !tls && settings.Endpoint == "" && os.Getenv("AWS_ENDPOINT_URL") == "" {
 		// With an endpoint its URL decides, as in Airflow.
 		kw.Fail("use_ssl", "connfs sends no secret over plain HTTP but to an endpoint_url that says so")

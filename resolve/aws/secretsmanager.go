@@ -12,6 +12,7 @@ import (
 	smtypes "github.com/aws/aws-sdk-go-v2/service/secretsmanager/types"
 
 	"github.com/connfs/connfs/conn"
+	"github.com/connfs/connfs/internal/arguments"
 	"github.com/connfs/connfs/resolve/backend"
 )
 
@@ -50,7 +51,7 @@ var secretWords = map[string][]string{
 	"extra":     {"extra"},
 }
 
-func OpenSecretsManager(s *backend.Secrets, kw *backend.Kwargs) (backend.Backend, error) {
+func OpenSecretsManager(s *backend.Secrets, kw *arguments.Object) (backend.Backend, error) {
 	prefix, enabled := kw.Optional("connections_prefix", "airflow/connections")
 	separator := kw.Text("sep", "/")
 	words := extraWords(kw)
@@ -65,9 +66,9 @@ func OpenSecretsManager(s *backend.Secrets, kw *backend.Kwargs) (backend.Backend
 }
 
 // extraWords returns the words of all fields, those of extra_conn_words included.
-func extraWords(kw *backend.Kwargs) map[string][]string {
+func extraWords(kw *arguments.Object) map[string][]string {
 	words := maps.Clone(secretWords)
-	for field, more := range kw.Object("extra_conn_words") {
+	for field, more := range kw.Map("extra_conn_words") {
 		if field == "user" {
 			field = "login"
 		}

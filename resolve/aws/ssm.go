@@ -10,6 +10,7 @@ import (
 	ssmtypes "github.com/aws/aws-sdk-go-v2/service/ssm/types"
 
 	"github.com/connfs/connfs/conn"
+	"github.com/connfs/connfs/internal/arguments"
 	"github.com/connfs/connfs/resolve/backend"
 )
 
@@ -32,7 +33,7 @@ var ssmKinds = map[string]conn.Kind{
 	"ParameterVersionNotFound": conn.Absent,
 }
 
-func OpenSSM(s *backend.Secrets, kw *backend.Kwargs) (backend.Backend, error) {
+func OpenSSM(s *backend.Secrets, kw *arguments.Object) (backend.Backend, error) {
 	prefix, enabled := kw.Optional("connections_prefix", "/airflow/connections")
 	b := &SSM{store: openStore(s, kw, "SystemsManagerParameterStoreBackend", "2014-11-06")}
 	b.disabled = !enabled

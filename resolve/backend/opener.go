@@ -1,5 +1,11 @@
 package backend
 
+import (
+	"fmt"
+
+	"github.com/connfs/connfs/internal/arguments"
+)
+
 // Secrets is the alternative backend, as Airflow's [secrets] backend and
 // backend_kwargs name it.
 type Secrets struct {
@@ -13,15 +19,16 @@ type Secrets struct {
 
 // Opener makes an alternative backend. It connects to nothing; its error names every
 // argument that is unknown or cannot be honoured, and shows no value.
-type Opener func(*Secrets, *Kwargs) (Backend, error)
+type Opener func(*Secrets, *arguments.Object) (Backend, error)
 
 // Open opens the alternative backend that s describes. [Secrets].Backend
 // does not count: open is the backend's.
 func Open(s *Secrets, open Opener) (Backend, error) {
-	kw, err := ParseKwargs(s.Kwargs)
+	values, err := arguments.Decode(s.Kwargs)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("backend_kwargs: %w", err)
 	}
+	kw := arguments.New(values)
 	b, err := open(s, kw)
 	if err != nil {
 		return nil, err

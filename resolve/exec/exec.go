@@ -14,6 +14,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/connfs/connfs/conn"
+	"github.com/connfs/connfs/internal/arguments"
 	"github.com/connfs/connfs/resolve/backend"
 )
 
@@ -42,7 +43,7 @@ type Store struct {
 	last     error // why the last program ended
 }
 
-func Open(_ *backend.Secrets, kw *backend.Kwargs) (backend.Backend, error) {
+func Open(_ *backend.Secrets, kw *arguments.Object) (backend.Backend, error) {
 	e := &Store{}
 	list, _ := kw.Value("command").([]any)
 	for _, item := range list {
@@ -57,7 +58,7 @@ func Open(_ *backend.Secrets, kw *backend.Kwargs) (backend.Backend, error) {
 		kw.Fail("command", "expected a list of texts, of which the first is the absolute path of a program")
 	}
 	variables := make(map[string]string)
-	for name, value := range kw.Object("environment") {
+	for name, value := range kw.Map("environment") {
 		text, ok := value.(string)
 		if !ok || name == "" || strings.ContainsAny(name, "=\x00") || strings.Contains(text, "\x00") {
 			kw.Fail("environment", "expected an object of texts, by the names of variables")

@@ -21,6 +21,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/connfs/connfs/conn"
+	"github.com/connfs/connfs/internal/arguments"
 	"github.com/connfs/connfs/resolve/backend"
 )
 
@@ -57,7 +58,7 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // Open takes Airflow's arguments, and endpoint, which is connfs's own:
 // HOST:PORT of a private endpoint, or http://HOST:PORT without TLS, on loopback only.
-func Open(s *backend.Secrets, kw *backend.Kwargs) (backend.Backend, error) {
+func Open(s *backend.Secrets, kw *arguments.Object) (backend.Backend, error) {
 	kw.Ignore("variables_prefix", "config_prefix")
 	prefix, enabled := kw.Optional("connections_prefix", "airflow-connections")
 	g := &Store{

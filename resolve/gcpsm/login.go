@@ -22,6 +22,7 @@ import (
 	"google.golang.org/grpc/metadata"
 
 	"github.com/connfs/connfs/conn"
+	"github.com/connfs/connfs/internal/arguments"
 	"github.com/connfs/connfs/internal/network"
 	"github.com/connfs/connfs/resolve/backend"
 )
@@ -66,7 +67,7 @@ type login struct {
 }
 
 // newLogin takes the arguments that say who connfs is.
-func newLogin(s *backend.Secrets, kw *backend.Kwargs) *login {
+func newLogin(s *backend.Secrets, kw *arguments.Object) *login {
 	l := &login{source: parseCredentialSource(kw)}
 	sum := sha256.Sum256([]byte(s.Kwargs))
 	l.of = hex.EncodeToString(sum[:16])
@@ -161,7 +162,7 @@ type credentialSource struct {
 	chain   []string // accounts to become, one after the other
 }
 
-func parseCredentialSource(kw *backend.Kwargs) credentialSource {
+func parseCredentialSource(kw *arguments.Object) credentialSource {
 	c := credentialSource{keyPath: kw.Text("gcp_key_path", ""), scopes: []string{defaultScope}}
 	given := 0
 	if c.keyPath != "" {
@@ -170,7 +171,7 @@ func parseCredentialSource(kw *backend.Kwargs) credentialSource {
 			kw.Fail("gcp_key_path", "Airflow takes only the path of a .json file")
 		}
 	}
-	if key := kw.Object("gcp_keyfile_dict"); len(key) > 0 {
+	if key := kw.Map("gcp_keyfile_dict"); len(key) > 0 {
 		given++
 		// Airflow mends keys whose line breaks are escaped twice.
 		if text, ok := key["private_key"].(string); ok {
@@ -182,7 +183,7 @@ func parseCredentialSource(kw *backend.Kwargs) credentialSource {
 	const config = "gcp_credential_config_file"
 	if _, ok := kw.Value(config).(map[string]any); ok {
 		given++
-		text, _ := json.Marshal(kw.Object(config))
+		text, _ := json.Marshal(kw.Map(config))
 		c.content = string(text)
 	} else if text := kw.Text(config, ""); strings.HasPrefix(strings.TrimSpace(text), "{") {
 		given++
@@ -205,7 +206,7 @@ func parseCredentialSource(kw *backend.Kwargs) credentialSource {
 }
 
 // parseChain takes an account, or a list of them of which the last one is to become.
-func parseChain(kw *backend.Kwargs) []string {
+func parseChain(kw *arguments.Object) []string {
 	const name = "impersonation_chain"
 	var chain []string
 	switch v := kw.Value(name).(type) {

@@ -9,6 +9,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/connfs/connfs/conn"
+	"github.com/connfs/connfs/internal/arguments"
 	"github.com/connfs/connfs/internal/python"
 	"github.com/connfs/connfs/resolve/backend"
 )
@@ -62,7 +63,7 @@ var parsers = map[string]func(text string, into *content) error{
 	"yml":  parseYAML,
 }
 
-func Open(_ *backend.Secrets, kw *backend.Kwargs) (backend.Backend, error) {
+func Open(_ *backend.Secrets, kw *arguments.Object) (backend.Backend, error) {
 	kw.Ignore("variables_file_path", "configs_file_path")
 	path := kw.Text("connections_file_path", "")
 	if path == "" {

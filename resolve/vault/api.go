@@ -15,6 +15,7 @@ import (
 	"github.com/hashicorp/vault/api"
 
 	"github.com/connfs/connfs/conn"
+	"github.com/connfs/connfs/internal/arguments"
 	"github.com/connfs/connfs/internal/network"
 	"github.com/connfs/connfs/resolve/backend"
 )
@@ -195,7 +196,7 @@ func (a *client) close() {
 
 // newClient reads the arguments that say where Vault is and how to reach it. What is
 // wrong with them it reports to kw.
-func newClient(kw *backend.Kwargs) *client {
+func newClient(kw *arguments.Object) *client {
 	a := &client{
 		timeout: timeoutOf(kw),
 		http:    &http.Client{Transport: newTransport(kw), CheckRedirect: redirects(kw.Boolean("allow_redirects", true))},
@@ -239,9 +240,9 @@ func newClient(kw *backend.Kwargs) *client {
 }
 
 // timeoutOf reads the bound of a single attempt, in seconds.
-func timeoutOf(kw *backend.Kwargs) time.Duration {
+func timeoutOf(kw *arguments.Object) time.Duration {
 	const airflows = 30 * time.Second
-	seconds, err := backend.Take(kw, "timeout", "a number of seconds", json.Number("")).Float64()
+	seconds, err := arguments.Take(kw, "timeout", "a number of seconds", json.Number("")).Float64()
 	if kw.Value("timeout") == nil {
 		return airflows
 	}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/connfs/connfs/conn"
+	"github.com/connfs/connfs/internal/arguments"
 	"github.com/connfs/connfs/resolve/backend"
 )
 
@@ -72,7 +73,7 @@ func (a *auth) refusal(err error) error {
 }
 
 // auths are the ways to log in, by auth_type.
-var auths = map[string]func(*auth, *backend.Kwargs){
+var auths = map[string]func(*auth, *arguments.Object){
 	"approle":    authAppRole,
 	"aws_iam":    authAWS,
 	"gcp":        authGoogle,
@@ -93,7 +94,7 @@ var authArguments = []string{
 }
 
 // newAuth reads the arguments of the login.
-func newAuth(kw *backend.Kwargs) auth {
+func newAuth(kw *arguments.Object) auth {
 	kw.Ignore(authArguments...)
 	a := auth{name: kw.Text("auth_type", "token"), path: "login"}
 	read, ok := auths[a.name]
@@ -105,22 +106,16 @@ func newAuth(kw *backend.Kwargs) auth {
 	case !ok:
 		kw.Fail("auth_type", "not one of Airflow's: approle, aws_iam, azure, gcp, github, jwt, kubernetes, ldap, radius, token, userpass")
 	default:
-		a.mount = cmp.Or(kw.Path("auth_mount_point", ""), map[string]string{"aws_iam": "aws"}[a.name], a.name)
+		a.mount = cmp.Or(pathArgument(kw, "auth_mount_point", ""), map[string]string{"aws_iam": "aws"}[a.name], a.name)
 		read(&a, kw)
 	}
 	return a
 }
 
-// need returns an argument that an auth_type cannot do without.
-func need(kw *backend.Kwargs, name string) string {
-	text := kw.Text(name, "")
-	if text == "" {
-		kw.Fail(name, "this auth_type needs it")
-	}
-	return text
-}
+// needed says why an argument cannot be left out.
+const needed = "this auth_type needs it"
 
-func authToken(a *auth, kw *backend.Kwargs) {
+func authToken(a *auth, kw *arguments.Object) {
 	a.token = strings.TrimSpace(cmp.Or(kw.Text("token", ""), os.Getenv("VAULT_TOKEN")))
 	a.tokenPath = kw.Text("token_path", "")
 	if a.token == "" && a.tokenPath == "" {
@@ -128,8 +123,8 @@ func authToken(a *auth, kw *backend.Kwargs) {
 	}
 }
 
-func authAppRole(a *auth, kw *backend.Kwargs) {
-	body := map[string]any{"role_id": need(kw, "role_id"), "secret_id": nil}
+func authAppRole(a *auth, kw *arguments.Object) {
+	body := map[string]any{"role_id": kw.Need("role_id", needed), "secret_id": nil}
 	// A role need not have secret ids.
 	if secret := kw.Text("secret_id", ""); secret != "" {
 		body["secret_id"] = secret
@@ -138,16 +133,16 @@ func authAppRole(a *auth, kw *backend.Kwargs) {
 }
 
 // authPassword is the login of userpass and of ldap.
-func authPassword(a *auth, kw *backend.Kwargs) {
-	name := need(kw, "username")
+func authPassword(a *auth, kw *arguments.Object) {
+	name := kw.Need("username", needed)
 	if name != "" && (backend.CheckPathID(name) != nil || strings.Contains(name, "/")) {
 		kw.Fail("username", "it cannot be part of a path")
 	}
 	a.path = "login/" + name
-	a.body = constant(map[string]any{"password": need(kw, "password")})
+	a.body = constant(map[string]any{"password": kw.Need("password", needed)})
 }
 
-func authGitHub(a *auth, kw *backend.Kwargs) {
+func authGitHub(a *auth, kw *arguments.Object) {
 	token, path := kw.Text("token", ""), kw.Text("token_path", "")
 	if token == "" && path == "" {
 		kw.Fail("token", "this auth_type needs token or token_path")
@@ -161,21 +156,21 @@ func authGitHub(a *auth, kw *backend.Kwargs) {
 	}
 }
 
-func authKubernetes(a *auth, kw *backend.Kwargs) {
+func authKubernetes(a *auth, kw *arguments.Object) {
 	const usual = "/var/run/secrets/kubernetes.io/serviceaccount/token"
 	path := usual
 	if kw.Has("kubernetes_jwt_path") {
-		path = need(kw, "kubernetes_jwt_path")
+		path = kw.Need("kubernetes_jwt_path", needed)
 	}
-	a.body = roleAndToken(need(kw, "kubernetes_role"), "", "kubernetes_jwt_path", path)
+	a.body = roleAndToken(kw.Need("kubernetes_role", needed), "", "kubernetes_jwt_path", path)
 }
 
-func authJWT(a *auth, kw *backend.Kwargs) {
+func authJWT(a *auth, kw *arguments.Object) {
 	token, path := kw.Text("jwt_token", ""), kw.Text("jwt_token_path", "")
 	if token == "" && path == "" {
 		kw.Fail("jwt_token", "this auth_type needs jwt_token or jwt_token_path")
 	}
-	a.body = roleAndToken(need(kw, "jwt_role"), token, "jwt_token_path", path)
+	a.body = roleAndToken(kw.Need("jwt_role", needed), token, "jwt_token_path", path)
 }
 
 // roleAndToken is the body of a login with a signed token, which is read from its file

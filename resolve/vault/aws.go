@@ -17,12 +17,12 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sts"
 
 	"github.com/connfs/connfs/conn"
-	"github.com/connfs/connfs/resolve/backend"
+	"github.com/connfs/connfs/internal/arguments"
 )
 
 // authAWS is the login of Vault's AWS auth method of type iam: a signed request to STS,
 // which Vault sends there itself to learn who signed it.
-func authAWS(a *auth, kw *backend.Kwargs) {
+func authAWS(a *auth, kw *arguments.Object) {
 	role, region := kw.Text("role_id", ""), kw.Text("region", "")
 	key, secret := kw.Text("key_id", ""), kw.Text("secret_id", "")
 	assume := assumeRole(kw)
@@ -42,9 +42,9 @@ func authAWS(a *auth, kw *backend.Kwargs) {
 
 // assumeRole reads assume_role_kwargs, the arguments of boto3's assume_role; nil where
 // there are none.
-func assumeRole(kw *backend.Kwargs) *sts.AssumeRoleInput {
+func assumeRole(kw *arguments.Object) *sts.AssumeRoleInput {
 	const name = "assume_role_kwargs"
-	given := kw.Object(name)
+	given := kw.Map(name)
 	if len(given) == 0 {
 		return nil
 	}

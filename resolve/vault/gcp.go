@@ -14,7 +14,7 @@ import (
 	"time"
 
 	"github.com/connfs/connfs/conn"
-	"github.com/connfs/connfs/resolve/backend"
+	"github.com/connfs/connfs/internal/arguments"
 )
 
 // serviceAccount is the part of a Google key file that signs.
@@ -27,9 +27,9 @@ type serviceAccount struct {
 // authGoogle is the login of Vault's Google Cloud auth method of type iam: a token that
 // the service account signs. Airflow lets Google's IAM API sign it, for which it needs
 // the same key; Vault takes either signature.
-func authGoogle(a *auth, kw *backend.Kwargs) {
+func authGoogle(a *auth, kw *arguments.Object) {
 	kw.Ignore("gcp_scopes")
-	role, path := need(kw, "role_id"), kw.Text("gcp_key_path", "")
+	role, path := kw.Need("role_id", needed), kw.Text("gcp_key_path", "")
 	var given []byte
 	switch v := kw.Value("gcp_keyfile_dict").(type) {
 	case nil:

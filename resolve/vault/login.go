@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/connfs/connfs/conn"
+	"github.com/connfs/connfs/internal/arguments"
 	"github.com/connfs/connfs/resolve/backend"
 )
 
@@ -86,7 +87,7 @@ type flight struct {
 }
 
 // newLogin reads the arguments of the login. kwargs is their text.
-func newLogin(kwargs string, a *client, kw *backend.Kwargs) *login {
+func newLogin(kwargs string, a *client, kw *arguments.Object) *login {
 	l := &login{api: a, auth: newAuth(kw)}
 	h := sha256.New()
 	for _, text := range []string{kwargs, os.Getenv("VAULT_ADDR"), os.Getenv("VAULT_TOKEN")} {

@@ -5,7 +5,6 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
-	"github.com/connfs/connfs/resolve/backend"
 	"net"
 	"net/http"
 	"net/url"
@@ -13,10 +12,12 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"github.com/connfs/connfs/internal/arguments"
 )
 
 // serverAddress returns where Vault is: the argument url, VAULT_ADDR, or Airflow's default.
-func serverAddress(kw *backend.Kwargs) string {
+func serverAddress(kw *arguments.Object) string {
 	address := cmp.Or(kw.Text("url", ""), os.Getenv("VAULT_ADDR"), "http://localhost:8200")
 	u, err := url.Parse(address)
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.RawQuery != "" || u.Fragment != "" {
@@ -28,7 +29,7 @@ func serverAddress(kw *backend.Kwargs) string {
 
 // newTransport reads verify, cert and proxies, with the meaning that they have to
 // Python's requests.
-func newTransport(kw *backend.Kwargs) *http.Transport {
+func newTransport(kw *arguments.Object) *http.Transport {
 	return &http.Transport{
 		Proxy:                 proxyFor(kw),
 		DialContext:           (&net.Dialer{Timeout: 10 * time.Second}).DialContext,
@@ -60,9 +61,9 @@ func redirects(follow bool) func(*http.Request, []*http.Request) error {
 
 // proxyFor returns the proxy of the argument proxies for a scheme, or for a scheme and
 // host; else what the environment says.
-func proxyFor(kw *backend.Kwargs) func(*http.Request) (*url.URL, error) {
+func proxyFor(kw *arguments.Object) func(*http.Request) (*url.URL, error) {
 	proxies := make(map[string]*url.URL)
-	for name, v := range kw.Object("proxies") {
+	for name, v := range kw.Map("proxies") {
 		text, ok := v.(string)
 		if v == nil || ok && text == "" {
 			continue
@@ -90,7 +91,7 @@ func proxyFor(kw *backend.Kwargs) func(*http.Request) (*url.URL, error) {
 
 // tlsConfig reads verify and cert. Where verify does not name the authorities, Python's
 // variables do, and then those of Vault's own tools.
-func tlsConfig(kw *backend.Kwargs) *tls.Config {
+func tlsConfig(kw *arguments.Object) *tls.Config {
 	c := &tls.Config{MinVersion: tls.VersionTLS12}
 	authorities := cmp.Or(os.Getenv("REQUESTS_CA_BUNDLE"), os.Getenv("CURL_CA_BUNDLE"), os.Getenv("VAULT_CACERT"), os.Getenv("VAULT_CAPATH"))
 	switch v := kw.Value("verify").(type) {
@@ -121,7 +122,7 @@ func tlsConfig(kw *backend.Kwargs) *tls.Config {
 
 // certificate returns the files of the client's certificate and of its key, empty
 // where one file holds both.
-func certificate(kw *backend.Kwargs) (cert, key string) {
+func certificate(kw *arguments.Object) (cert, key string) {
 	switch v := kw.Value("cert").(type) {
 	case nil:
 		return os.Getenv("VAULT_CLIENT_CERT"), os.Getenv("VAULT_CLIENT_KEY")

@@ -10,6 +10,7 @@ import (
 	"unicode"
 
 	"github.com/connfs/connfs/conn"
+	"github.com/connfs/connfs/internal/arguments"
 	"github.com/connfs/connfs/resolve/backend"
 )
 
@@ -37,7 +38,7 @@ type Store struct {
 }
 
 // Open is the opener of a [Store].
-func Open(s *backend.Secrets, kw *backend.Kwargs) (backend.Backend, error) {
+func Open(s *backend.Secrets, kw *arguments.Object) (backend.Backend, error) {
 	v := &Store{}
 	v.folders(s, kw)
 	v.api = newClient(kw)
@@ -49,12 +50,12 @@ func Open(s *backend.Secrets, kw *backend.Kwargs) (backend.Backend, error) {
 }
 
 // folders reads the arguments that say where connections are.
-func (v *Store) folders(s *backend.Secrets, kw *backend.Kwargs) {
+func (v *Store) folders(s *backend.Secrets, kw *arguments.Object) {
 	kw.Ignore("variables_path", "config_path")
-	v.mount = kw.Path("mount_point", "secret")
+	v.mount = pathArgument(kw, "mount_point", "secret")
 	v.version = kw.Choice("kv_engine_version", 2, 1, 2)
-	v.bases = kw.Paths("connections_path", "connections")
-	if global := kw.Path("global_secrets_path", ""); kw.Value("global_secrets_path") != nil {
+	v.bases = pathsArgument(kw, "connections_path", "connections")
+	if global := pathArgument(kw, "global_secrets_path", ""); kw.Value("global_secrets_path") != nil {
 		v.bases = append(v.bases, global)
 	}
 	if teams := kw.Boolean("use_team_secrets_path", true); teams && s.MultiTeam {

@@ -15,6 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/connfs/connfs/conn"
+	"github.com/connfs/connfs/internal/arguments"
 	"github.com/connfs/connfs/resolve/backend"
 )
 
@@ -268,11 +269,11 @@ func TestIgnoresWhatAirflowsClientDoes(t *testing.T) {
 }
 
 func TestProxies(t *testing.T) {
-	kw, err := backend.ParseKwargs(`{"proxies": {"http": "p1:1", "https": "http://p2:2", "https://special": "https://p3:3", "all": null}}`)
+	values, err := arguments.Decode(`{"proxies": {"http": "p1:1", "https": "http://p2:2", "https://special": "https://p3:3", "all": null}}`)
 	if err != nil {
 		t.Fatal(err)
 	}
-	proxy := proxyFor(kw)
+	proxy := proxyFor(arguments.New(values))
 	for address, want := range map[string]string{"http://vault:8200": "http://p1:1", "https://vault": "http://p2:2", "https://special:8200": "https://p3:3"} {
 		u, err := url.Parse(address)
 		if err != nil {
