@@ -12,7 +12,6 @@ import (
 	"regexp"
 	"strings"
 	"sync"
-	"time"
 	"unicode/utf8"
 
 	"cloud.google.com/go/secretmanager/apiv1/secretmanagerpb"
@@ -22,6 +21,7 @@ import (
 
 	"github.com/connfs/connfs/conn"
 	"github.com/connfs/connfs/internal/arguments"
+	"github.com/connfs/connfs/internal/googlelogin"
 	"github.com/connfs/connfs/resolve/backend"
 )
 
@@ -40,7 +40,7 @@ type Store struct {
 	multiTeam   bool
 	team        string
 	endpoint    endpoint
-	login       *login
+	login       *googlelogin.Login
 
 	mu      sync.Mutex
 	channel *channel // nil: none is open
@@ -264,62 +264,43 @@ func (g *Store) Check(ctx context.Context) []backend.Check {
 }
 
 // Identity implements [backend.Successor].
-func (g *Store) Identity() []byte { return g.login.identity() }
+func (g *Store) Identity() []byte { return g.login.Identity() }
 
 // Adopt implements [backend.Successor].
-func (g *Store) Adopt(identity []byte) { g.login.adopt(identity) }
+func (g *Store) Adopt(identity []byte) { g.login.Adopt(identity) }
 
-// pauses are the times between the attempts of one call that found the service
-// unavailable. More of them would be a storm; the caller's deadline ends them sooner.
-var pauses = []time.Duration{100 * time.Millisecond, 300 * time.Millisecond}
-
-// call makes a call with a login, again where the service was unavailable for a moment,
-// and once with a new login where Google does not take the old one.
-func (g *Store) call(ctx context.Context, f func(ctx context.Context, c *channel, project string) error) error {
-	fresh := false
-	for attempt := 0; ; attempt++ {
-		login, err := g.callOnce(ctx, f)
-		switch code := status.Code(err); {
-		case err == nil:
-			return nil
-		case ctx.Err() != nil:
-			return backend.ContextError(source, ctx.Err())
-		case code == codes.Unauthenticated && !fresh:
-			fresh = true
-			g.login.drop(login)
-			continue
-		case code != codes.Unavailable || attempt >= len(pauses):
-			return callError(err)
-		}
-		select {
-		case <-ctx.Done():
-			return backend.ContextError(source, ctx.Err())
-		case <-time.After(pauses[attempt]):
-		}
+// call makes a call with a login. It is made again where the service was unavailable for a
+// moment, and where Google does not take the token.
+func (g *Store) call(
+	ctx context.Context, f func(ctx context.Context, c *channel, project string) error,
+) error {
+	again := []codes.Code{codes.Unavailable}
+	call := func(ctx context.Context, token *googlelogin.Token) error {
+		return g.callOnce(ctx, token, f)
 	}
+	return callError(g.login.Call(ctx, again, call))
 }
 
-// callOnce makes a call, and says with which login.
-func (g *Store) callOnce(ctx context.Context, f func(ctx context.Context, c *channel, project string) error) (*accessToken, error) {
-	login, err := g.login.get(ctx)
-	if err != nil {
-		return nil, err
-	}
-	project := cmp.Or(g.project, login.Project)
+// callOnce makes a call with a token, which ctx carries.
+func (g *Store) callOnce(
+	ctx context.Context, token *googlelogin.Token,
+	f func(ctx context.Context, c *channel, project string) error,
+) error {
+	project := cmp.Or(g.project, token.Project)
 	// It becomes part of a path.
 	if project == "" || url.PathEscape(project) != project || project == "." || project == ".." {
-		return login, &conn.Error{
+		return &conn.Error{
 			Kind: conn.Denied, Source: source, Reason: "the credentials name no project",
 			Hint: "give project_id in backend_kwargs",
 		}
 	}
-	c, err := g.acquire(login.Universe)
+	c, err := g.acquire(token.Universe)
 	if err != nil {
-		return login, err
+		return err
 	}
-	err = f(login.onto(ctx), c, project)
+	err = f(ctx, c, project)
 	g.release(c, status.Code(err) == codes.DeadlineExceeded)
-	return login, err
+	return err
 }
 
 // kinds is what Google's codes mean; every other code is Unreachable.
@@ -341,8 +322,15 @@ var kinds = map[codes.Code]conn.Error{
 // what the service says, and is not printed.
 func callError(err error) error {
 	var ce *conn.Error
-	if err == nil || errors.As(err, &ce) {
-		return err
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &ce):
+		named := *ce
+		named.Source = source
+		return &named
+	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		return backend.ContextError(source, err)
 	}
 	code := status.Code(err)
 	e, ok := kinds[code]
