@@ -33,7 +33,7 @@ NO_RACE := ./cmd/connfs ./internal/harden ./internal/resolver/child ./integratio
 
 # What links the SDKs of the clouds, which take minutes to compile once more for the race
 # detector: it looks at these in `make race`.
-CLOUD := ./internal/awslogin ./internal/config ./kms ./resolve/all ./resolve/aws ./resolve/gcpsm \
+CLOUD := ./internal/awslogin ./internal/googlelogin ./internal/config ./kms ./resolve/all ./resolve/aws ./resolve/gcpsm \
 	./resolve/metastore ./resolve/vault
 
 # Those of them whose unit tests run with the integration tests, which they have, too.

@@ -3,7 +3,9 @@ package kms
 import (
 	"cmp"
 	"context"
+	"crypto/sha256"
 	"encoding/base64"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"hash/crc32"
@@ -12,10 +14,11 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-	"time"
+	"sync"
 
 	gcpkms "cloud.google.com/go/kms/apiv1"
 	"cloud.google.com/go/kms/apiv1/kmspb"
+	"golang.org/x/oauth2/google"
 	"google.golang.org/api/option"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -25,14 +28,19 @@ import (
 
 	"github.com/connfs/connfs/conn"
 	"github.com/connfs/connfs/internal/arguments"
+	"github.com/connfs/connfs/internal/googlelogin"
 	"github.com/connfs/connfs/internal/network"
 )
 
 // gcpClient is Google Cloud KMS. Ciphertexts are bound to the resource name of the key
 // besides the context.
 type gcpClient struct {
-	key string // of new sealed forms, a key or a version of one; may be empty
-	api *gcpkms.KeyManagementClient
+	key      string // of new sealed forms, a key or a version of one; may be empty
+	endpoint string // host:port; empty: Google's own
+	login    *googlelogin.Login
+
+	mu  sync.Mutex
+	api *gcpkms.KeyManagementClient // nil: there was no call yet
 }
 
 // gcpDirectLimit is the most that a software key of Google's encrypts, in bytes.
@@ -59,12 +67,12 @@ var gcpKind = &Kind{
 			Sample: "cloudkms.googleapis.com:443",
 		},
 	},
-	open: func(ctx context.Context, s Settings) (Client, error) {
+	open: func(_ context.Context, s Settings) (Client, error) {
 		content, err := s.content("credentials_file", readFile)
 		if err != nil {
 			return nil, err
 		}
-		return openGCP(ctx, s.Values["key"], s.Values["endpoint"], content, gcpFileTypes)
+		return newGCPClient(s.Values["key"], s.Values["endpoint"], content, gcpFileTypes)
 	},
 	connType: "google_cloud_platform", openConnection: openGCPConnection,
 }
@@ -88,43 +96,36 @@ func checkHostPort(text string) error {
 // The types of credentials that are taken. Those that name a program to run, or an address to
 // ask, are for files of the configuration only.
 var (
-	gcpKeyTypes  = []option.CredentialsType{option.ServiceAccount, option.AuthorizedUser}
+	gcpKeyTypes  = []google.CredentialsType{google.ServiceAccount, google.AuthorizedUser}
 	gcpFileTypes = append(slices.Clip(gcpKeyTypes),
-		option.ImpersonatedServiceAccount, option.ExternalAccount)
+		google.ImpersonatedServiceAccount, google.ExternalAccount)
 )
 
-// openGCP makes the client of a KMS that seals with key, which may be empty. Without
-// credentials, the content of a JSON key file, the library looks for application default
-// credentials.
-func openGCP(
-	ctx context.Context, key, endpoint string, credentials []byte, types []option.CredentialsType,
+// newGCPClient returns the client of a KMS that seals with key, which may be empty. The
+// credentials are the content of a JSON key file of one of the types. Without them they are
+// the application default ones, but an endpoint on this machine gets none.
+func newGCPClient(
+	key, endpoint string, credentials []byte, types []google.CredentialsType,
 ) (Client, error) {
-	options := []option.ClientOption{option.WithTelemetryDisabled()}
-	if endpoint != "" {
-		options = append(options, option.WithEndpoint(endpoint))
+	c := &gcpClient{key: key, endpoint: endpoint}
+	if len(credentials) == 0 && loopback(endpoint) {
+		c.login = googlelogin.Anonymous()
+		return c, nil
 	}
-	if loopback(endpoint) {
-		options = append(options, option.WithoutAuthentication(),
-			option.WithGRPCDialOption(grpc.WithTransportCredentials(insecure.NewCredentials())))
-	} else if len(credentials) > 0 {
-		login, err := gcpCredentials(credentials, types)
-		if err != nil {
+	tag := sha256.Sum256(credentials)
+	login := googlelogin.Credentials{
+		SelfSigned: true, Tag: hex.EncodeToString(tag[:]),
+		Hint: "credentials_file, GOOGLE_APPLICATION_CREDENTIALS," +
+			" or a service account of the machine",
+	}
+	if len(credentials) > 0 {
+		if err := checkGCPCredentials(credentials, types); err != nil {
 			return nil, err
 		}
-		options = append(options, login)
+		login.Read = func() ([]byte, error) { return credentials, nil }
 	}
-	// A token that is fetched later must not depend on this call's deadline.
-	api, err := gcpkms.NewKeyManagementClient(context.WithoutCancel(ctx), options...)
-	if err != nil {
-		return nil, &conn.Error{
-			Kind: conn.Denied, Reason: "no Google credentials can be had", Err: err,
-			Hint: "credentials_file, GOOGLE_APPLICATION_CREDENTIALS," +
-				" or a service account of the machine",
-		}
-	}
-	// gcpClient.call repeats calls, within their deadline.
-	api.CallOptions = &gcpkms.KeyManagementCallOptions{}
-	return &gcpClient{key: key, api: api}, nil
+	c.login = googlelogin.New(login)
+	return c, nil
 }
 
 // loopback reports whether a host:port is this machine and no other, so that nothing
@@ -135,25 +136,55 @@ func loopback(endpoint string) bool {
 	return err == nil && ip != nil && ip.IsLoopback()
 }
 
-// gcpCredentials returns the option that logs in with credentials of one of those types.
-func gcpCredentials(
-	credentials []byte, types []option.CredentialsType,
-) (option.ClientOption, error) {
+// checkGCPCredentials returns an error unless the credentials are of one of the types.
+func checkGCPCredentials(credentials []byte, types []google.CredentialsType) error {
 	var file struct {
-		Type option.CredentialsType `json:"type"`
+		Type google.CredentialsType `json:"type"`
 	}
 	if json.Unmarshal(credentials, &file) != nil {
-		return nil, &conn.Error{
-			Kind: conn.Denied, Reason: "the credentials are not a JSON key file",
-		}
+		return &conn.Error{Kind: conn.Denied, Reason: "the credentials are not a JSON key file"}
 	}
 	if !slices.Contains(types, file.Type) {
-		return nil, &conn.Error{
+		return &conn.Error{
 			Kind: conn.Denied, Reason: "the credentials are of a type that is not taken here",
 			Hint: "use the key of a service account",
 		}
 	}
-	return option.WithAuthCredentialsJSON(file.Type, credentials), nil
+	return nil
+}
+
+// dial returns the SDK's client, in the universe of the credentials: the domain of Google's
+// services, which is not the public one for every customer.
+func (c *gcpClient) dial(universe string) (*gcpkms.KeyManagementClient, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.api != nil {
+		return c.api, nil
+	}
+	// Each call carries its token itself; see googlelogin.
+	options := []option.ClientOption{
+		option.WithTelemetryDisabled(), option.WithoutAuthentication(),
+	}
+	switch {
+	case c.endpoint != "":
+		options = append(options, option.WithEndpoint(c.endpoint))
+	case universe != "":
+		options = append(options, option.WithUniverseDomain(universe))
+	}
+	if loopback(c.endpoint) {
+		options = append(options,
+			option.WithGRPCDialOption(grpc.WithTransportCredentials(insecure.NewCredentials())))
+	}
+	api, err := gcpkms.NewKeyManagementClient(context.Background(), options...)
+	if err != nil {
+		return nil, &conn.Error{
+			Kind: conn.Failed, Reason: "no client can be made for the endpoint", Err: err,
+		}
+	}
+	// gcpClient.call repeats calls, within their deadline.
+	api.CallOptions = &gcpkms.KeyManagementCallOptions{}
+	c.api = api
+	return api, nil
 }
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
@@ -188,8 +219,8 @@ func (c *gcpClient) Encrypt(ctx context.Context, plaintext []byte, bound Context
 	}
 	aad := gcpAAD(bound, parts[1])
 	var out *kmspb.EncryptResponse
-	err := c.call(ctx, func(ctx context.Context) (err error) {
-		out, err = c.api.Encrypt(ctx, &kmspb.EncryptRequest{
+	err := c.call(ctx, func(ctx context.Context, api *gcpkms.KeyManagementClient) (err error) {
+		out, err = api.Encrypt(ctx, &kmspb.EncryptRequest{
 			Name: c.key, Plaintext: plaintext, PlaintextCrc32C: checksum(plaintext),
 			AdditionalAuthenticatedData: aad, AdditionalAuthenticatedDataCrc32C: checksum(aad),
 		})
@@ -234,8 +265,8 @@ func (c *gcpClient) Decrypt(ctx context.Context, extra Extra, bound Context) ([]
 	}
 	aad := gcpAAD(bound, key)
 	var out *kmspb.DecryptResponse
-	err = c.call(ctx, func(ctx context.Context) (err error) {
-		out, err = c.api.Decrypt(ctx, &kmspb.DecryptRequest{
+	err = c.call(ctx, func(ctx context.Context, api *gcpkms.KeyManagementClient) (err error) {
+		out, err = api.Decrypt(ctx, &kmspb.DecryptRequest{
 			Name: key, Ciphertext: ciphertext, CiphertextCrc32C: checksum(ciphertext),
 			AdditionalAuthenticatedData: aad, AdditionalAuthenticatedDataCrc32C: checksum(aad),
 		})
@@ -260,35 +291,29 @@ func gcpAAD(bound Context, key string) []byte {
 	return canonical(all)
 }
 
-// gcpPauses are the pauses between the attempts of a call while the service is unavailable.
-var gcpPauses = []time.Duration{100 * time.Millisecond, 300 * time.Millisecond}
+// gcpAgain are the answers after which a call is made again.
+var gcpAgain = []codes.Code{codes.Unavailable, codes.ResourceExhausted}
 
 // call makes one call, and repeats it where that may help and ctx leaves the time.
-func (c *gcpClient) call(ctx context.Context, f func(context.Context) error) error {
-	for attempt := 0; ; attempt++ {
-		err := f(ctx)
-		if err == nil {
-			return nil
+func (c *gcpClient) call(
+	ctx context.Context, f func(context.Context, *gcpkms.KeyManagementClient) error,
+) error {
+	call := func(ctx context.Context, token *googlelogin.Token) error {
+		api, err := c.dial(token.Universe)
+		if err != nil {
+			return err
 		}
-		if e := interrupted(ctx); e != nil {
-			e.Err = err
-			return e
-		}
-		if code := status.Code(err); code != codes.Unavailable && code != codes.ResourceExhausted ||
-			attempt == len(gcpPauses) {
-			return gcpError(err)
-		}
-		if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) <= gcpPauses[attempt] {
-			return gcpError(err)
-		}
-		timer := time.NewTimer(gcpPauses[attempt])
-		select {
-		case <-ctx.Done():
-			timer.Stop()
-			return interrupted(ctx)
-		case <-timer.C:
-		}
+		return f(ctx, api)
 	}
+	err := c.login.Call(ctx, gcpAgain, call)
+	if err == nil {
+		return nil
+	}
+	if e := interrupted(ctx); e != nil {
+		e.Err = err
+		return e
+	}
+	return gcpError(err)
 }
 
 // gcpMeanings are the answers of Google Cloud KMS, by gRPC code. Google's own texts are not
@@ -334,6 +359,10 @@ var gcpMeanings = map[codes.Code]conn.Error{
 }
 
 func gcpError(err error) error {
+	var classified *conn.Error
+	if errors.As(err, &classified) {
+		return classified
+	}
 	if errors.Is(err, gcpCorrupted) {
 		return &conn.Error{
 			Kind:   conn.Unreachable,
@@ -350,12 +379,6 @@ func gcpError(err error) error {
 			Kind: conn.Failed, Reason: "the call fails with the gRPC code " + s.Code().String(),
 		}
 	}
-	if strings.Contains(s.Message(), "credentials: ") ||
-		strings.Contains(s.Message(), "cannot fetch token") {
-		m = conn.Error{
-			Kind: conn.Denied, Reason: "no token can be had for the credentials of connfs",
-		}
-	}
 	m.Err = err
 	return &m
 }
@@ -365,11 +388,24 @@ func (c *gcpClient) calls() (encrypt, decrypt string) {
 	return "cloudkms.cryptoKeyVersions.useToEncrypt", "cloudkms.cryptoKeyVersions.useToDecrypt"
 }
 
+// Identity implements successor.
+func (c *gcpClient) Identity() []byte { return c.login.Identity() }
+
+// Adopt implements successor.
+func (c *gcpClient) Adopt(identity []byte) { c.login.Adopt(identity) }
+
 // Close implements io.Closer.
-func (c *gcpClient) Close() error { return c.api.Close() }
+func (c *gcpClient) Close() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.api == nil {
+		return nil
+	}
+	return c.api.Close()
+}
 
 // openGCPConnection makes the client of an Airflow connection of type google_cloud_platform.
-func openGCPConnection(ctx context.Context, c *conn.Connection) (Client, string, error) {
+func openGCPConnection(_ context.Context, c *conn.Connection) (Client, string, error) {
 	values, err := extraOf(c)
 	if err != nil {
 		return nil, "", err
@@ -413,6 +449,6 @@ func openGCPConnection(ctx context.Context, c *conn.Connection) (Client, string,
 			return nil, "", err
 		}
 	}
-	client, err := openGCP(ctx, key, "", content, gcpKeyTypes)
+	client, err := newGCPClient(key, "", content, gcpKeyTypes)
 	return client, mode, err
 }

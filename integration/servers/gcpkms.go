@@ -12,6 +12,7 @@ import (
 	"maps"
 	"net"
 	"regexp"
+	"slices"
 	"strconv"
 	"sync"
 	"testing"
@@ -19,6 +20,7 @@ import (
 	"cloud.google.com/go/kms/apiv1/kmspb"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 )
@@ -39,6 +41,7 @@ type GoogleKMS struct {
 	keys   map[string]*googleKey // by resource name
 	faults []GoogleFault
 	calls  map[string]int
+	token  string // that calls must carry; empty: any, or none
 }
 
 // googleKey is one key; its versions count from 1, and the last is the primary one.
@@ -142,6 +145,13 @@ func (s *GoogleKMS) Deny(name string, denied bool) {
 	s.keys[name].denied = denied
 }
 
+// RequireToken refuses calls that do not carry the token.
+func (s *GoogleKMS) RequireToken(token string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.token = token
+}
+
 // Fail makes the next calls go wrong, one each.
 func (s *GoogleKMS) Fail(faults ...GoogleFault) {
 	s.mu.Lock()
@@ -166,7 +176,12 @@ func (s *GoogleKMS) enter(ctx context.Context, method string) (GoogleFault, erro
 	if len(s.faults) > 0 {
 		f, s.faults = s.faults[0], s.faults[1:]
 	}
+	token := s.token
 	s.mu.Unlock()
+	header, _ := metadata.FromIncomingContext(ctx)
+	if token != "" && !slices.Equal(header["authorization"], []string{"Bearer " + token}) {
+		return f, status.Error(codes.Unauthenticated, "The token is not valid.")
+	}
 	if f.Hang {
 		<-ctx.Done()
 		return f, ctx.Err()
