@@ -91,9 +91,8 @@ func (l *Login) load(ctx context.Context) (aws.Config, error) {
 	client := l.httpClient()
 	options := []func(*config.LoadOptions) error{
 		config.WithHTTPClient(client),
-		config.WithLogger(logging.Nop{}), // what it would say of calls is in their errors
 		config.WithRetryer(func() aws.Retryer { return aws.NopRetryer{} }),
-		// What there is to say is in the error; the SDK's own lines are none of connfs's log.
+		// The errors say what went wrong: the SDK writes no lines of its own to connfs's log.
 		config.WithLogger(logging.Nop{}),
 	}
 	// Where both are set botocore prefers these, and Go's SDK the others.
