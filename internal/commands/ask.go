@@ -30,9 +30,7 @@ func Get(ctx context.Context, s *session.Session, uid uint32, id string, format 
 	var v *cache.Value
 	err := refused(uid, d)
 	if err == nil {
-		var slot resolver.Slot
-		if slot, e.Source, err = s.Pool.Get(ctx, id, format); err == nil {
-			v = slot.(*cache.Value)
+		if v, e.Source, err = s.Pool.Get(ctx, id, format); err == nil {
 			defer v.Release()
 		}
 	}

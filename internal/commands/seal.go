@@ -38,12 +38,11 @@ func SealValue(ctx context.Context, s *session.Session, req *resolver.SealReques
 	case !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF):
 		return nil, fmt.Errorf("reading the value: %w", err)
 	}
-	done, slot, err := s.Pool.Seal(ctx, req, memory.Bytes()[:n])
+	done, v, err := s.Pool.Seal(ctx, req, memory.Bytes()[:n])
 	if err != nil {
 		return nil, err
 	}
-	v, ok := slot.(*cache.Value)
-	if !ok {
+	if v == nil {
 		return nil, conn.Errorf(conn.Failed, "", "the resolver answered without a value")
 	}
 	defer v.Release()

@@ -18,11 +18,7 @@ type fetcher struct {
 }
 
 func (f fetcher) Fetch(ctx context.Context, id string) (*cache.Value, string, error) {
-	slot, source, err := f.pool.Get(ctx, id, conn.FormatJSON)
-	if err != nil {
-		return nil, "", err
-	}
-	return slot.(*cache.Value), source, nil
+	return f.pool.Get(ctx, id, conn.FormatJSON)
 }
 
 func (f fetcher) List(ctx context.Context) ([]string, bool, error) {

@@ -13,21 +13,8 @@ import (
 	"time"
 
 	"github.com/connfs/connfs/conn"
+	"github.com/connfs/connfs/internal/cache"
 )
-
-// Slot is locked memory for one value: the part of the cache that the pool needs.
-type Slot interface {
-	// Slices returns the memory from off on, n bytes, to be filled.
-	Slices(off, n int) [][]byte
-	SetVersion(uint64)
-	Release()
-}
-
-// Memory hands out slots and swallows what no slot can hold.
-type Memory interface {
-	Reserve(n int) (Slot, error)
-	Discard(n int, fill func([]byte) (int, error)) error
-}
 
 // Command says how a child is started.
 type Command struct {
@@ -84,9 +71,9 @@ func (p *Process) Kill() {
 type answer struct {
 	header Header
 	meta   []byte
-	slot   Slot   // the body of OpGet and OpIdentity
-	body   []byte // the body of any other operation
-	err    error  // no slot for the body, or the child is gone
+	value  *cache.Value // the body, where it has a digest: in locked memory, pinned
+	body   []byte       // any other body
+	err    error        // there is no room for the value, or the child is gone
 }
 
 // errGone is the failure of a request whose child died, or was killed because its
@@ -95,10 +82,10 @@ var errGone = errors.New("the resolver child is gone")
 
 // child is a process that has been given the settings.
 type child struct {
-	proc   *Process
-	memory Memory
-	write  sync.Mutex
-	began  time.Time
+	proc  *Process
+	cache *cache.Cache // where values go
+	write sync.Mutex   // one frame at a time
+	began time.Time
 
 	mu       sync.Mutex
 	waiting  map[uint64]chan<- answer
@@ -113,15 +100,20 @@ type child struct {
 
 // startChild starts a process, gives it the settings and returns at once; requests
 // queue in the pipe until the child has started up.
-func startChild(ctx context.Context, cmd *Command, memory Memory, key, blob []byte, onFirst, onDead func(*child)) (*child, error) {
-	proc, err := cmd.Start()
+func startChild(
+	ctx context.Context, cfg *Config, onFirst, onDead func(*child),
+) (*child, error) {
+	proc, err := cfg.Command.Start()
 	if err != nil {
 		return nil, err
 	}
-	c := &child{proc: proc, memory: memory, began: time.Now(), waiting: make(map[uint64]chan<- answer)}
+	c := &child{
+		proc: proc, cache: cfg.Cache, began: time.Now(),
+		waiting: make(map[uint64]chan<- answer),
+	}
 	c.onFirst = func() { onFirst(c) }
 	c.onDead = func() { onDead(c) }
-	if err := c.send(ctx, &Frame{Op: OpInit, Meta: key, Body: blob}); err != nil {
+	if err := c.send(ctx, &Frame{Op: OpInit, Meta: cfg.Key, Body: cfg.Blob}); err != nil {
 		proc.Kill()
 		return nil, err
 	}
@@ -155,8 +147,8 @@ func (c *child) ask(ctx context.Context, f Frame) (answer, error) {
 		return a, a.err
 	case <-ctx.Done():
 		if !c.forget(f.ID) {
-			if a := <-ch; a.slot != nil {
-				a.slot.Release()
+			if a := <-ch; a.value != nil {
+				a.value.Release()
 			}
 		}
 		return answer{}, ctx.Err()
@@ -223,7 +215,7 @@ func (c *child) read() {
 		// A value has a digest, and nothing else has: only a value may not go
 		// into ordinary memory.
 		if h.Digest != 0 {
-			a.slot, a.err = c.readValue(int(h.Body), h.Digest)
+			a.value, a.err = c.readValue(int(h.Body), h.Digest)
 		} else if h.Body > 0 {
 			a.body, err = readPart(c.proc.Out, h.Body, maxBody)
 		}
@@ -258,28 +250,31 @@ func (c *child) deliver(id uint64, a answer) {
 	}
 	if ch != nil {
 		ch <- a
-	} else if a.slot != nil {
-		a.slot.Release()
+	} else if a.value != nil {
+		a.value.Release()
 	}
 }
 
-// readValue reads n bytes from the pipe straight into a slot.
-func (c *child) readValue(n int, digest uint64) (Slot, error) {
-	slot, err := c.memory.Reserve(n)
+// readValue reads n bytes by read(2) from the pipe straight into locked pages of the cache.
+// The value is pinned for whoever gets the answer.
+func (c *child) readValue(n int, digest uint64) (*cache.Value, error) {
+	v, err := c.cache.Reserve(n)
 	if err != nil {
-		if c.memory.Discard(n, c.proc.Out.Read) != nil {
+		if c.cache.Discard(n, c.proc.Out.Read) != nil {
 			return nil, errGone
 		}
-		return nil, &conn.Error{Kind: conn.NoSlot, Reason: "every locked slot is in use by a reply under way"}
+		return nil, &conn.Error{
+			Kind: conn.NoSlot, Reason: "every locked slot is in use by a reply under way",
+		}
 	}
-	slot.SetVersion(digest)
-	for _, part := range slot.Slices(0, n) {
+	v.SetVersion(digest)
+	for _, part := range v.Slices(0, n) {
 		if _, err := io.ReadFull(c.proc.Out, part); err != nil {
-			slot.Release()
+			v.Release()
 			return nil, errGone
 		}
 	}
-	return slot, nil
+	return v, nil
 }
 
 // Configure runs a child for one question: it reads the configuration as req says,

@@ -9,13 +9,14 @@ import (
 	"time"
 
 	"github.com/connfs/connfs/conn"
+	"github.com/connfs/connfs/internal/cache"
 )
 
 // Config describes a [Pool].
 type Config struct {
 	Command Command
-	Memory  Memory // where values go
-	Key     []byte // of the digest; 32 bytes
+	Cache   *cache.Cache // in whose locked pages the values are put
+	Key     []byte       // of the digest; 32 bytes
 	// Blob returns the settings for the children, as Configure returned them. It
 	// lies in locked memory and must stay there until Close.
 	Blob []byte
@@ -85,7 +86,7 @@ var errClosed = conn.Errorf(conn.Failed, "", "the resolver has been shut down")
 
 // start starts a child without making it the current one or the spare.
 func (p *Pool) start(ctx context.Context) (*child, error) {
-	c, err := startChild(ctx, &p.cfg.Command, p.cfg.Memory, p.cfg.Key, p.cfg.Blob, p.firstAnswer, p.died)
+	c, err := startChild(ctx, &p.cfg, p.firstAnswer, p.died)
 	if err != nil {
 		return nil, err
 	}
@@ -285,17 +286,20 @@ func (p *Pool) doWithin(ctx context.Context, f Frame, timeout time.Duration) (an
 	}
 }
 
-// Get resolves id and returns its rendering in locked memory, pinned for the
-// caller, and the name of the backend that had it. Its error is a *conn.Error.
-func (p *Pool) Get(ctx context.Context, id string, format conn.Format) (Slot, string, error) {
+// Get resolves id and returns its rendering as a value of the cache, and the name of the
+// backend that had it. The value is pinned for the caller and not committed. The error is
+// a *conn.Error.
+func (p *Pool) Get(
+	ctx context.Context, id string, format conn.Format,
+) (*cache.Value, string, error) {
 	a, err := p.do(ctx, Frame{Op: OpGet, Meta: []byte(format), Body: []byte(id)})
 	if err != nil {
 		return nil, "", err
 	}
-	if a.slot == nil {
+	if a.value == nil {
 		return nil, "", conn.Errorf(conn.Failed, "", "the resolver answered without a value")
 	}
-	return a.slot, string(a.meta), nil
+	return a.value, string(a.meta), nil
 }
 
 // Explain returns what each backend of the path answers for id, in order.

@@ -24,17 +24,6 @@ import (
 	"github.com/connfs/connfs/internal/resolver"
 )
 
-// memory is the cache as the pool needs it.
-type memory struct{ *cache.Cache }
-
-func (m memory) Reserve(n int) (resolver.Slot, error) {
-	v, err := m.Cache.Reserve(n)
-	if err != nil {
-		return nil, err
-	}
-	return v, nil
-}
-
 // fixture is a pool of fake children.
 type fixture struct {
 	*resolver.Pool
@@ -53,7 +42,8 @@ func config(t *testing.T, mode string) resolver.Config {
 	}
 	t.Cleanup(func() { c.Close() })
 	return resolver.Config{
-		Command: command(t, mode), Memory: memory{c}, Key: bytes.Repeat([]byte{0xab}, 32), Blob: []byte("the settings"),
+		Command: command(t, mode), Cache: c,
+		Key: bytes.Repeat([]byte{0xab}, 32), Blob: []byte("the settings"),
 		Epoch: time.Minute, Timeout: 10 * time.Second, Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
 	}
 }
@@ -69,21 +59,20 @@ func start(t *testing.T, cfg resolver.Config) *fixture {
 		t.Fatal(err)
 	}
 	t.Cleanup(p.Close)
-	return &fixture{Pool: p, t: t, dir: cfg.Command.Args[3], cache: cfg.Memory.(memory).Cache}
+	return &fixture{Pool: p, t: t, dir: cfg.Command.Args[3], cache: cfg.Cache}
 }
 
 // get resolves id and returns the value, or fails the test.
 func (f *fixture) get(id string) string {
 	f.t.Helper()
-	slot, source, err := f.Get(f.t.Context(), id, conn.FormatJSON)
+	v, source, err := f.Get(f.t.Context(), id, conn.FormatJSON)
 	if err != nil {
 		f.t.Fatalf("%s: %v", id, err)
 	}
-	defer slot.Release()
+	defer v.Release()
 	if source != "fake" {
 		f.t.Errorf("%s: source %q", id, source)
 	}
-	v := slot.(*cache.Value)
 	text := string(bytes.Join(v.Slices(0, v.Size()), nil))
 	if v.Version() != digest(text) {
 		f.t.Errorf("%s: version %x", id, v.Version())
@@ -384,7 +373,7 @@ func TestWithoutASlotTheValueIsDrainedAndThePipeStaysInStep(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer small.Close()
-	cfg.Memory = memory{small}
+	cfg.Cache = small
 	f := start(t, cfg)
 	child := f.pid()
 	slot, _, err := f.Get(t.Context(), "size:4096", conn.FormatJSON)

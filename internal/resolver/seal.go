@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/connfs/connfs/conn"
+	"github.com/connfs/connfs/internal/cache"
 )
 
 // The actions of a [SealRequest].
@@ -53,9 +54,11 @@ const sealTimeout = 20 * time.Second
 
 // Seal has a child seal, unseal or reseal one connection. Cut off in the middle it is
 // done again, which for what is done already is no harm. value, which may lie in locked
-// memory, is nil for a row; the new value, if there is one, is in a slot, which the
-// caller releases.
-func (p *Pool) Seal(ctx context.Context, req *SealRequest, value []byte) (*SealAnswer, Slot, error) {
+// memory, is nil for a row; the new value, if there is one, is a value of the
+// cache, which the caller releases.
+func (p *Pool) Seal(
+	ctx context.Context, req *SealRequest, value []byte,
+) (*SealAnswer, *cache.Value, error) {
 	question, err := json.Marshal(req)
 	if err != nil {
 		return nil, nil, err
@@ -67,12 +70,12 @@ func (p *Pool) Seal(ctx context.Context, req *SealRequest, value []byte) (*SealA
 	}
 	done := new(SealAnswer)
 	if err := json.Unmarshal(a.meta, done); err != nil {
-		if a.slot != nil {
-			a.slot.Release()
+		if a.value != nil {
+			a.value.Release()
 		}
 		return nil, nil, conn.Errorf(conn.Failed, "", "the resolver's answer is not readable")
 	}
-	return done, a.slot, nil
+	return done, a.value, nil
 }
 
 // SealRows returns the ids of the rows that an action is for.

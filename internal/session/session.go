@@ -193,20 +193,9 @@ func (s *Session) newPool(ctx context.Context) (*resolver.Pool, error) {
 	ctx, cancel := context.WithTimeout(ctx, configureTimeout)
 	defer cancel()
 	return resolver.NewPool(ctx, resolver.Config{
-		Command: command(s.Front.Child), Memory: memory{s.Cache}, Key: s.key, Blob: s.blob.Bytes(),
+		Command: command(s.Front.Child), Cache: s.Cache, Key: s.key, Blob: s.blob.Bytes(),
 		Epoch: s.Front.Epoch, Timeout: s.Front.Timeout, Log: s.Options.Log,
 	})
-}
-
-// memory is the cache as the pool needs it.
-type memory struct{ *cache.Cache }
-
-func (m memory) Reserve(n int) (resolver.Slot, error) {
-	v, err := m.Cache.Reserve(n)
-	if err != nil {
-		return nil, err
-	}
-	return v, nil
 }
 
 // Rules is what the policy is made of, with users as they are known now.
