@@ -10,6 +10,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/sync/singleflight"
+
 	"github.com/connfs/connfs/conn"
 	"github.com/connfs/connfs/internal/audit"
 	"github.com/connfs/connfs/internal/cache"
@@ -59,12 +61,13 @@ type Broker struct {
 	log   *failureLog
 	pacer pacer
 
-	mu      sync.Mutex
-	quotas  map[uint32]*quota
-	flights map[string]*flight
-	absent  map[string]absence
-	sizes   map[string]int
-	listing listing
+	mu       sync.Mutex
+	quotas   map[uint32]*quota
+	flights  map[string]*flight
+	absent   map[string]absence
+	sizes    map[string]int
+	listing  listing
+	listings *singleflight.Group // asks the backends for a listing; another after a Replace
 }
 
 // absence is an answer of "absent" that is still fresh.
@@ -94,6 +97,7 @@ func (b *Broker) forget() {
 	b.absent = make(map[string]absence)
 	b.sizes = make(map[string]int)
 	b.listing = listing{}
+	b.listings = new(singleflight.Group)
 }
 
 // Replace swaps in the state of a new configuration: from now on every open and

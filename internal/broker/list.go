@@ -5,6 +5,8 @@ import (
 	"sort"
 	"time"
 
+	"golang.org/x/sync/singleflight"
+
 	"github.com/connfs/connfs/conn"
 )
 
@@ -16,7 +18,6 @@ type listing struct {
 	ids      []string // sorted; shared with readers, never changed
 	complete bool     // every backend answered
 	until    time.Time
-	pending  chan struct{} // closed when the listing under way is there
 }
 
 // lacks reports whether the listing is sure that id does not exist.
@@ -42,16 +43,16 @@ func (b *Broker) List(cancel <-chan struct{}, c conn.Caller) ([]string, error) {
 		}
 		select {
 		case <-pending:
-			// After a Replace meanwhile, what counts is another listing.
+			// Look again: after a Replace another listing counts.
 		case <-cancel:
 			return nil, &conn.Error{Kind: conn.Interrupted, Reason: "the reader was interrupted"}
 		}
 	}
 }
 
-// listed returns the ids where the listing is fresh, or is nothing to the caller,
-// and otherwise what is closed when the listing under way is there.
-func (b *Broker) listed(c conn.Caller) ([]string, <-chan struct{}) {
+// listed returns the ids where the listing is fresh, and none to a caller who may read
+// nothing. Otherwise pending receives when the listing under way is there.
+func (b *Broker) listed(c conn.Caller) (ids []string, pending <-chan singleflight.Result) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	st := b.state.Load()
@@ -61,14 +62,16 @@ func (b *Broker) listed(c conn.Caller) ([]string, <-chan struct{}) {
 	if time.Now().Before(b.listing.until) {
 		return b.listing.ids, nil
 	}
-	if b.listing.pending == nil {
-		b.listing.pending = make(chan struct{})
-		go b.list(st, b.listing.pending)
-	}
-	return nil, b.listing.pending
+	group := b.listings
+	return nil, group.DoChan("", func() (any, error) {
+		b.list(st, group)
+		return nil, nil
+	})
 }
 
-func (b *Broker) list(st *State, pending chan struct{}) {
+// list asks the backends what they hold, and keeps the answer unless the configuration
+// was replaced meanwhile, which another group shows.
+func (b *Broker) list(st *State, group *singleflight.Group) {
 	ctx, cancel := context.WithTimeout(context.Background(), st.Timeout)
 	defer cancel()
 	ids, complete, err := st.Fetcher.List(ctx)
@@ -77,9 +80,8 @@ func (b *Broker) list(st *State, pending chan struct{}) {
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	defer close(pending)
-	if b.listing.pending != pending {
-		return // the configuration was replaced meanwhile
+	if b.listings != group {
+		return
 	}
 	if !complete {
 		// What a backend listed before it failed is still known.
