@@ -41,7 +41,9 @@ func (d *dirs) drop(fh uint64) {
 }
 
 // Lookup answers every well-formed name with the same entry, for every caller.
-func (t *tree) Lookup(_ <-chan struct{}, h *fuse.InHeader, file string, out *fuse.EntryOut) fuse.Status {
+func (t *tree) Lookup(
+	_ <-chan struct{}, h *fuse.InHeader, file string, out *fuse.EntryOut,
+) fuse.Status {
 	if h.NodeId != fuse.FUSE_ROOT_ID {
 		return fuse.ENOTDIR
 	}
@@ -108,7 +110,10 @@ func (t *tree) ReadDirPlus(_ <-chan struct{}, in *fuse.ReadIn, out *fuse.DirEntr
 // room.
 func (t *tree) list(in *fuse.ReadIn, add func(e fuse.DirEntry, id string) bool) {
 	for i, dot := range []string{".", ".."} {
-		if in.Offset <= uint64(i) && !add(fuse.DirEntry{Mode: syscall.S_IFDIR, Name: dot, Ino: fuse.FUSE_ROOT_ID, Off: uint64(i) + 1}, "") {
+		e := fuse.DirEntry{
+			Mode: syscall.S_IFDIR, Name: dot, Ino: fuse.FUSE_ROOT_ID, Off: uint64(i) + 1,
+		}
+		if in.Offset <= uint64(i) && !add(e, "") {
 			return
 		}
 	}
@@ -120,7 +125,9 @@ func (t *tree) list(in *fuse.ReadIn, add func(e fuse.DirEntry, id string) bool) 
 		if !ok || !t.Provider.MayRead(c, ids[i]) {
 			continue
 		}
-		e := fuse.DirEntry{Mode: syscall.S_IFREG, Name: name, Ino: t.names.node(ids[i]), Off: uint64(i) + 3}
+		e := fuse.DirEntry{
+			Mode: syscall.S_IFREG, Name: name, Ino: t.names.node(ids[i]), Off: uint64(i) + 3,
+		}
 		if !add(e, ids[i]) {
 			return
 		}
@@ -183,11 +190,15 @@ func (t *tree) written(h *fuse.InHeader, name string) fuse.Status {
 	return fuse.EROFS
 }
 
-func (t *tree) Mknod(_ <-chan struct{}, in *fuse.MknodIn, name string, _ *fuse.EntryOut) fuse.Status {
+func (t *tree) Mknod(
+	_ <-chan struct{}, in *fuse.MknodIn, name string, _ *fuse.EntryOut,
+) fuse.Status {
 	return t.written(&in.InHeader, name)
 }
 
-func (t *tree) Mkdir(_ <-chan struct{}, in *fuse.MkdirIn, name string, _ *fuse.EntryOut) fuse.Status {
+func (t *tree) Mkdir(
+	_ <-chan struct{}, in *fuse.MkdirIn, name string, _ *fuse.EntryOut,
+) fuse.Status {
 	return t.written(&in.InHeader, name)
 }
 
@@ -207,11 +218,15 @@ func (t *tree) Link(_ <-chan struct{}, in *fuse.LinkIn, name string, _ *fuse.Ent
 	return t.written(&in.InHeader, name)
 }
 
-func (t *tree) Symlink(_ <-chan struct{}, h *fuse.InHeader, _, name string, _ *fuse.EntryOut) fuse.Status {
+func (t *tree) Symlink(
+	_ <-chan struct{}, h *fuse.InHeader, _, name string, _ *fuse.EntryOut,
+) fuse.Status {
 	return t.written(h, name)
 }
 
-func (t *tree) Create(_ <-chan struct{}, in *fuse.CreateIn, name string, _ *fuse.CreateOut) fuse.Status {
+func (t *tree) Create(
+	_ <-chan struct{}, in *fuse.CreateIn, name string, _ *fuse.CreateOut,
+) fuse.Status {
 	return t.written(&in.InHeader, name)
 }
 
@@ -222,7 +237,8 @@ func (t *tree) Tmpfile(<-chan struct{}, *fuse.CreateIn, *fuse.CreateOut) fuse.St
 // SetAttr refuses chmod, chown, truncate and touch.
 func (t *tree) SetAttr(_ <-chan struct{}, in *fuse.SetAttrIn, _ *fuse.AttrOut) fuse.Status {
 	if id, ok := t.names.id(in.NodeId); ok {
-		if _, err := t.Provider.Stat(t.caller(&in.InHeader), id); conn.KindOf(err) == conn.NotGranted {
+		_, err := t.Provider.Stat(t.caller(&in.InHeader), id)
+		if conn.KindOf(err) == conn.NotGranted {
 			return status(err)
 		}
 	}

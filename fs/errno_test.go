@@ -12,9 +12,12 @@ import (
 
 func TestEveryKindHasTheErrnoOfTheContract(t *testing.T) {
 	want := map[conn.Kind]string{
-		conn.Failed: "EIO", conn.Absent: "ENOENT", conn.Denied: "EACCES", conn.Unreachable: "EIO", conn.Timeout: "ETIMEDOUT",
-		conn.KeyRejected: "EKEYREJECTED", conn.Invalid: "EBADMSG", conn.NotGranted: "EACCES", conn.Interrupted: "EINTR",
-		conn.PageRead: "EINVAL", conn.Changed: "ESTALE", conn.TooLarge: "EFBIG", conn.NoSlot: "EAGAIN",
+		conn.Failed: "EIO", conn.Absent: "ENOENT", conn.Denied: "EACCES", conn.Unreachable: "EIO",
+		conn.Timeout:     "ETIMEDOUT",
+		conn.KeyRejected: "EKEYREJECTED", conn.Invalid: "EBADMSG", conn.NotGranted: "EACCES",
+		conn.Interrupted: "EINTR",
+		conn.PageRead:    "EINVAL", conn.Changed: "ESTALE", conn.TooLarge: "EFBIG",
+		conn.NoSlot:      "EAGAIN",
 		conn.NameTooLong: "ENAMETOOLONG", conn.NoSuchName: "ENOENT",
 	}
 	kinds := 0
@@ -38,7 +41,9 @@ func TestEveryKindHasTheErrnoOfTheContract(t *testing.T) {
 }
 
 func TestWhatNobodyClassifiedIsEIO(t *testing.T) {
-	for _, err := range []error{errors.New("x"), syscall.ENOSYS, conn.Errorf(200, "", "a kind of tomorrow")} {
+	for _, err := range []error{
+		errors.New("x"), syscall.ENOSYS, conn.Errorf(200, "", "a kind of tomorrow"),
+	} {
 		if got := Errno(err); got != syscall.EIO {
 			t.Errorf("%v is %v", err, got)
 		}

@@ -37,14 +37,18 @@ func (t *tree) Open(cancel <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) 
 // page cache, where anybody with a descriptor could read it unasked: splice,
 // sendfile, readahead and private mappings fill it. Such reads lack the mark of a
 // true read(2), and are refused.
-func (t *tree) Read(cancel <-chan struct{}, in *fuse.ReadIn, _ []byte) (fuse.ReadResult, fuse.Status) {
+func (t *tree) Read(
+	cancel <-chan struct{}, in *fuse.ReadIn, _ []byte,
+) (fuse.ReadResult, fuse.Status) {
 	id, ok := t.names.id(in.NodeId)
 	if !ok {
 		return nil, fuse.Status(syscall.ESTALE)
 	}
 	c := t.caller(&in.InHeader)
 	if in.ReadFlags&fuse.READ_LOCKOWNER == 0 {
-		return nil, status(t.Provider.Refuse(c, id, &conn.Error{Kind: conn.PageRead, Reason: "a read through the page cache", Hint: "use read(2)"}))
+		return nil, status(t.Provider.Refuse(c, id, &conn.Error{
+			Kind: conn.PageRead, Reason: "a read through the page cache", Hint: "use read(2)",
+		}))
 	}
 	if in.Offset > 1<<40 {
 		return fuse.ReadResultData(nil), fuse.OK

@@ -38,7 +38,9 @@ type Provider interface {
 	// Read authorises the caller and returns up to n bytes of that version from
 	// offset off, which stay valid until release is called. At the end of the
 	// content there are no bytes, and release is nil.
-	Read(cancel <-chan struct{}, c conn.Caller, id string, version uint64, off, n int) (data [][]byte, release func(), err error)
+	Read(
+		cancel <-chan struct{}, c conn.Caller, id string, version uint64, off, n int,
+	) (data [][]byte, release func(), err error)
 	// Refuse records a read that the tree refused, and returns the error to give.
 	Refuse(c conn.Caller, id string, err error) error
 	// Pace may hold back a request that fails with err, where the caller fails too
@@ -84,7 +86,10 @@ var _ fuse.RawFileSystem = (*tree)(nil)
 
 // New returns the tree for fuse.NewServer.
 func New(cfg Config) fuse.RawFileSystem {
-	return &tree{RawFileSystem: fuse.NewDefaultRawFileSystem(), Config: cfg, names: newNames(), started: time.Now()}
+	return &tree{
+		RawFileSystem: fuse.NewDefaultRawFileSystem(), Config: cfg, names: newNames(),
+		started: time.Now(),
+	}
 }
 
 // Options sets what the tree needs of a mount, whatever way it is mounted.

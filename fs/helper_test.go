@@ -37,8 +37,13 @@ type store struct {
 
 func newStore() *store {
 	return &store{
-		grants:  map[uint32][]string{alice: {"a_db", "a b", "shared", "slash/ed", ".hidden", "100%"}, bob: {"shared"}},
-		content: map[string]string{"a_db": "alice's", "a b": "x", "shared": "for two", "slash/ed": "s", ".hidden": "h", "100%": "p", "bobs": "b"},
+		grants: map[uint32][]string{
+			alice: {"a_db", "a b", "shared", "slash/ed", ".hidden", "100%"}, bob: {"shared"},
+		},
+		content: map[string]string{
+			"a_db": "alice's", "a b": "x", "shared": "for two", "slash/ed": "s", ".hidden": "h",
+			"100%": "p", "bobs": "b",
+		},
 		unknown: map[string]bool{"shared": true},
 		fail:    map[string]error{},
 	}
@@ -60,7 +65,9 @@ func (s *store) Grantable(id string) bool {
 	return false
 }
 
-func (s *store) MayRead(c conn.Caller, id string) bool { return slices.Contains(s.grants[c.UID], id) }
+func (s *store) MayRead(c conn.Caller, id string) bool {
+	return slices.Contains(s.grants[c.UID], id)
+}
 
 func (s *store) decide(c conn.Caller, id string) error {
 	if !s.MayRead(c, id) {
@@ -93,7 +100,9 @@ func (s *store) Open(_ <-chan struct{}, c conn.Caller, id string) (uint64, error
 	return version, nil
 }
 
-func (s *store) Read(_ <-chan struct{}, c conn.Caller, id string, v uint64, off, n int) ([][]byte, func(), error) {
+func (s *store) Read(
+	_ <-chan struct{}, c conn.Caller, id string, v uint64, off, n int,
+) ([][]byte, func(), error) {
 	s.note("read "+id, c)
 	if err := s.decide(c, id); err != nil {
 		return nil, nil, err
@@ -150,7 +159,10 @@ func newTree(s *store, share bool) *tree {
 
 // from forges the header of a request, as the kernel would fill it in.
 func from(uid uint32, node uint64) fuse.InHeader {
-	return fuse.InHeader{NodeId: node, Unique: 9, Caller: fuse.Caller{Owner: fuse.Owner{Uid: uid, Gid: uid + 1}, Pid: 77}}
+	return fuse.InHeader{
+		NodeId: node, Unique: 9,
+		Caller: fuse.Caller{Owner: fuse.Owner{Uid: uid, Gid: uid + 1}, Pid: 77},
+	}
 }
 
 // node looks a file name up and returns its node.

@@ -13,8 +13,9 @@ import (
 // How many ids the daemon remembers the names of. A node that was forgotten is
 // answered with ESTALE, upon which the kernel looks the name up again.
 const (
-	maxNames      = 1 << 17 // of ids that somebody may be allowed to read
-	maxUngranted  = 1 << 13 // of ids that nobody may; kept apart, so that inventing them costs the others nothing
+	maxNames = 1 << 17 // of ids that somebody may be allowed to read
+	// of ids that nobody may; kept apart, so that inventing them costs the others nothing
+	maxUngranted  = 1 << 13
 	keyBytes      = 32
 	firstFileNode = fuse.FUSE_ROOT_ID + 1
 )

@@ -20,7 +20,10 @@ import (
 // Entries are shared among all users by the kernel: what one caller gets, all get.
 func TestLookupAnswersEveryCallerAndNameTheSame(t *testing.T) {
 	tr := newTree(newStore(), false)
-	for _, file := range []string{"a_db.json", "shared.json", "bobs.json", "no_such.json", "a b.json", "slash%2Fed.json", "%2Ehidden.json", "100%25.json", strings.Repeat("x", 1019) + ".json"} {
+	for _, file := range []string{
+		"a_db.json", "shared.json", "bobs.json", "no_such.json", "a b.json", "slash%2Fed.json",
+		"%2Ehidden.json", "100%25.json", strings.Repeat("x", 1019) + ".json",
+	} {
 		var first fuse.EntryOut
 		for i, uid := range []uint32{alice, bob, root, 65534, math.MaxUint32} {
 			h := from(uid, fuse.FUSE_ROOT_ID)
@@ -35,9 +38,11 @@ func TestLookupAnswersEveryCallerAndNameTheSame(t *testing.T) {
 			}
 		}
 		if first.EntryTimeout() != time.Minute || first.AttrTimeout() != 0 {
-			t.Errorf("%.20q: entry for %v, attributes for %v", file, first.EntryTimeout(), first.AttrTimeout())
+			t.Errorf("%.20q: entry for %v, attributes for %v", file, first.EntryTimeout(),
+				first.AttrTimeout())
 		}
-		if first.Size != unknownSize || first.Mode != syscall.S_IFREG|0o400 || first.Uid != 0 || first.NodeId < firstFileNode || first.Ino != first.NodeId {
+		if first.Size != unknownSize || first.Mode != syscall.S_IFREG|0o400 || first.Uid != 0 ||
+			first.NodeId < firstFileNode || first.Ino != first.NodeId {
 			t.Errorf("%.20q: %+v", file, first)
 		}
 	}
@@ -65,9 +70,10 @@ func TestLookupTellsNothingOfWhatIsLoaded(t *testing.T) {
 func TestLookupRefusesOnlyWhatNoIDIsWrittenAs(t *testing.T) {
 	tr := newTree(newStore(), false)
 	for file, want := range map[string]syscall.Errno{
-		"a_db": syscall.ENOENT, ".json": syscall.ENOENT, ".hidden.json": syscall.ENOENT, "a%2f.json": syscall.ENOENT,
-		"a%41.json": syscall.ENOENT, "a%.json": syscall.ENOENT, "a\n.json": syscall.ENOENT, "a_db.JSON": syscall.ENOENT,
-		".Trash": syscall.ENOENT, "": syscall.ENOENT,
+		"a_db": syscall.ENOENT, ".json": syscall.ENOENT, ".hidden.json": syscall.ENOENT,
+		"a%2f.json": syscall.ENOENT, "a%41.json": syscall.ENOENT, "a%.json": syscall.ENOENT,
+		"a\n.json": syscall.ENOENT, "a_db.JSON": syscall.ENOENT, ".Trash": syscall.ENOENT,
+		"":                                  syscall.ENOENT,
 		strings.Repeat("x", 1020) + ".json": syscall.ENAMETOOLONG,
 	} {
 		h := from(alice, fuse.FUSE_ROOT_ID)
@@ -90,19 +96,28 @@ func TestGetAttrAccessAndOpenDecideForEachCaller(t *testing.T) {
 		uid  uint32
 		want syscall.Errno
 	}{
-		{"a_db.json", alice, 0}, {"shared.json", alice, 0}, {"shared.json", bob, 0}, {"slash%2Fed.json", alice, 0},
-		{"a_db.json", bob, syscall.EACCES}, {"a_db.json", root, syscall.EACCES}, {"a_db.json", math.MaxUint32, syscall.EACCES},
-		{"bobs.json", bob, syscall.EACCES}, {"no_such.json", alice, syscall.EACCES}, {"a b.json", alice, syscall.ETIMEDOUT},
+		{"a_db.json", alice, 0}, {"shared.json", alice, 0}, {"shared.json", bob, 0},
+		{"slash%2Fed.json", alice, 0},
+		{"a_db.json", bob, syscall.EACCES}, {"a_db.json", root, syscall.EACCES},
+		{"a_db.json", math.MaxUint32, syscall.EACCES},
+		{"bobs.json", bob, syscall.EACCES}, {"no_such.json", alice, syscall.EACCES},
+		{"a b.json", alice, syscall.ETIMEDOUT},
 	} {
 		n := node(t, tr, c.file)
 		want := fuse.Status(c.want)
-		if st := tr.GetAttr(nil, &fuse.GetAttrIn{InHeader: from(c.uid, n)}, new(fuse.AttrOut)); st != want {
+		if st := tr.GetAttr(
+			nil, &fuse.GetAttrIn{InHeader: from(c.uid, n)}, new(fuse.AttrOut),
+		); st != want {
 			t.Errorf("GETATTR of %s by %d: %v, want %v", c.file, c.uid, st, want)
 		}
-		if st := tr.Access(nil, &fuse.AccessIn{InHeader: from(c.uid, n), Mask: fuse.R_OK}); st != want {
+		if st := tr.Access(
+			nil, &fuse.AccessIn{InHeader: from(c.uid, n), Mask: fuse.R_OK},
+		); st != want {
 			t.Errorf("ACCESS of %s by %d: %v, want %v", c.file, c.uid, st, want)
 		}
-		if st := tr.Open(nil, &fuse.OpenIn{InHeader: from(c.uid, n)}, new(fuse.OpenOut)); st != want {
+		if st := tr.Open(
+			nil, &fuse.OpenIn{InHeader: from(c.uid, n)}, new(fuse.OpenOut),
+		); st != want {
 			t.Errorf("OPEN of %s by %d: %v, want %v", c.file, c.uid, st, want)
 		}
 		if _, st := tr.Read(nil, read(c.uid, n, 0, 100), nil); st != want {
@@ -110,14 +125,19 @@ func TestGetAttrAccessAndOpenDecideForEachCaller(t *testing.T) {
 		}
 	}
 	s.grants[alice] = append(s.grants[alice], "no_such")
-	if st := tr.Open(nil, &fuse.OpenIn{InHeader: from(alice, node(t, tr, "no_such.json"))}, new(fuse.OpenOut)); st != fuse.ENOENT {
+	if st := tr.Open(
+		nil, &fuse.OpenIn{InHeader: from(alice, node(t, tr, "no_such.json"))}, new(fuse.OpenOut),
+	); st != fuse.ENOENT {
 		t.Errorf("OPEN of a granted id that is absent: %v", st)
 	}
 }
 
 // read is a true read(2).
 func read(uid uint32, node, off uint64, size uint32) *fuse.ReadIn {
-	return &fuse.ReadIn{InHeader: from(uid, node), Fh: version, Offset: off, Size: size, ReadFlags: fuse.READ_LOCKOWNER}
+	return &fuse.ReadIn{
+		InHeader: from(uid, node), Fh: version, Offset: off, Size: size,
+		ReadFlags: fuse.READ_LOCKOWNER,
+	}
 }
 
 func TestTheProviderLearnsWhoAsks(t *testing.T) {
@@ -142,7 +162,8 @@ func TestAttributesOfAFile(t *testing.T) {
 			n := node(t, tr, file)
 			var out fuse.AttrOut
 			tr.GetAttr(nil, &fuse.GetAttrIn{InHeader: from(alice, n)}, &out)
-			if out.Size != size || out.Mode != syscall.S_IFREG|0o400 || out.Nlink != 1 || out.Ino != n || out.Uid != 0 || out.Mtime == 0 {
+			if out.Size != size || out.Mode != syscall.S_IFREG|0o400 || out.Nlink != 1 ||
+				out.Ino != n || out.Uid != 0 || out.Mtime == 0 {
 				t.Errorf("%s: %+v", file, out.Attr)
 			}
 			if got := out.Timeout() > 0; got != share {
@@ -156,11 +177,19 @@ func TestTheRootIsThereForEverybody(t *testing.T) {
 	tr := newTree(newStore(), false)
 	for _, uid := range []uint32{alice, root, math.MaxUint32} {
 		var out fuse.AttrOut
-		if st := tr.GetAttr(nil, &fuse.GetAttrIn{InHeader: from(uid, fuse.FUSE_ROOT_ID)}, &out); !st.Ok() || out.Mode != syscall.S_IFDIR|0o555 {
+		if st := tr.GetAttr(
+			nil, &fuse.GetAttrIn{InHeader: from(uid, fuse.FUSE_ROOT_ID)}, &out,
+		); !st.Ok() ||
+			out.Mode != syscall.S_IFDIR|0o555 {
 			t.Errorf("uid %d: %v, mode %o", uid, st, out.Mode)
 		}
-		for mask, want := range map[uint32]fuse.Status{fuse.R_OK: fuse.OK, fuse.X_OK: fuse.OK, fuse.F_OK: fuse.OK, fuse.W_OK: fuse.EROFS, fuse.W_OK | fuse.R_OK: fuse.EROFS} {
-			if st := tr.Access(nil, &fuse.AccessIn{InHeader: from(uid, fuse.FUSE_ROOT_ID), Mask: mask}); st != want {
+		for mask, want := range map[uint32]fuse.Status{
+			fuse.R_OK: fuse.OK, fuse.X_OK: fuse.OK, fuse.F_OK: fuse.OK, fuse.W_OK: fuse.EROFS,
+			fuse.W_OK | fuse.R_OK: fuse.EROFS,
+		} {
+			if st := tr.Access(
+				nil, &fuse.AccessIn{InHeader: from(uid, fuse.FUSE_ROOT_ID), Mask: mask},
+			); st != want {
 				t.Errorf("ACCESS %d by %d: %v, want %v", mask, uid, st, want)
 			}
 		}
@@ -175,7 +204,9 @@ func TestTheRootIsThereForEverybody(t *testing.T) {
 func TestOpenIsUncached(t *testing.T) {
 	tr := newTree(newStore(), false)
 	var out fuse.OpenOut
-	if st := tr.Open(nil, &fuse.OpenIn{InHeader: from(alice, node(t, tr, "a_db.json"))}, &out); !st.Ok() {
+	if st := tr.Open(
+		nil, &fuse.OpenIn{InHeader: from(alice, node(t, tr, "a_db.json"))}, &out,
+	); !st.Ok() {
 		t.Fatal(st)
 	}
 	if out.OpenFlags != fuse.FOPEN_DIRECT_IO|fuse.FOPEN_NOFLUSH || out.Fh != version {
@@ -271,7 +302,9 @@ func TestOnlyOpenGetAttrAndAccessMayBeHeldBack(t *testing.T) {
 	tr.Open(nil, &fuse.OpenIn{InHeader: from(bob, n)}, new(fuse.OpenOut))
 	tr.GetAttr(nil, &fuse.GetAttrIn{InHeader: from(bob, n)}, new(fuse.AttrOut))
 	tr.Access(nil, &fuse.AccessIn{InHeader: from(bob, n), Mask: fuse.R_OK})
-	if diff := cmp.Diff([]conn.Kind{conn.NotGranted, conn.NotGranted, conn.NotGranted}, s.paced); diff != "" {
+	if diff := cmp.Diff(
+		[]conn.Kind{conn.NotGranted, conn.NotGranted, conn.NotGranted}, s.paced,
+	); diff != "" {
 		t.Errorf("held back (-want +got):\n%s", diff)
 	}
 }
@@ -285,8 +318,14 @@ func TestEveryWriteIsRefused(t *testing.T) {
 		"mkdir": func(uid uint32, f string) fuse.Status {
 			return tr.Mkdir(nil, &fuse.MkdirIn{InHeader: from(uid, 1)}, f, new(fuse.EntryOut))
 		},
-		"unlink": func(uid uint32, f string) fuse.Status { h := from(uid, 1); return tr.Unlink(nil, &h, f) },
-		"rmdir":  func(uid uint32, f string) fuse.Status { h := from(uid, 1); return tr.Rmdir(nil, &h, f) },
+		"unlink": func(uid uint32, f string) fuse.Status {
+			h := from(uid, 1)
+			return tr.Unlink(nil, &h, f)
+		},
+		"rmdir": func(uid uint32, f string) fuse.Status {
+			h := from(uid, 1)
+			return tr.Rmdir(nil, &h, f)
+		},
 		"rename": func(uid uint32, f string) fuse.Status {
 			return tr.Rename(nil, &fuse.RenameIn{InHeader: from(uid, 1)}, f, "shared.json")
 		},
@@ -301,18 +340,31 @@ func TestEveryWriteIsRefused(t *testing.T) {
 			return tr.Create(nil, &fuse.CreateIn{InHeader: from(uid, 1)}, f, new(fuse.CreateOut))
 		},
 		"open": func(uid uint32, f string) fuse.Status {
-			for _, flags := range []uint32{syscall.O_WRONLY, syscall.O_RDWR, syscall.O_WRONLY | syscall.O_TRUNC} {
-				if st := tr.Open(nil, &fuse.OpenIn{InHeader: from(uid, node(t, tr, f)), Flags: flags}, new(fuse.OpenOut)); st != fuse.EROFS {
+			for _, flags := range []uint32{
+				syscall.O_WRONLY, syscall.O_RDWR, syscall.O_WRONLY | syscall.O_TRUNC,
+			} {
+				if st := tr.Open(
+					nil, &fuse.OpenIn{InHeader: from(uid, node(t, tr, f)), Flags: flags},
+					new(fuse.OpenOut),
+				); st != fuse.EROFS {
 					return st
 				}
 			}
 			return fuse.EROFS
 		},
 		"setattr": func(uid uint32, f string) fuse.Status {
-			return tr.SetAttr(nil, &fuse.SetAttrIn{SetAttrInCommon: fuse.SetAttrInCommon{InHeader: from(uid, node(t, tr, f))}}, new(fuse.AttrOut))
+			return tr.SetAttr(
+				nil,
+				&fuse.SetAttrIn{
+					SetAttrInCommon: fuse.SetAttrInCommon{InHeader: from(uid, node(t, tr, f))},
+				},
+				new(fuse.AttrOut),
+			)
 		},
 		"access": func(uid uint32, f string) fuse.Status {
-			return tr.Access(nil, &fuse.AccessIn{InHeader: from(uid, node(t, tr, f)), Mask: fuse.W_OK})
+			return tr.Access(nil, &fuse.AccessIn{
+				InHeader: from(uid, node(t, tr, f)), Mask: fuse.W_OK,
+			})
 		},
 	}
 	for name, attempt := range attempts {
@@ -328,10 +380,14 @@ func TestEveryWriteIsRefused(t *testing.T) {
 			}
 		}
 	}
-	if st := tr.Access(nil, &fuse.AccessIn{InHeader: from(alice, node(t, tr, "a_db.json")), Mask: fuse.X_OK}); st != fuse.EACCES {
+	if st := tr.Access(
+		nil, &fuse.AccessIn{InHeader: from(alice, node(t, tr, "a_db.json")), Mask: fuse.X_OK},
+	); st != fuse.EACCES {
 		t.Errorf("executing: %v", st)
 	}
-	if st := tr.Tmpfile(nil, &fuse.CreateIn{InHeader: from(alice, 1)}, new(fuse.CreateOut)); st != fuse.EROFS {
+	if st := tr.Tmpfile(
+		nil, &fuse.CreateIn{InHeader: from(alice, 1)}, new(fuse.CreateOut),
+	); st != fuse.EROFS {
 		t.Errorf("tmpfile: %v", st)
 	}
 	if _, st := tr.Write(nil, &fuse.WriteIn{}, nil); st != fuse.EROFS {
@@ -340,7 +396,9 @@ func TestEveryWriteIsRefused(t *testing.T) {
 	if st := tr.Fallocate(nil, &fuse.FallocateIn{}); st != fuse.EROFS {
 		t.Errorf("fallocate: %v", st)
 	}
-	if st := tr.Ioctl(nil, &fuse.IoctlIn{}, nil, new(fuse.IoctlOut), nil); st != fuse.Status(syscall.ENOTTY) {
+	if st := tr.Ioctl(
+		nil, &fuse.IoctlIn{}, nil, new(fuse.IoctlOut), nil,
+	); st != fuse.Status(syscall.ENOTTY) {
 		t.Errorf("ioctl: %v", st)
 	}
 	if st := tr.Flush(nil, &fuse.FlushIn{}); !st.Ok() {
@@ -353,14 +411,18 @@ func TestANodeThatIsNotKnownIsStale(t *testing.T) {
 	tr := newTree(newStore(), false)
 	const unknown = 123456789
 	stale := fuse.Status(syscall.ESTALE)
-	if st := tr.GetAttr(nil, &fuse.GetAttrIn{InHeader: from(alice, unknown)}, new(fuse.AttrOut)); st != stale {
+	if st := tr.GetAttr(
+		nil, &fuse.GetAttrIn{InHeader: from(alice, unknown)}, new(fuse.AttrOut),
+	); st != stale {
 		t.Errorf("GETATTR: %v", st)
 	}
 	if st := tr.Access(nil, &fuse.AccessIn{InHeader: from(alice, unknown)}); st != stale {
 		t.Errorf("ACCESS: %v", st)
 	}
 	for _, flags := range []uint32{syscall.O_RDONLY, syscall.O_WRONLY} {
-		if st := tr.Open(nil, &fuse.OpenIn{InHeader: from(alice, unknown), Flags: flags}, new(fuse.OpenOut)); st != stale {
+		if st := tr.Open(
+			nil, &fuse.OpenIn{InHeader: from(alice, unknown), Flags: flags}, new(fuse.OpenOut),
+		); st != stale {
 			t.Errorf("OPEN: %v", st)
 		}
 	}
@@ -428,9 +490,12 @@ func TestAListingShowsEachCallerItsOwn(t *testing.T) {
 	tr := newTree(newStore(), false)
 	fh := openDir(t, tr, alice)
 	for uid, want := range map[uint32][]string{
-		alice: {".", "..", "%2Ehidden.json", "100%25.json", "a b.json", "a_db.json", "shared.json", "slash%2Fed.json"},
-		bob:   {".", "..", "shared.json"}, // through a descriptor of alice's
-		root:  {".", ".."},
+		alice: {
+			".", "..", "%2Ehidden.json", "100%25.json", "a b.json", "a_db.json", "shared.json",
+			"slash%2Fed.json",
+		},
+		bob:  {".", "..", "shared.json"}, // through a descriptor of alice's
+		root: {".", ".."},
 	} {
 		for _, plus := range []bool{false, true} {
 			for _, size := range []int{64*1024 + 1, 400, 300} {
@@ -483,18 +548,21 @@ func TestReadDirPlusGivesTheAttributesThatGetAttrGives(t *testing.T) {
 				}
 				continue
 			}
-			if e.plus.NodeId != node(t, tr, e.name) || e.ino != e.plus.NodeId || e.plus.Ino != e.ino {
+			if e.plus.NodeId != node(t, tr, e.name) || e.ino != e.plus.NodeId ||
+				e.plus.Ino != e.ino {
 				t.Errorf("%s: node %x, inode %x", e.name, e.plus.NodeId, e.ino)
 			}
 			want := uint64(unknownSize)
 			if e.name == "a_db.json" {
 				want = 7
 			}
-			if slices.Contains([]string{"a_db.json", "shared.json", "a b.json"}, e.name) && e.plus.Size != want {
+			if slices.Contains([]string{"a_db.json", "shared.json", "a b.json"}, e.name) &&
+				e.plus.Size != want {
 				t.Errorf("%s: size %d, want %d", e.name, e.plus.Size, want)
 			}
 			if e.plus.EntryTimeout() != time.Minute || e.plus.AttrTimeout() > 0 != share {
-				t.Errorf("%s: entry for %v, attributes for %v", e.name, e.plus.EntryTimeout(), e.plus.AttrTimeout())
+				t.Errorf("%s: entry for %v, attributes for %v", e.name, e.plus.EntryTimeout(),
+					e.plus.AttrTimeout())
 			}
 		}
 	}
@@ -505,12 +573,16 @@ func TestAListingFromAnyOffsetEnds(t *testing.T) {
 	fh := openDir(t, tr, alice)
 	for _, off := range []uint64{9, 1000, math.MaxInt64, math.MaxInt64 + 1, math.MaxUint64} {
 		out := fuse.NewDirEntryList(make([]byte, 4096), off)
-		if st := tr.ReadDir(nil, &fuse.ReadIn{InHeader: from(alice, 1), Fh: fh, Offset: off}, out); !st.Ok() || len(out.Bytes()) != 0 {
+		if st := tr.ReadDir(
+			nil, &fuse.ReadIn{InHeader: from(alice, 1), Fh: fh, Offset: off}, out,
+		); !st.Ok() ||
+			len(out.Bytes()) != 0 {
 			t.Errorf("from %d: %v, %d bytes", off, st, len(out.Bytes()))
 		}
 	}
 	out := fuse.NewDirEntryList(make([]byte, 4096), 0)
-	if st := tr.ReadDir(nil, &fuse.ReadIn{InHeader: from(alice, 1), Fh: 999}, out); !st.Ok() || len(entries(t, out.Bytes(), false)) != 2 {
+	if st := tr.ReadDir(nil, &fuse.ReadIn{InHeader: from(alice, 1), Fh: 999}, out); !st.Ok() ||
+		len(entries(t, out.Bytes(), false)) != 2 {
 		t.Errorf("of an unknown handle: %v", st)
 	}
 }
@@ -518,7 +590,9 @@ func TestAListingFromAnyOffsetEnds(t *testing.T) {
 func TestAListingThatFailsHasAnErrno(t *testing.T) {
 	s := newStore()
 	s.listErr = conn.Errorf(conn.Interrupted, "", "")
-	if st := newTree(s, false).OpenDir(nil, &fuse.OpenIn{InHeader: from(alice, 1)}, new(fuse.OpenOut)); st != fuse.EINTR {
+	if st := newTree(s, false).OpenDir(
+		nil, &fuse.OpenIn{InHeader: from(alice, 1)}, new(fuse.OpenOut),
+	); st != fuse.EINTR {
 		t.Errorf("%v", st)
 	}
 }
@@ -532,7 +606,8 @@ func TestOptionsKeepTheKernelAsking(t *testing.T) {
 	if o.ExtraCapabilities&fuse.CAP_ASYNC_DIO == 0 {
 		t.Error("io_uring readers would get repeated data")
 	}
-	if o.DisabledCapabilities&fuse.CAP_NO_OPEN_SUPPORT == 0 || o.DisabledCapabilities&fuse.CAP_ALLOW_IDMAP == 0 {
+	if o.DisabledCapabilities&fuse.CAP_NO_OPEN_SUPPORT == 0 ||
+		o.DisabledCapabilities&fuse.CAP_ALLOW_IDMAP == 0 {
 		t.Error("the kernel may stop asking, or stop saying who asks")
 	}
 	if slices.Contains(o.Options, "default_permissions") || o.IDMappedMount {
@@ -543,7 +618,10 @@ func TestOptionsKeepTheKernelAsking(t *testing.T) {
 // ENOSYS to these, even once, makes the kernel answer them itself from then on.
 func TestNoAuthorisingRequestIsLeftToTheDefault(t *testing.T) {
 	own := reflect.TypeFor[*tree]()
-	for _, name := range []string{"Lookup", "GetAttr", "Access", "Open", "Read", "OpenDir", "ReadDir", "ReadDirPlus", "SetAttr", "Create", "Flush"} {
+	for _, name := range []string{
+		"Lookup", "GetAttr", "Access", "Open", "Read", "OpenDir", "ReadDir", "ReadDirPlus",
+		"SetAttr", "Create", "Flush",
+	} {
 		m, ok := own.MethodByName(name)
 		if !ok {
 			t.Fatalf("no %s", name)

@@ -62,12 +62,16 @@ func parameterStore(t *testing.T) *alternative {
 	return &alternative{
 		name: "aws_ssm", proxy: p, get: "AmazonSSM.GetParameter", login: "AssumeRole",
 		tables: secretsTable(t, "aws_ssm", map[string]any{
-			"connections_prefix": "/airflow/connections", "region_name": "eu-west-1", "endpoint_url": p.URL,
-			"aws_access_key_id": "test", "aws_secret_access_key": "test", "role_arn": "arn:aws:iam::123456789012:role/connfs",
+			"connections_prefix": "/airflow/connections", "region_name": "eu-west-1",
+			"endpoint_url": p.URL, "aws_access_key_id": "test", "aws_secret_access_key": "test",
+			"role_arn":       "arn:aws:iam::123456789012:role/connfs",
 			"service_config": map[string]any{"sts": map[string]any{"endpoint_url": p.URL}},
 		}),
 		put: func(id, value string) {
-			body, err := json.Marshal(map[string]any{"Name": "/airflow/connections/" + id, "Value": value, "Type": "SecureString", "Overwrite": true})
+			body, err := json.Marshal(map[string]any{
+				"Name": "/airflow/connections/" + id, "Value": value, "Type": "SecureString",
+				"Overwrite": true,
+			})
 			must(t, err)
 			m.Populate("AmazonSSM.PutParameter", string(body))
 		},
@@ -84,15 +88,25 @@ func vault(t *testing.T) *alternative {
 		"policy": `path "secret/data/connections/*" { capabilities = ["read"] } path "secret/metadata/connections" { capabilities = ["list"] } path "secret/metadata/connections/*" { capabilities = ["list"] }`,
 	})
 	v.Do("POST", "/v1/sys/auth/approle", map[string]any{"type": "approle"})
-	v.Do("POST", "/v1/auth/approle/role/connfs", map[string]any{"token_policies": "connfs", "token_ttl": "1h"})
-	data := func(answer map[string]any, key string) string { return answer["data"].(map[string]any)[key].(string) }
+	v.Do("POST", "/v1/auth/approle/role/connfs", map[string]any{
+		"token_policies": "connfs", "token_ttl": "1h",
+	})
+	data := func(answer map[string]any, key string) string {
+		return answer["data"].(map[string]any)[key].(string)
+	}
 	role := data(v.Do("GET", "/v1/auth/approle/role/connfs/role-id", nil), "role_id")
-	secret := data(v.Do("POST", "/v1/auth/approle/role/connfs/secret-id", map[string]any{}), "secret_id")
+	secret := data(v.Do("POST", "/v1/auth/approle/role/connfs/secret-id", map[string]any{}),
+		"secret_id")
 	return &alternative{
 		name: "vault", proxy: p, get: "GET /v1/secret/data/", login: "PUT /v1/auth/approle/login",
-		tables: secretsTable(t, "vault", map[string]any{"url": p.URL, "auth_type": "approle", "role_id": role, "secret_id": secret, "connections_path": "connections", "mount_point": "secret"}),
+		tables: secretsTable(t, "vault", map[string]any{
+			"url": p.URL, "auth_type": "approle", "role_id": role, "secret_id": secret,
+			"connections_path": "connections", "mount_point": "secret",
+		}),
 		put: func(id, value string) {
-			v.Do("POST", "/v1/secret/data/connections/"+id, map[string]any{"data": map[string]any{"conn_uri": value}})
+			v.Do("POST", "/v1/secret/data/connections/"+id, map[string]any{
+				"data": map[string]any{"conn_uri": value},
+			})
 		},
 	}
 }
@@ -127,17 +141,29 @@ func calls(all map[string]int, name string) (n int) {
 func TestAnAlternativeBackendIsAskedFirst(t *testing.T) {
 	eachAlternative(t, func(t *testing.T, b *alternative) {
 		s, key := newSite(t), newKey(t)
-		in := map[string]string{"alternative": canary(), "metastore": canary(), "environment": canary()}
+		in := map[string]string{
+			"alternative": canary(), "metastore": canary(), "environment": canary(),
+		}
 		b.put("m0", fileText("http", "h.example", in["alternative"], ""))
 		b.put("only", fileText("http", "h.example", in["alternative"], ""))
 		url := s.sqliteMetastore(rows(t, key, []string{in["metastore"], in["metastore"]}))
 		var variables []string
 		for i := range 3 {
-			variables = append(variables, fmt.Sprintf("AIRFLOW_CONN_M%d=%s", i, strings.TrimSpace(fileText("http", "h.example", in["environment"], ""))))
+			variables = append(
+				variables,
+				fmt.Sprintf("AIRFLOW_CONN_M%d=%s", i,
+					strings.TrimSpace(fileText("http", "h.example", in["environment"], ""))),
+			)
 		}
-		s.configure("", b.tables+metastoreTable(url, key)+s.environment(variables...)+grant(alice, "m*", "only", "none"))
+		s.configure(
+			"",
+			b.tables+metastoreTable(url, key)+s.environment(variables...)+grant(alice, "m*", "only",
+				"none"),
+		)
 		d, a := s.serve(), as(t, alice)
-		for id, source := range map[string]string{"m0": "alternative", "only": "alternative", "m1": "metastore", "m2": "environment"} {
+		for id, source := range map[string]string{
+			"m0": "alternative", "only": "alternative", "m1": "metastore", "m2": "environment",
+		} {
 			a.reads(d.file(id), fileText("http", "h.example", in[source], ""))
 		}
 		a.fails(d.file("none"), "ENOENT")
@@ -166,7 +192,9 @@ func TestOneLoginServesManyGenerations(t *testing.T) {
 		d, a := s.serve(), as(t, alice)
 		// The first generation may have to log in before anybody reads.
 		a.reads(d.file("m0"), fileText("http", "h.example", password, ""))
-		counts := a.do(request{Op: "churn", Paths: []string{d.file("m0")}, N: 4, For: time.Minute}).Counts
+		counts := a.do(request{
+			Op: "churn", Paths: []string{d.file("m0")}, N: 4, For: time.Minute,
+		}).Counts
 		want := digest([]byte(fileText("http", "h.example", password, "")))
 		if counts[want] < 60 || len(counts) != 1 {
 			t.Errorf("in a minute: %v", counts)
@@ -186,7 +214,11 @@ func TestErrnoOfAnAlternativeBackendThatFails(t *testing.T) {
 		for _, id := range []string{"m0", "m1"} {
 			b.put(id, text)
 		}
-		s.configure(fmt.Sprintf("timeout = %q\nttl = \"0s\"\nnegative_ttl = \"0s\"\nepoch = \"5s\"", readTimeout), b.tables+grant(alice, "*"))
+		s.configure(
+			fmt.Sprintf("timeout = %q\nttl = \"0s\"\nnegative_ttl = \"0s\"\nepoch = \"5s\"",
+				readTimeout),
+			b.tables+grant(alice, "*"),
+		)
 		d, a := s.serve(), as(t, alice)
 		a.reads(d.file("m0"), text)
 		for _, c := range []struct {
@@ -216,7 +248,9 @@ func TestErrnoOfAnAlternativeBackendThatFails(t *testing.T) {
 		for range 100 {
 			a.failsInTime(d.file("m0"), "ETIMEDOUT")
 		}
-		if n, most := calls(b.proxy.Calls(), b.get), 4+int(time.Since(since)/(500*time.Millisecond)); n > most {
+		if n, most := calls(b.proxy.Calls(), b.get), 4+int(
+			time.Since(since)/(500*time.Millisecond),
+		); n > most {
 			t.Errorf("%d calls for 100 reads, and %d probes are due at most", n, most)
 		}
 		b.proxy.Heal()

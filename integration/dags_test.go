@@ -32,8 +32,8 @@ func derivedSite(t *testing.T, version, keys, grants string) *site {
 	text, err := os.ReadFile(filepath.Join("../internal/dags/testdata", version, "airflow.db"))
 	must(t, err)
 	s.write("airflow.db", string(text))
-	s.configure("ttl = \"1s\"\nnegative_ttl = \"0s\"\non_error = \"next\"", s.environment("AIRFLOW_CONN_X=http://h/")+
-		"[metastore]\n"+keys+"\n"+grants)
+	s.configure("ttl = \"1s\"\nnegative_ttl = \"0s\"\non_error = \"next\"",
+		s.environment("AIRFLOW_CONN_X=http://h/")+"[metastore]\n"+keys+"\n"+grants)
 	return s
 }
 
@@ -66,7 +66,8 @@ func TestAGrantThatNamesADAGIsForTheUsersOfItsTasks(t *testing.T) {
 				t.Fatal(r.failure())
 			}
 			eventually(t, "an audit line that names the DAG and the rule", func() bool {
-				return len(s.auditLines(`"dags":"numeric_user"`, `"run_as_user":"#1234"`, `config.toml:`, `"allowed":true`)) > 0
+				return len(s.auditLines(`"dags":"numeric_user"`, `"run_as_user":"#1234"`,
+					`config.toml:`, `"allowed":true`)) > 0
 			})
 
 			// A DAG that is gone takes its grants along, of open files too.
@@ -135,14 +136,21 @@ func TestASilentMetastoreHoldsUpNothingElse(t *testing.T) {
 func TestHostileDocumentsLoseOnlyThemselves(t *testing.T) {
 	t.Parallel()
 	s := derivedSite(t, "hostile", "", "[[grant]]\ndag = \"*\"\nconnections = [\"x\"]\n")
-	s.change("UPDATE serialized_dag SET data = replace(data, '\"good_user\"', '\"#1234\"') WHERE dag_id = 'good'")
+	s.change(
+		"UPDATE serialized_dag SET data = replace(data, '\"good_user\"', '\"#1234\"') WHERE " +
+			"dag_id = 'good'",
+	)
 	d := s.serve()
 	as(t, dagUser).reads(s.file("x"), dagFile)
 	for _, uid := range []int{0, 65534, owner} {
 		as(t, uid).fails(s.file("x"), "EACCES")
 	}
 	out, stderr, code := output(t, 0, connfsBinary, "grants", "--config", s.config, "--json")
-	if code != 0 || !strings.Contains(string(out), fmt.Sprintf(`"dag_id":"good","run_as_user":"#%d","uid":%d`, dagUser, dagUser)) {
+	if code != 0 ||
+		!strings.Contains(
+			string(out),
+			fmt.Sprintf(`"dag_id":"good","run_as_user":"#%d","uid":%d`, dagUser, dagUser),
+		) {
 		t.Errorf("grants: exit %d\n%s%s", code, out, stderr)
 	}
 	for _, line := range strings.Split(string(out), "\n") {

@@ -29,14 +29,19 @@ func (r *reader) failsInTime(path, errno string) {
 // recovers waits until a file can be read again.
 func (r *reader) recovers(path, want string) {
 	r.t.Helper()
-	eventually(r.t, path+" can be read again", func() bool { got := r.read(path); return got.failure() == "" && string(got.Data) == want })
+	eventually(r.t, path+" can be read again", func() bool {
+		got := r.read(path)
+		return got.failure() == "" && string(got.Data) == want
+	})
 }
 
 func TestErrnoOfWhatIsStored(t *testing.T) {
 	t.Parallel()
 	s, key := newSite(t), newKey(t)
 	password := canary()
-	url := s.sqliteMetastore(rows(t, key, []string{password, password, password, password, password, password, password}))
+	url := s.sqliteMetastore(rows(t, key, []string{
+		password, password, password, password, password, password, password,
+	}))
 	token := "gAAAAABhsdfk"
 	s.execSQLite(`
 		UPDATE connection SET password = '` + token + `' WHERE conn_id = 'm0';
@@ -46,12 +51,18 @@ func TestErrnoOfWhatIsStored(t *testing.T) {
 		UPDATE connection SET is_encrypted = 1 WHERE conn_id = 'm5'`)
 	var variables []string
 	for id, value := range map[string]string{
-		"port_text": "http://h:port/", "half_json": `{"conn_type": "http"`, "bad_port": `{"conn_type": "http", "port": "x"}`,
-		"big": strings.TrimSpace(fileText("http", "h", "", `{"k": "`+filler(1<<20)+`"}`)), "nothing": "",
+		"port_text": "http://h:port/", "half_json": `{"conn_type": "http"`,
+		"bad_port": `{"conn_type": "http", "port": "x"}`,
+		"big":      strings.TrimSpace(fileText("http", "h", "", `{"k": "`+filler(1<<20)+`"}`)),
+		"nothing":  "",
 	} {
 		variables = append(variables, "AIRFLOW_CONN_"+strings.ToUpper(id)+"="+value)
 	}
-	s.configure(fmt.Sprintf("timeout = %q\nnegative_ttl = \"0s\"\nttl = \"200ms\"\nepoch = \"2s\"", readTimeout), metastoreTable(url, key)+s.environment(variables...)+grant(alice, "*"))
+	s.configure(
+		fmt.Sprintf("timeout = %q\nnegative_ttl = \"0s\"\nttl = \"200ms\"\nepoch = \"2s\"",
+			readTimeout),
+		metastoreTable(url, key)+s.environment(variables...)+grant(alice, "*"),
+	)
 	d, a := s.serve(), as(t, alice)
 	for id, errno := range map[string]string{
 		"m0":        "EKEYREJECTED", // no token
@@ -85,7 +96,8 @@ func TestErrnoOfTheWrongKey(t *testing.T) {
 	s, key := newSite(t), newKey(t)
 	url := s.sqliteMetastore(rows(t, key, []string{"made-up-0", "made-up-1"}))
 	for _, wrong := range []string{newKey(t).Encode(), "no-key-at-all", ""} {
-		s.configure("", fmt.Sprintf("[metastore]\nurl = %q\nfernet_key = %q\n", url, wrong)+grant(alice, "*"))
+		s.configure("",
+			fmt.Sprintf("[metastore]\nurl = %q\nfernet_key = %q\n", url, wrong)+grant(alice, "*"))
 		d, a := s.serve(), as(t, alice)
 		a.fails(d.file("m0"), "EKEYREJECTED")
 		a.reads(d.file("m1"), fileText("http", "h.example", "made-up-1", "")) // not encrypted
@@ -99,25 +111,35 @@ func TestErrnoOfSQLiteThatIsGone(t *testing.T) {
 	t.Parallel()
 	s, key := newSite(t), newKey(t)
 	url := s.sqliteMetastore(rows(t, key, []string{"made-up-0"}))
-	path, want := filepath.Join(s.home, "airflow.db"), fileText("http", "h.example", "made-up-0", "")
-	s.configure(fmt.Sprintf("timeout = %q\nnegative_ttl = \"0s\"\nttl = \"0s\"", readTimeout), metastoreTable(url, key)+grant(alice, "*"))
+	path, want := filepath.Join(s.home, "airflow.db"),
+		fileText("http", "h.example", "made-up-0", "")
+	s.configure(fmt.Sprintf("timeout = %q\nnegative_ttl = \"0s\"\nttl = \"0s\"", readTimeout),
+		metastoreTable(url, key)+grant(alice, "*"))
 	d, a := s.serve(), as(t, alice)
 	a.reads(d.file("m0"), want)
 	content, err := os.ReadFile(path)
 	must(t, err)
 
 	for name, damage := range map[string]func(){
-		"removed":    func() { must(t, os.Remove(path)) },
-		"empty":      func() { s.write("airflow.db", "") },
-		"no SQLite":  func() { s.write("airflow.db", strings.Repeat("this is no database ", 1000)) },
-		"cut off":    func() { s.write("airflow.db", string(content[:len(content)/2])) },
-		"scrambled":  func() { s.write("airflow.db", string(content[:4096])+strings.Repeat("\xff", len(content)-4096)) },
-		"no table":   func() { s.execSQLite("ALTER TABLE connection RENAME TO gone") },
-		"no columns": func() { s.execSQLite("ALTER TABLE connection RENAME COLUMN conn_id TO gone") },
+		"removed": func() { must(t, os.Remove(path)) },
+		"empty":   func() { s.write("airflow.db", "") },
+		"no SQLite": func() {
+			s.write("airflow.db", strings.Repeat("this is no database ", 1000))
+		},
+		"cut off": func() { s.write("airflow.db", string(content[:len(content)/2])) },
+		"scrambled": func() {
+			s.write("airflow.db", string(content[:4096])+strings.Repeat("\xff", len(content)-4096))
+		},
+		"no table": func() { s.execSQLite("ALTER TABLE connection RENAME TO gone") },
+		"no columns": func() {
+			s.execSQLite("ALTER TABLE connection RENAME COLUMN conn_id TO gone")
+		},
 	} {
 		damage()
-		for _, id := range []string{"m0", "other"} { // a broken metastore is never "no such connection"
-			if got := a.read(d.file(id)); got.failure() != "EIO" || got.Elapsed > readTimeout+time.Second {
+		// a broken metastore is never "no such connection"
+		for _, id := range []string{"m0", "other"} {
+			if got := a.read(d.file(id)); got.failure() != "EIO" ||
+				got.Elapsed > readTimeout+time.Second {
 				t.Errorf("%s: %s gives %q after %v, want EIO", name, id, got.failure(), got.Elapsed)
 			}
 		}
@@ -138,17 +160,23 @@ func TestErrnoOfPageReads(t *testing.T) {
 	d, mine, _ := two(t)
 	a, b, root := as(t, alice), as(t, bob), as(t, 0)
 	for _, op := range []string{"sendfile", "splice"} {
-		if got := a.do(request{Op: op, Path: d.file("mine")}); got.Errno != "EINVAL" || len(got.Data) > 0 {
+		if got := a.do(request{Op: op, Path: d.file("mine")}); got.Errno != "EINVAL" ||
+			len(got.Data) > 0 {
 			t.Errorf("%s: %q %q and %d bytes, want EINVAL", op, got.Errno, got.Other, len(got.Data))
 		}
 	}
-	if got := a.do(request{Op: "mmap", Path: d.file("mine")}); !strings.HasPrefix(got.Other, "fault") || len(got.Data) > 0 {
+	if got := a.do(
+		request{Op: "mmap", Path: d.file("mine")},
+	); !strings.HasPrefix(got.Other, "fault") ||
+		len(got.Data) > 0 {
 		t.Errorf("mmap: %q %q and %d bytes, want a fault", got.Errno, got.Other, len(got.Data))
 	}
 	for _, r := range []*reader{b, root} {
 		for _, op := range []string{"sendfile", "splice", "mmap"} {
-			if got := r.do(request{Op: op, Path: d.file("mine")}); got.Errno != "EACCES" || len(got.Data) > 0 {
-				t.Errorf("uid %d, %s: %q and %d bytes, want EACCES", r.uid, op, got.failure(), len(got.Data))
+			if got := r.do(request{Op: op, Path: d.file("mine")}); got.Errno != "EACCES" ||
+				len(got.Data) > 0 {
+				t.Errorf("uid %d, %s: %q and %d bytes, want EACCES", r.uid, op, got.failure(),
+					len(got.Data))
 			}
 		}
 	}
@@ -162,7 +190,8 @@ func TestErrnoOfChangedContent(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
 	one, other := fileText("http", "h", "one", ""), fileText("http", "h", "other", "")
-	s.configure("ttl = \"300ms\"\nepoch = \"300ms\"", s.environment("AIRFLOW_CONN_A="+strings.TrimSpace(one))+grant(alice, "*"))
+	s.configure("ttl = \"300ms\"\nepoch = \"300ms\"",
+		s.environment("AIRFLOW_CONN_A="+strings.TrimSpace(one))+grant(alice, "*"))
 	d, a := s.serve(), as(t, alice)
 	path := d.file("a")
 	a.do(request{Op: "open", Path: path})
@@ -212,17 +241,26 @@ func TestErrnoOfServersThatFail(t *testing.T) {
 		{"MariaDB", func(t *testing.T) (server, int, string) {
 			s := servers.StartMariaDB(t)
 			return s, s.Port, s.URL("reader", "made-up", "airflow")
-		}, "CREATE TABLE airflow.other (id INTEGER); CREATE USER reader@'%' IDENTIFIED BY 'made-up'; GRANT SELECT ON airflow.other TO reader@'%'", "GRANT SELECT ON airflow.connection TO reader@'%'"},
+		}, "CREATE TABLE airflow.other (id INTEGER); " +
+			"CREATE USER reader@'%' IDENTIFIED BY 'made-up'; " +
+			"GRANT SELECT ON airflow.other TO reader@'%'",
+			"GRANT SELECT ON airflow.connection TO reader@'%'"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			db, port, url := c.start(t)
 			key := newKey(t)
-			db.Exec("airflow", strings.ReplaceAll(rows(t, key, []string{"made-up-0", "made-up-1"}), " schema ", map[bool]string{true: " `schema` ", false: " schema "}[c.name == "MariaDB"]))
+			schema := map[bool]string{true: " `schema` ", false: " schema "}[c.name == "MariaDB"]
+			db.Exec("airflow", strings.ReplaceAll(
+				rows(t, key, []string{"made-up-0", "made-up-1"}), " schema ", schema,
+			))
 			db.Exec("airflow", c.user)
 			p, s := startProxy(t, port), newSite(t)
-			s.configure(fmt.Sprintf("timeout = %q\nttl = \"0s\"\nnegative_ttl = \"0s\"\nepoch = \"1s\"", readTimeout),
-				metastoreTable(p.url(url), key)+grant(alice, "*"))
+			s.configure(
+				fmt.Sprintf("timeout = %q\nttl = \"0s\"\nnegative_ttl = \"0s\"\nepoch = \"1s\"",
+					readTimeout),
+				metastoreTable(p.url(url), key)+grant(alice, "*"),
+			)
 			d, a := s.serve(), as(t, alice)
 			path, want := d.file("m0"), fileText("http", "h.example", "made-up-0", "")
 
@@ -245,13 +283,17 @@ func TestErrnoOfServersThatFail(t *testing.T) {
 				{"killed", "EIO", db.Kill, db.Start},
 				{"shut down", "EIO", db.Stop, db.Start},
 				// Last, because the servers lose what was written just before a crash.
-				{"no table", "EIO", func() { db.Exec("airflow", "ALTER TABLE connection RENAME TO gone") }, func() { db.Exec("airflow", "ALTER TABLE gone RENAME TO connection") }},
+				{"no table", "EIO", func() {
+					db.Exec("airflow", "ALTER TABLE connection RENAME TO gone")
+				}, func() { db.Exec("airflow", "ALTER TABLE gone RENAME TO connection") }},
 			} {
 				f.damage()
-				for _, id := range []string{"m0", "other"} { // a metastore that is down is never "no such connection"
+				// a metastore that is down is never "no such connection"
+				for _, id := range []string{"m0", "other"} {
 					got := a.read(d.file(id))
 					if got.failure() != f.errno || got.Elapsed > readTimeout+time.Second {
-						t.Errorf("%s: %s gives %q after %v, want %s", f.name, id, got.failure(), got.Elapsed.Round(time.Millisecond), f.errno)
+						t.Errorf("%s: %s gives %q after %v, want %s", f.name, id, got.failure(),
+							got.Elapsed.Round(time.Millisecond), f.errno)
 					}
 				}
 				f.repair()
@@ -272,7 +314,8 @@ func TestErrnoOfServersThatFail(t *testing.T) {
 			defer resume()
 			eventually(t, "no connection is left that works", func() bool {
 				got := a.read(path)
-				if got.failure() != "" && got.failure() != "ETIMEDOUT" || got.Elapsed > readTimeout+time.Second {
+				if got.failure() != "" && got.failure() != "ETIMEDOUT" ||
+					got.Elapsed > readTimeout+time.Second {
 					t.Fatalf("from a paused server: %q after %v", got.failure(), got.Elapsed)
 				}
 				return got.failure() == "ETIMEDOUT"
@@ -280,12 +323,15 @@ func TestErrnoOfServersThatFail(t *testing.T) {
 			eventually(t, "the listing is asked for anew", func() bool {
 				got := a.do(request{Op: "list", Path: d.mount})
 				slices.Sort(got.Names)
-				if got.failure() != "" || !slices.Equal(got.Names, names) || got.Elapsed > readTimeout+time.Second {
-					t.Fatalf("a listing while the metastore is down: %q %q after %v", got.failure(), got.Names, got.Elapsed)
+				if got.failure() != "" || !slices.Equal(got.Names, names) ||
+					got.Elapsed > readTimeout+time.Second {
+					t.Fatalf("a listing while the metastore is down: %q %q after %v", got.failure(),
+						got.Names, got.Elapsed)
 				}
 				return strings.Contains(d.log(), "not listed backend=metastore")
 			})
-			for name, errno := range map[string]string{"m0": "", "other": ""} { // unknown is not absent
+			// unknown is not absent
+			for name, errno := range map[string]string{"m0": "", "other": ""} {
 				if got := a.do(request{Op: "stat", Path: d.file(name)}); got.failure() != errno {
 					t.Errorf("stat of %s while the metastore is down: %q", name, got.failure())
 				}
@@ -305,7 +351,8 @@ func TestMetastoreBehindPgBouncer(t *testing.T) {
 	p := newPasswords()
 	db.Exec("airflow", rows(t, key, p.all))
 	bouncer := servers.StartPgBouncer(t, db, map[string]string{"airflow": db.Password})
-	s.configure(fmt.Sprintf("timeout = %q\nttl = \"0s\"\nepoch = \"1s\"", readTimeout), metastoreTable(bouncer.URL("airflow", db.Password, "airflow"), key)+grant(alice, "*"))
+	s.configure(fmt.Sprintf("timeout = %q\nttl = \"0s\"\nepoch = \"1s\"", readTimeout),
+		metastoreTable(bouncer.URL("airflow", db.Password, "airflow"), key)+grant(alice, "*"))
 	d, a := s.serve(), as(t, alice)
 	for range 3 { // several children share the server's connections
 		for i := range p.all {
@@ -314,12 +361,15 @@ func TestMetastoreBehindPgBouncer(t *testing.T) {
 		time.Sleep(500 * time.Millisecond)
 	}
 	want := p.file(0)
-	if got := a.do(request{Op: "storm", Path: d.file("m0"), N: 200}); got.Counts[digest([]byte(want))] != 200 {
+	if got := a.do(
+		request{Op: "storm", Path: d.file("m0"), N: 200},
+	); got.Counts[digest([]byte(want))] != 200 {
 		t.Errorf("200 readers got %v", got.Counts)
 	}
 	db.Kill()
 	got := a.read(d.file("m0"))
-	if got.failure() != "EIO" && got.failure() != "ETIMEDOUT" || got.Elapsed > readTimeout+time.Second {
+	if got.failure() != "EIO" && got.failure() != "ETIMEDOUT" ||
+		got.Elapsed > readTimeout+time.Second {
 		t.Errorf("with the server behind it down: %q after %v", got.failure(), got.Elapsed)
 	}
 	db.Start()

@@ -38,7 +38,8 @@ func newDisk(t *testing.T) (*disk, string) {
 	server, err := gofs.Mount(dir, root, &gofs.Options{
 		MountOptions: fuse.MountOptions{DirectMount: true, FsName: "disk"},
 		OnAdd: func(ctx context.Context) {
-			root.AddChild("audit.jsonl", root.NewPersistentInode(ctx, d, gofs.StableAttr{Mode: syscall.S_IFREG}), false)
+			root.AddChild("audit.jsonl",
+				root.NewPersistentInode(ctx, d, gofs.StableAttr{Mode: syscall.S_IFREG}), false)
 		},
 	})
 	must(t, err)
@@ -61,7 +62,9 @@ func (d *disk) Getattr(_ context.Context, _ gofs.FileHandle, out *fuse.AttrOut) 
 	return 0
 }
 
-func (d *disk) Write(ctx context.Context, _ gofs.FileHandle, data []byte, _ int64) (uint32, syscall.Errno) {
+func (d *disk) Write(
+	ctx context.Context, _ gofs.FileHandle, data []byte, _ int64,
+) (uint32, syscall.Errno) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	gate := d.gate
@@ -125,7 +128,12 @@ func hangingSite(t *testing.T, required bool) (*daemon, *disk, string) {
 	disk, path := newDisk(t)
 	s.audit = path
 	text := fileText("http", "h.example", "made-up", "")
-	s.configure("timeout = \"1s\"\nttl = \"60s\"", fmt.Sprintf("required = %t\n", required)+s.environment("AIRFLOW_CONN_X="+strings.TrimSpace(text))+grant(alice, "x"))
+	s.configure(
+		"timeout = \"1s\"\nttl = \"60s\"",
+		fmt.Sprintf("required = %t\n", required)+s.environment(
+			"AIRFLOW_CONN_X="+strings.TrimSpace(text),
+		)+grant(alice, "x"),
+	)
 	d := s.serve()
 	t.Cleanup(disk.resume) // before the daemon is ended, which the kernel would not let go
 	return d, disk, text

@@ -68,14 +68,17 @@ func run(m *testing.M) (code int, err error) {
 	if err := os.Chmod(baseDir, 0o755); err != nil {
 		return 0, err
 	}
-	connfsBinary, memscanBinary, helperBinary = filepath.Join(baseDir, "connfs"), filepath.Join(baseDir, "memscan"), filepath.Join(baseDir, "helper")
+	connfsBinary, memscanBinary, helperBinary = filepath.Join(baseDir, "connfs"),
+		filepath.Join(baseDir, "memscan"), filepath.Join(baseDir, "helper")
 	if built := os.Getenv("CONNFS_BIN"); built != "" {
 		err = install(built, connfsBinary, 0o711)
 	} else {
 		err = build("github.com/connfs/connfs/cmd/connfs", connfsBinary)
 	}
 	self, errSelf := os.Executable()
-	err = errors.Join(err, errSelf, build("github.com/connfs/connfs/integration/memscan", memscanBinary), install(self, helperBinary, 0o755))
+	err = errors.Join(err, errSelf,
+		build("github.com/connfs/connfs/integration/memscan", memscanBinary),
+		install(self, helperBinary, 0o755))
 	if err != nil {
 		return 0, err
 	}
@@ -94,7 +97,8 @@ func run(m *testing.M) (code int, err error) {
 // a source of the daemon changes: the binary that they run is none of their imports.
 func lookAtSources() error {
 	for _, dir := range []string{"cmd", "conn", "fs", "internal", "kms", "resolve"} {
-		err := filepath.WalkDir(filepath.Join("..", dir), func(path string, _ os.DirEntry, err error) error {
+		root := filepath.Join("..", dir)
+		err := filepath.WalkDir(root, func(path string, _ os.DirEntry, err error) error {
 			if err == nil {
 				_, err = os.Stat(path)
 			}
@@ -167,7 +171,8 @@ func must(t *testing.T, errs ...error) {
 // configure writes config.toml: keys are top-level keys, tables is what follows them.
 func (s *site) configure(keys, tables string) {
 	s.t.Helper()
-	text := fmt.Sprintf("airflow_home = %q\n%s\n[audit]\nfile = %q\n%s\n", s.home, keys, s.audit, tables)
+	text := fmt.Sprintf("airflow_home = %q\n%s\n[audit]\nfile = %q\n%s\n", s.home, keys, s.audit,
+		tables)
 	must(s.t, os.WriteFile(s.config, []byte(text), 0o600))
 }
 
@@ -189,14 +194,16 @@ func quoteAll(texts []string) string {
 func (s *site) write(name, text string) string {
 	s.t.Helper()
 	path := filepath.Join(s.home, name)
-	must(s.t, os.WriteFile(path+".new", []byte(text), 0o600), os.Chown(path+".new", owner, owner), os.Rename(path+".new", path))
+	must(s.t, os.WriteFile(path+".new", []byte(text), 0o600), os.Chown(path+".new", owner, owner),
+		os.Rename(path+".new", path))
 	return path
 }
 
 // environment writes an environment file and returns the [environment] table for it.
 func (s *site) environment(variables ...string) string {
 	s.t.Helper()
-	return fmt.Sprintf("[environment]\nfile = %q\n", s.write("connections.env", strings.Join(variables, "\n")+"\n"))
+	return fmt.Sprintf("[environment]\nfile = %q\n",
+		s.write("connections.env", strings.Join(variables, "\n")+"\n"))
 }
 
 // daemon is a running connfs.
@@ -310,7 +317,9 @@ func (d *daemon) reload(outcome string) {
 	d.t.Helper()
 	before := strings.Count(d.log(), outcome)
 	must(d.t, d.cmd.Process.Signal(syscall.SIGHUP))
-	eventually(d.t, "the log says "+outcome, func() bool { return strings.Count(d.log(), outcome) > before })
+	eventually(d.t, "the log says "+outcome, func() bool {
+		return strings.Count(d.log(), outcome) > before
+	})
 }
 
 // refused runs a daemon that must not start and returns its exit code and what it said.

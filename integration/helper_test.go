@@ -324,7 +324,10 @@ func (r *reader) receive(limit time.Duration) reply {
 }
 
 // read reads a file.
-func (r *reader) read(path string) reply { r.t.Helper(); return r.do(request{Op: "read", Path: path}) }
+func (r *reader) read(path string) reply {
+	r.t.Helper()
+	return r.do(request{Op: "read", Path: path})
+}
 
 // reads checks that a file has exactly this content.
 func (r *reader) reads(path, want string) {
@@ -333,7 +336,8 @@ func (r *reader) reads(path, want string) {
 	if got.failure() != "" {
 		r.t.Errorf("uid %d reads %s: %s", r.uid, path, got.failure())
 	} else if string(got.Data) != want {
-		r.t.Errorf("uid %d reads %s: %q, want %q", r.uid, path, shorten(got.Data), shorten([]byte(want)))
+		r.t.Errorf("uid %d reads %s: %q, want %q", r.uid, path, shorten(got.Data),
+			shorten([]byte(want)))
 	}
 }
 
@@ -342,7 +346,8 @@ func (r *reader) fails(path, errno string) reply {
 	r.t.Helper()
 	got := r.read(path)
 	if got.failure() != errno || len(got.Data) > 0 {
-		r.t.Errorf("uid %d reads %s: %q and %d bytes, want %s", r.uid, path, got.failure(), len(got.Data), errno)
+		r.t.Errorf("uid %d reads %s: %q and %d bytes, want %s", r.uid, path, got.failure(),
+			len(got.Data), errno)
 	}
 	return got
 }
@@ -364,7 +369,8 @@ func output(t *testing.T, uid int, args ...string) (stdout []byte, stderr string
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "env", args...) // found on the PATH of that user
-	cmd.SysProcAttr, cmd.Dir, cmd.Env = credential(uid), "/", []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C.UTF-8"}
+	cmd.SysProcAttr, cmd.Dir, cmd.Env = credential(uid), "/",
+		[]string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C.UTF-8"}
 	stdout, err := cmd.Output()
 	var exit *exec.ExitError
 	if errors.As(err, &exit) {

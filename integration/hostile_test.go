@@ -45,7 +45,8 @@ func probe(t *testing.T, name string) string {
 		return path
 	}
 	path := filepath.Join(baseDir, "probe-"+name)
-	cmd := exec.Command("cc", "-O2", "-Wall", "-Wextra", "-Werror", "-o", path, filepath.Join("fusefloor", "probes", name+".c"))
+	cmd := exec.Command("cc", "-O2", "-Wall", "-Wextra", "-Werror", "-o", path,
+		filepath.Join("fusefloor", "probes", name+".c"))
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("compiling %s.c: %v\n%s", name, err, out)
 	}
@@ -79,7 +80,8 @@ type gained struct {
 func passed(t *testing.T, path string, from, to int, ways ...string) map[string]gained {
 	t.Helper()
 	all := make(map[string]gained)
-	args := append([]string{probe(t, "passed"), path, strconv.Itoa(from), strconv.Itoa(to)}, ways...)
+	args := append([]string{probe(t, "passed"), path, strconv.Itoa(from), strconv.Itoa(to)},
+		ways...)
 	for line := range strings.Lines(says(t, 0, args...)) {
 		fields := strings.Fields(line)
 		if len(fields) != 4 {
@@ -96,10 +98,16 @@ func passed(t *testing.T, path string, from, to int, ways ...string) map[string]
 // it, those that the kernel may not know, and those through the page cache, which give
 // it to nobody.
 var (
-	directWays   = []string{"read", "pread", "preadv2", "preadv2-hipri", "preadv2-sync", "odirect", "aio", "uring", "reopen", "reopen-path", "sendfile-odirect"}
+	directWays = []string{
+		"read", "pread", "preadv2", "preadv2-hipri", "preadv2-sync", "odirect", "aio", "uring",
+		"reopen", "reopen-path", "sendfile-odirect",
+	}
 	optionalWays = []string{"preadv2-nowait", "preadv2-dontcache"}
-	cachedWays   = []string{"splice", "sendfile", "sendfile-socket", "copy_file_range", "mmap-private", "mmap-shared", "mmap-populate",
-		"readahead", "fadvise", "madvise-populate", "vmsplice", "write-mapping", "process_vm_readv"}
+	cachedWays   = []string{
+		"splice", "sendfile", "sendfile-socket", "copy_file_range", "mmap-private", "mmap-shared",
+		"mmap-populate", "readahead", "fadvise", "madvise-populate", "vmsplice", "write-mapping",
+		"process_vm_readv",
+	}
 )
 
 func TestPassedDescriptorGivesNothingAway(t *testing.T) {
@@ -129,7 +137,8 @@ func TestPassedDescriptorGivesNothingAway(t *testing.T) {
 			}
 		}
 		for _, way := range cachedWays {
-			if outcome := got[way].outcome; !strings.HasPrefix(outcome, "E") && !strings.HasPrefix(outcome, "SIG") {
+			if outcome := got[way].outcome; !strings.HasPrefix(outcome, "E") &&
+				!strings.HasPrefix(outcome, "SIG") {
 				t.Errorf("uid %d, %s: %q", to, way, outcome)
 			}
 		}
@@ -152,7 +161,14 @@ func TestPassedDescriptorOfAnOrdinaryFile(t *testing.T) {
 	path, text := filepath.Join(s.dir, "ordinary"), "an ordinary file\n"
 	must(t, os.WriteFile(path, []byte(text), 0o400), os.Chown(path, alice, alice))
 	for way, g := range passed(t, path, alice, bob) {
-		if g.data != text && !slices.Contains(optionalWays, way) && !slices.Contains([]string{"handle", "reopen", "reopen-path", "odirect", "sendfile-odirect", "copy_file_range"}, way) {
+		if g.data != text && !slices.Contains(optionalWays, way) &&
+			!slices.Contains(
+				[]string{
+					"handle", "reopen", "reopen-path", "odirect", "sendfile-odirect",
+					"copy_file_range",
+				},
+				way,
+			) {
 			t.Errorf("%s: %s %q, want the content", way, g.outcome, g.data)
 		}
 		if !g.resident {
@@ -169,7 +185,10 @@ func TestDescriptorPassedOverASocket(t *testing.T) {
 		bob:   "open 0\nread EACCES\nreopen EACCES\n",
 		0:     "open 0\nread EACCES\nreopen EACCES\n",
 	} {
-		if diff := cmp.Diff(want, says(t, 0, probe(t, "fdpass"), d.file("mine"), strconv.Itoa(alice), strconv.Itoa(to))); diff != "" {
+		if diff := cmp.Diff(
+			want,
+			says(t, 0, probe(t, "fdpass"), d.file("mine"), strconv.Itoa(alice), strconv.Itoa(to)),
+		); diff != "" {
 			t.Errorf("to uid %d (-want +got):\n%s", to, diff)
 		}
 	}
@@ -179,7 +198,9 @@ func TestDescriptorPassedOverASocket(t *testing.T) {
 func TestPassedDirectoryListsForItsReader(t *testing.T) {
 	t.Parallel()
 	d, _, _ := two(t)
-	for to, want := range map[int]string{alice: "mine.json\n", bob: "yours.json\n", stranger: "", 0: ""} {
+	for to, want := range map[int]string{
+		alice: "mine.json\n", bob: "yours.json\n", stranger: "", 0: "",
+	} {
 		for _, from := range []int{alice, bob, stranger} {
 			if from == stranger {
 				want = "" // whoever may read nothing opens an empty directory
@@ -213,9 +234,13 @@ func TestSetUserIDProgramReadsAsItsOwner(t *testing.T) {
 		text, err := os.ReadFile(probe(t, "setuidread"))
 		must(t, err)
 		program := filepath.Join(d.dir, fmt.Sprint("setuidread", i))
-		must(t, os.WriteFile(program, text, 0o755), os.Chown(program, c.owner, c.owner), unix.Chmod(program, unix.S_ISUID|0o755))
-		if diff := cmp.Diff(c.want, says(t, c.caller, append([]string{program, d.file("mine")}, c.how...)...)); diff != "" {
-			t.Errorf("program of uid %d run by %d, %v (-want +got):\n%s", c.owner, c.caller, c.how, diff)
+		must(t, os.WriteFile(program, text, 0o755), os.Chown(program, c.owner, c.owner),
+			unix.Chmod(program, unix.S_ISUID|0o755))
+		if diff := cmp.Diff(
+			c.want, says(t, c.caller, append([]string{program, d.file("mine")}, c.how...)...),
+		); diff != "" {
+			t.Errorf("program of uid %d run by %d, %v (-want +got):\n%s", c.owner, c.caller, c.how,
+				diff)
 		}
 	}
 }
@@ -229,8 +254,10 @@ func TestUserNamespacesChangeNobody(t *testing.T) {
 			t.Errorf("unshare %s by uid %d: %q", flags, alice, got)
 		}
 		for _, uid := range []int{bob, stranger, 0} {
-			if out, stderr, code := output(t, uid, "unshare", flags, "cat", path); code != 1 || len(out) > 0 || !strings.Contains(stderr, "Permission denied") {
-				t.Errorf("unshare %s by uid %d: exit code %d, %d bytes, %s", flags, uid, code, len(out), stderr)
+			if out, stderr, code := output(t, uid, "unshare", flags, "cat", path); code != 1 ||
+				len(out) > 0 || !strings.Contains(stderr, "Permission denied") {
+				t.Errorf("unshare %s by uid %d: exit code %d, %d bytes, %s", flags, uid, code,
+					len(out), stderr)
 			}
 		}
 	}
@@ -246,7 +273,9 @@ func TestUserNamespacesChangeNobody(t *testing.T) {
 		{100_000, alice, "open EACCES\n"},
 		{100_000, -1, "open EACCES\n"}, // root, unmapped
 	} {
-		if got := says(t, 0, probe(t, "userns"), strconv.Itoa(c.base), strconv.Itoa(c.uid), path); got != c.want {
+		if got := says(
+			t, 0, probe(t, "userns"), strconv.Itoa(c.base), strconv.Itoa(c.uid), path,
+		); got != c.want {
 			t.Errorf("uid %d of a namespace from %d on: %q, want %q", c.uid, c.base, got, c.want)
 		}
 	}
@@ -269,10 +298,13 @@ func TestOverlayReadsAsRoot(t *testing.T) {
 			script := fmt.Sprintf(`mkdir -p %[1]s/scratch && mount -t tmpfs none %[1]s/scratch && cd %[1]s/scratch && mkdir upper work merged
 mount -t overlay -o lowerdir=%[2]s,upperdir=upper,workdir=work none merged
 exec setpriv --reuid=%[3]d --regid=%[3]d --clear-groups cat merged/mine.json`, s.dir, s.mount, uid)
-			out, stderr, code := output(t, 0, "unshare", "--mount", "--propagation", "private", "sh", "-ec", script)
+			out, stderr, code := output(t, 0, "unshare", "--mount", "--propagation", "private",
+				"sh", "-ec", script)
 			switch {
-			case !granted && (len(out) > 0 || code != 1 || !strings.Contains(stderr, "Permission denied")):
-				t.Errorf("uid %d over an overlay, root not granted: %d bytes, exit code %d, %s", uid, len(out), code, stderr)
+			case !granted &&
+				(len(out) > 0 || code != 1 || !strings.Contains(stderr, "Permission denied")):
+				t.Errorf("uid %d over an overlay, root not granted: %d bytes, exit code %d, %s",
+					uid, len(out), code, stderr)
 			case granted && uid == 0 && string(out) != text:
 				t.Errorf("root over an overlay, granted: %q, exit code %d, %s", out, code, stderr)
 			case granted && uid != 0 && len(out) > 0 && string(out) != text:
@@ -304,8 +336,10 @@ func TestOutsidersDisturbNothing(t *testing.T) {
 	for range 3 {
 		for _, r := range outsiders {
 			for _, q := range []request{
-				{Op: "stat"}, {Op: "read"}, {Op: "access", N: unix.R_OK}, {Op: "openflags", N: unix.O_WRONLY}, {Op: "openflags", N: unix.O_PATH},
-				{Op: "openflags", N: unix.O_CREAT | unix.O_EXCL | unix.O_WRONLY}, {Op: "mkdir"}, {Op: "symlink"}, {Op: "unlink"}, {Op: "chmod"}, {Op: "truncate"},
+				{Op: "stat"}, {Op: "read"}, {Op: "access", N: unix.R_OK},
+				{Op: "openflags", N: unix.O_WRONLY}, {Op: "openflags", N: unix.O_PATH},
+				{Op: "openflags", N: unix.O_CREAT | unix.O_EXCL | unix.O_WRONLY}, {Op: "mkdir"},
+				{Op: "symlink"}, {Op: "unlink"}, {Op: "chmod"}, {Op: "truncate"},
 				{Op: "rename", Path2: over}, {Op: "link", Path2: d.file("new")},
 			} {
 				for _, q.Path = range []string{path, over} {
@@ -336,7 +370,8 @@ func TestOutsidersDisturbNothing(t *testing.T) {
 		t.Errorf("pread: %q and %d bytes", got.failure(), len(got.Data))
 	}
 	if !mounted(t, bound) || !mounted(t, over) {
-		t.Errorf("root's mounts are gone: of the file %v, over the file %v", !mounted(t, bound), !mounted(t, over))
+		t.Errorf("root's mounts are gone: of the file %v, over the file %v", !mounted(t, bound),
+			!mounted(t, over))
 	}
 	a.reads(bound, mine)
 	as(t, 0).fails(bound, "EACCES")
@@ -389,10 +424,13 @@ func (d *daemon) resident() (kib int) {
 
 // background starts a program under uid. The function that it returns ends the
 // program's standard input and returns what else it prints until it ends.
-func background(t *testing.T, uid int, args ...string) (cmd *exec.Cmd, in io.WriteCloser, out *bufio.Reader, end func() string) {
+func background(t *testing.T, uid int, args ...string) (
+	cmd *exec.Cmd, in io.WriteCloser, out *bufio.Reader, end func() string,
+) {
 	t.Helper()
 	cmd = exec.Command("env", args...) // found on the PATH of that user
-	cmd.SysProcAttr, cmd.Dir, cmd.Env, cmd.Stderr = credential(uid), "/", []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin"}, os.Stderr
+	cmd.SysProcAttr, cmd.Dir, cmd.Env, cmd.Stderr = credential(uid), "/",
+		[]string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin"}, os.Stderr
 	in, err := cmd.StdinPipe()
 	must(t, err)
 	pipe, err := cmd.StdoutPipe()
@@ -422,7 +460,8 @@ func (r *reader) undisturbed(path, want string) (slowest time.Duration) {
 	for range 50 {
 		got := r.read(path)
 		if got.failure() != "" || string(got.Data) != want {
-			r.t.Errorf("uid %d reads %s: %q and %d bytes", r.uid, path, got.failure(), len(got.Data))
+			r.t.Errorf("uid %d reads %s: %q and %d bytes", r.uid, path, got.failure(),
+				len(got.Data))
 		}
 		slowest = max(slowest, got.Elapsed)
 	}
@@ -445,9 +484,11 @@ func TestCrowdOfBlockedReaders(t *testing.T) {
 			const crowd = 2000
 			s := newSite(t)
 			yours := fileText("http", "yours.example", "made-up", "")
+			url := fmt.Sprintf("postgresql://u:p@127.0.0.1:%d/airflow?sslmode=disable", blackHole(t))
 			s.configure(fmt.Sprintf("timeout = \"60s\"\nttl = %q", c.ttl),
-				metastoreTable(fmt.Sprintf("postgresql://u:p@127.0.0.1:%d/airflow?sslmode=disable", blackHole(t)), newKey(t))+
-					s.environment("AIRFLOW_CONN_YOURS="+strings.TrimSpace(yours))+grant(alice, "m*")+grant(bob, "yours"))
+				metastoreTable(url, newKey(t))+
+					s.environment("AIRFLOW_CONN_YOURS="+strings.TrimSpace(yours))+
+					grant(alice, "m*")+grant(bob, "yours"))
 			d := s.serve()
 			b := as(t, bob)
 			b.reads(d.file("yours"), yours)
@@ -461,7 +502,8 @@ func TestCrowdOfBlockedReaders(t *testing.T) {
 			if line, err := out.ReadString('\n'); line != "started\n" {
 				t.Fatalf("the crowd says %q, %v", line, err)
 			}
-			text, err := os.ReadFile(fmt.Sprintf("/proc/%[1]d/task/%[1]d/children", cmd.Process.Pid))
+			text, err := os.ReadFile(fmt.Sprintf("/proc/%[1]d/task/%[1]d/children",
+				cmd.Process.Pid))
 			must(t, err)
 			pids := strings.Fields(string(text))
 			if len(pids) != crowd {
@@ -480,11 +522,16 @@ func TestCrowdOfBlockedReaders(t *testing.T) {
 			}
 			var killed, took int
 			line := end()
-			if _, err := fmt.Sscanf(line, "killed %d %d", &killed, &took); err != nil || killed != crowd || took > 10_000 {
+			if _, err := fmt.Sscanf(line, "killed %d %d", &killed, &took); err != nil ||
+				killed != crowd || took > 10_000 {
 				t.Errorf("the crowd says %q; want all %d killed within 10 s", line, crowd)
 			}
 			b.reads(d.file("yours"), yours)
-			t.Logf("%d blocked readers: %d KiB more; another user's slowest read %v; all killed in %d ms", crowd, grown, slowest, took)
+			t.Logf(
+				"%d blocked readers: %d KiB more; another user's slowest read %v; all killed in "+
+					"%d ms",
+				crowd, grown, slowest, took,
+			)
 		})
 	}
 }
@@ -497,8 +544,10 @@ func TestQueueOfAsynchronousReads(t *testing.T) {
 	db.Exec("airflow", rows(t, key, []string{"made-up"}))
 	p := startProxy(t, db.Port)
 	yours := fileText("http", "yours.example", "made-up", "")
-	s.configure("timeout = \"10s\"\nttl = \"0s\"", metastoreTable(p.url(db.URL("airflow", db.Password, "airflow")), key)+
-		s.environment("AIRFLOW_CONN_YOURS="+strings.TrimSpace(yours))+grant(alice, "*")+grant(bob, "yours"))
+	s.configure("timeout = \"10s\"\nttl = \"0s\"",
+		metastoreTable(p.url(db.URL("airflow", db.Password, "airflow")), key)+
+			s.environment("AIRFLOW_CONN_YOURS="+strings.TrimSpace(yours))+
+			grant(alice, "*")+grant(bob, "yours"))
 	d := s.serve()
 	b := as(t, bob)
 
@@ -545,14 +594,16 @@ func TestFloodOfRefusalsHarmsNoReader(t *testing.T) {
 		}
 		granted += len(took)
 		slices.Sort(took)
-		return fmt.Sprintf("%d reads, p50 %v, p99 %v", len(took), quantile(took, 0.5), quantile(took, 0.99))
+		return fmt.Sprintf("%d reads, p50 %v, p99 %v", len(took), quantile(took, 0.5),
+			quantile(took, 0.99))
 	}
 	before := reads(time.Second)
 	_, _, _, end := background(t, stranger, probe(t, "flood"), "8", d.file("mine"))
 	during := reads(3 * time.Second)
 	var calls, opened int
 	line := end()
-	if _, err := fmt.Sscanf(line, "%d %d", &calls, &opened); err != nil || calls < 1000 || opened != 0 {
+	if _, err := fmt.Sscanf(line, "%d %d", &calls, &opened); err != nil || calls < 1000 ||
+		opened != 0 {
 		t.Errorf("the flood says %q; want many calls, and no open that succeeds", line)
 	}
 	as(t, stranger).fails(d.file("mine"), "EACCES")
@@ -570,7 +621,8 @@ func TestRefusedMappingCanBeKilled(t *testing.T) {
 		`import mmap, sys; f = open(sys.argv[1]); m = mmap.mmap(f.fileno(), 1, mmap.MAP_PRIVATE | mmap.MAP_POPULATE, mmap.PROT_READ); sys.stdout.write(repr(m[0]))`, d.file("mine"))
 	pid := cmd.Process.Pid
 	eventually(t, "the mapping is refused", func() bool {
-		return len(d.auditLines(`"op":"read"`, `"errno":"EINVAL"`, fmt.Sprintf(`"uid":%d`, alice))) > 0
+		return len(d.auditLines(`"op":"read"`, `"errno":"EINVAL"`,
+			fmt.Sprintf(`"uid":%d`, alice))) > 0
 	})
 	as(t, bob).reads(d.file("yours"), yours)
 	if s := state(pid); s == 0 || s == 'Z' {

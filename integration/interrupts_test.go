@@ -22,7 +22,8 @@ func counted(t *testing.T, keys string, passwords []string) (*daemon, *servers.P
 	db.Exec("airflow", rows(t, key, passwords))
 	db.Exec("airflow", "ALTER DATABASE airflow SET log_statement = 'all'")
 	p := startProxy(t, db.Port)
-	s.configure(keys, metastoreTable(p.url(db.URL("airflow", db.Password, "airflow")), key)+grant(alice, "*"))
+	s.configure(keys,
+		metastoreTable(p.url(db.URL("airflow", db.Password, "airflow")), key)+grant(alice, "*"))
 	return s.serve(), db, p
 }
 
@@ -50,14 +51,21 @@ func TestBlockedReaderCanBeEnded(t *testing.T) {
 	t.Parallel()
 	d, _, p := counted(t, `timeout = "1m"`, []string{"made-up"})
 	p.swallow()
-	for _, sig := range []syscall.Signal{syscall.SIGKILL, syscall.SIGINT, syscall.SIGTERM, syscall.SIGALRM, syscall.SIGHUP} {
-		for _, script := range []string{`cat "$1"`, `read -r line <"$1"`, `python3.11 -c 'import sys; open(sys.argv[1]).read()' "$1"`} {
+	for _, sig := range []syscall.Signal{
+		syscall.SIGKILL, syscall.SIGINT, syscall.SIGTERM, syscall.SIGALRM, syscall.SIGHUP,
+	} {
+		for _, script := range []string{
+			`cat "$1"`, `read -r line <"$1"`,
+			`python3.11 -c 'import sys; open(sys.argv[1]).read()' "$1"`,
+		} {
 			// Whoever started the tests may have had SIGHUP ignored.
-			cmd := exec.Command("env", "--default-signal=HUP", "bash", "-c", "exec 2>&-; "+script, "bash", d.file("m0"))
+			cmd := exec.Command("env", "--default-signal=HUP", "bash", "-c", "exec 2>&-; "+script,
+				"bash", d.file("m0"))
 			if !strings.HasPrefix(script, "read") {
 				cmd.Args[4] = "exec 2>&-; exec " + script
 			}
-			cmd.SysProcAttr, cmd.Dir, cmd.Env = credential(alice), "/", []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin"}
+			cmd.SysProcAttr, cmd.Dir, cmd.Env = credential(alice), "/",
+				[]string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin"}
 			must(t, cmd.Start())
 			pid := cmd.Process.Pid
 			blocked(t, pid)
@@ -140,12 +148,15 @@ sys.stdout.write(text)`
 
 func TestThousandReadersMakeOneQuery(t *testing.T) {
 	t.Parallel()
-	d, db, _ := counted(t, "timeout = \"30s\"\nttl = \"60s\"\nepoch = \"60s\"", []string{"made-up-0", "made-up-1", "made-up-2"})
+	d, db, _ := counted(t, "timeout = \"30s\"\nttl = \"60s\"\nepoch = \"60s\"",
+		[]string{"made-up-0", "made-up-1", "made-up-2"})
 	a := as(t, alice)
 	for i := range 3 {
 		id := fmt.Sprint("m", i)
 		want := fileText("http", "h.example", fmt.Sprint("made-up-", i), "")
-		if got := a.do(request{Op: "storm", Path: d.file(id), N: 1000}); got.Counts[digest([]byte(want))] != 1000 {
+		if got := a.do(
+			request{Op: "storm", Path: d.file(id), N: 1000},
+		); got.Counts[digest([]byte(want))] != 1000 {
 			t.Errorf("1,000 readers got %v", got.Counts)
 		}
 		if n := queries(t, db.Dir, id); n != 1 {
@@ -165,7 +176,9 @@ func TestAbsenceIsAskedForOnce(t *testing.T) {
 	t.Parallel()
 	d, db, _ := counted(t, "negative_ttl = \"60s\"", []string{"made-up"})
 	a := as(t, alice)
-	if got := a.do(request{Op: "storm", Path: d.file("none"), N: 200}); got.Counts["ENOENT"] != 200 {
+	if got := a.do(
+		request{Op: "storm", Path: d.file("none"), N: 200},
+	); got.Counts["ENOENT"] != 200 {
 		t.Errorf("200 readers got %v", got.Counts)
 	}
 	if n := queries(t, db.Dir, "none"); n != 1 {

@@ -68,7 +68,9 @@ func rows(t *testing.T, key *fernet.Key, passwords []string) string {
 			must(t, err)
 			stored = string(token)
 		}
-		fmt.Fprintf(&b, "\nINSERT INTO connection (id, conn_id, conn_type, host, password, is_encrypted, is_extra_encrypted) VALUES (%d, 'm%d', 'http', 'h.example', '%s', %t, false);",
+		fmt.Fprintf(&b, "\nINSERT INTO connection (id, conn_id, conn_type, host, password, "+
+			"is_encrypted, is_extra_encrypted) VALUES (%d, 'm%d', 'http', 'h.example', '%s', %t, "+
+			"false);",
 			i+1, i, stored, i%2 == 0)
 	}
 	return b.String()
@@ -127,7 +129,9 @@ type process struct {
 // scan cannot be read to its end, and then all is scanned again.
 func (d *daemon) scan(secrets ...string) scan {
 	d.t.Helper()
-	args := []string{"-pid", strconv.Itoa(d.cmd.Process.Pid), "-tree", "-regs", "-strict", "-json", "-v"}
+	args := []string{
+		"-pid", strconv.Itoa(d.cmd.Process.Pid), "-tree", "-regs", "-strict", "-json", "-v",
+	}
 	for i, secret := range secrets {
 		if !strings.HasPrefix(secret, "hex:") {
 			secret = "text:" + secret
@@ -159,7 +163,8 @@ func (d *daemon) scanOnce(args []string) (s scan, err error) {
 		var p process
 		must(d.t, json.Unmarshal(line, &p))
 		if len(p.Unreadable) > 0 {
-			return s, fmt.Errorf("memscan: %s: memory that cannot be read: %v", p.Target, p.Unreadable)
+			return s, fmt.Errorf("memscan: %s: memory that cannot be read: %v", p.Target,
+				p.Unreadable)
 		}
 		s.processes = append(s.processes, p)
 		s.full += p.Full
@@ -177,7 +182,8 @@ func (s scan) String() string {
 	fmt.Fprintf(&b, "%d copies and %d fragments in %d processes", s.full, s.parts, len(s.processes))
 	for _, p := range s.processes {
 		for _, h := range p.Hits {
-			fmt.Fprintf(&b, "\n  %s: %s %s (whole: %v) in %s at %s", p.Target, h.Canary, h.Variant, h.Full, h.Where, h.Addr)
+			fmt.Fprintf(&b, "\n  %s: %s %s (whole: %v) in %s at %s", p.Target, h.Canary, h.Variant,
+				h.Full, h.Where, h.Addr)
 		}
 	}
 	return b.String()
@@ -224,7 +230,8 @@ func (d *daemon) areInSlots(p process) {
 		flags := vmFlags(d.t, d.cmd.Process.Pid, addr)
 		for _, flag := range []string{"lo", "dd", "dc"} {
 			if !strings.Contains(flags, " "+flag+" ") {
-				d.t.Errorf("%s at %s is in memory with the flags%sand not %s", h.Canary, h.Addr, flags, flag)
+				d.t.Errorf("%s at %s is in memory with the flags%sand not %s", h.Canary, h.Addr,
+					flags, flag)
 			}
 		}
 	}
@@ -275,7 +282,11 @@ func (d *daemon) saysNothing(secrets ...string) {
 func variables(passwords []string) []string {
 	var lines []string
 	for i, password := range passwords {
-		lines = append(lines, fmt.Sprintf("AIRFLOW_CONN_M%d=%s", i, strings.TrimSpace(fileText("http", "h.example", password, ""))))
+		lines = append(
+			lines,
+			fmt.Sprintf("AIRFLOW_CONN_M%d=%s", i,
+				strings.TrimSpace(fileText("http", "h.example", password, ""))),
+		)
 	}
 	return lines
 }
@@ -293,38 +304,49 @@ func TestMemoryHoldsAValueForItsTimeOnly(t *testing.T) {
 		// variables for it.
 		start func(t *testing.T, s *site, passwords []string) (tables string, env []string)
 	}{
-		{"the daemon's environment", 15 * time.Second, 2, func(t *testing.T, s *site, passwords []string) (string, []string) {
-			return "", variables(passwords)
-		}},
-		{"environment file", 15 * time.Second, 0, func(t *testing.T, s *site, passwords []string) (string, []string) {
-			return s.environment(variables(passwords)...), nil
-		}},
-		{"SQLite", 15 * time.Second, 1, func(t *testing.T, s *site, passwords []string) (string, []string) {
-			key := newKey(t)
-			return metastoreTable(s.sqliteMetastore(rows(t, key, passwords)), key), nil
-		}},
-		{"PostgreSQL", time.Minute, 2, func(t *testing.T, s *site, passwords []string) (string, []string) {
-			key, server := newKey(t), servers.StartPostgres(t)
-			server.Exec("airflow", rows(t, key, passwords))
-			return metastoreTable(server.URL("airflow", server.Password, "airflow"), key), nil
-		}},
-		{"MariaDB", 15 * time.Second, 2, func(t *testing.T, s *site, passwords []string) (string, []string) {
-			key, server := newKey(t), servers.StartMariaDB(t)
-			server.Exec("airflow", strings.ReplaceAll(rows(t, key, passwords), " schema ", " `schema` "))
-			return metastoreTable(server.URL("airflow", server.Password, "airflow"), key), nil
-		}},
-		{"Vault", 15 * time.Second, 2, func(t *testing.T, s *site, passwords []string) (string, []string) {
-			return vault(t).fill(passwords), nil
-		}},
-		{"Parameter Store", 15 * time.Second, 2, func(t *testing.T, s *site, passwords []string) (string, []string) {
-			return parameterStore(t).fill(passwords), nil
-		}},
+		{"the daemon's environment", 15 * time.Second, 2,
+			func(t *testing.T, s *site, passwords []string) (string, []string) {
+				return "", variables(passwords)
+			}},
+		{"environment file", 15 * time.Second, 0,
+			func(t *testing.T, s *site, passwords []string) (string, []string) {
+				return s.environment(variables(passwords)...), nil
+			}},
+		{"SQLite", 15 * time.Second, 1,
+			func(t *testing.T, s *site, passwords []string) (string, []string) {
+				key := newKey(t)
+				return metastoreTable(s.sqliteMetastore(rows(t, key, passwords)), key), nil
+			}},
+		{"PostgreSQL", time.Minute, 2,
+			func(t *testing.T, s *site, passwords []string) (string, []string) {
+				key, server := newKey(t), servers.StartPostgres(t)
+				server.Exec("airflow", rows(t, key, passwords))
+				return metastoreTable(server.URL("airflow", server.Password, "airflow"), key), nil
+			}},
+		{"MariaDB", 15 * time.Second, 2,
+			func(t *testing.T, s *site, passwords []string) (string, []string) {
+				key, server := newKey(t), servers.StartMariaDB(t)
+				server.Exec("airflow",
+					strings.ReplaceAll(rows(t, key, passwords), " schema ", " `schema` "))
+				return metastoreTable(server.URL("airflow", server.Password, "airflow"), key), nil
+			}},
+		{"Vault", 15 * time.Second, 2,
+			func(t *testing.T, s *site, passwords []string) (string, []string) {
+				return vault(t).fill(passwords), nil
+			}},
+		{"Parameter Store", 15 * time.Second, 2,
+			func(t *testing.T, s *site, passwords []string) (string, []string) {
+				return parameterStore(t).fill(passwords), nil
+			}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			s, p := newSite(t), newPasswords()
 			tables, env := c.start(t, s, p.all)
-			s.configure(fmt.Sprintf("ttl = %q\nepoch = %q\ntimeout = \"20s\"", memoryTTL, memoryEpoch), tables+grant(alice, "*"))
+			s.configure(
+				fmt.Sprintf("ttl = %q\nepoch = %q\ntimeout = \"20s\"", memoryTTL, memoryEpoch),
+				tables+grant(alice, "*"),
+			)
 			d, a := s.serve(env...), as(t, alice)
 			defer d.saysNothing(p.canaries()...)
 			var paths []string

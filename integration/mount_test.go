@@ -69,7 +69,8 @@ func (a airflowAnswer) serves() (content []string, errno string) {
 			}
 		}
 		return content, ""
-	case strings.HasPrefix(a.Error, "InvalidToken"), strings.Contains(a.Error, "Can't decrypt"), strings.Contains(a.Error, "Could not create Fernet object"):
+	case strings.HasPrefix(a.Error, "InvalidToken"), strings.Contains(a.Error, "Can't decrypt"),
+		strings.Contains(a.Error, "Could not create Fernet object"):
 		return nil, "EKEYREJECTED"
 	}
 	return nil, "EBADMSG"
@@ -109,7 +110,8 @@ func TestMountServesWhatAirflowReads(t *testing.T) {
 				case errno == "" && !slices.Contains(content, string(got.Data)):
 					t.Errorf("%q: %q is not what Airflow reads: %q", id, got.Data, content)
 				}
-				if mine := strings.HasPrefix(id, "plain_") || strings.HasPrefix(id, "team/"); !mine {
+				if mine := strings.HasPrefix(id, "plain_") ||
+					strings.HasPrefix(id, "team/"); !mine {
 					other.fails(path, "EACCES")
 				} else if errno == "" {
 					other.reads(path, string(got.Data))
@@ -151,8 +153,10 @@ func (r *reader) lists(path string, want []string) {
 func two(t *testing.T) (*daemon, string, string) {
 	t.Helper()
 	s := newSite(t)
-	mine, yours := fileText("http", "mine.example", "made-up-1", ""), fileText("http", "yours.example", "made-up-2", "")
-	s.configure(`ttl = "1s"`, s.environment("AIRFLOW_CONN_MINE="+strings.TrimSpace(mine), "AIRFLOW_CONN_YOURS="+strings.TrimSpace(yours))+
+	mine, yours := fileText("http", "mine.example", "made-up-1", ""),
+		fileText("http", "yours.example", "made-up-2", "")
+	s.configure(`ttl = "1s"`, s.environment("AIRFLOW_CONN_MINE="+strings.TrimSpace(mine),
+		"AIRFLOW_CONN_YOURS="+strings.TrimSpace(yours))+
 		grant(alice, "mine")+grant(bob, "yours"))
 	return s.serve(), mine, yours
 }
@@ -165,7 +169,8 @@ func TestPolicyHoldsForEveryQuestion(t *testing.T) {
 
 	a.fails(d.file("absent"), "EACCES") // not granted, so nobody looks whether it exists
 	a.reads(path, mine)
-	if st := a.do(request{Op: "stat", Path: path}); st.failure() != "" || st.Size != int64(len(mine)) || st.Mode != unix.S_IFREG|0o400 || st.UID != 0 {
+	if st := a.do(request{Op: "stat", Path: path}); st.failure() != "" ||
+		st.Size != int64(len(mine)) || st.Mode != unix.S_IFREG|0o400 || st.UID != 0 {
 		t.Errorf("stat: %+v, want %d bytes, mode 0400 of root", st, len(mine))
 	}
 	if st := a.do(request{Op: "stat", Path: d.mount}); st.Mode != unix.S_IFDIR|0o555 {
@@ -175,21 +180,30 @@ func TestPolicyHoldsForEveryQuestion(t *testing.T) {
 		t.Errorf("access for reading: %s", got.failure())
 	}
 	for _, r := range []*reader{b, root} {
-		for _, q := range []request{{Op: "stat"}, {Op: "access", N: unix.R_OK}, {Op: "access", N: unix.F_OK}, {Op: "read"}, {Op: "openflags", N: unix.O_PATH | unix.O_DIRECTORY}} {
+		for _, q := range []request{
+			{Op: "stat"}, {Op: "access", N: unix.R_OK}, {Op: "access", N: unix.F_OK}, {Op: "read"},
+			{Op: "openflags", N: unix.O_PATH | unix.O_DIRECTORY},
+		} {
 			q.Path = path
-			if got := r.do(q); got.failure() != "EACCES" && !(q.Op == "openflags" && got.failure() == "ENOTDIR") {
+			if got := r.do(q); got.failure() != "EACCES" &&
+				!(q.Op == "openflags" && got.failure() == "ENOTDIR") {
 				t.Errorf("uid %d, %s: %q, want EACCES", r.uid, q.Op, got.failure())
 			}
 		}
 	}
-	for _, tool := range [][]string{{"test", "-r", path}, {"test", "-s", path}, {"test", "-f", path}} {
+	for _, tool := range [][]string{
+		{"test", "-r", path}, {"test", "-s", path}, {"test", "-f", path},
+	} {
 		for uid, want := range map[int]int{alice: 0, bob: 1, 0: 1} {
 			if _, _, code := output(t, uid, tool...); code != want {
-				t.Errorf("uid %d: %s exits with %d, want %d", uid, strings.Join(tool, " "), code, want)
+				t.Errorf("uid %d: %s exits with %d, want %d", uid, strings.Join(tool, " "), code,
+					want)
 			}
 		}
 	}
-	for uid, want := range map[int]string{alice: "mine.json\n", bob: "yours.json\n", 0: "", 65534: ""} {
+	for uid, want := range map[int]string{
+		alice: "mine.json\n", bob: "yours.json\n", 0: "", 65534: "",
+	} {
 		if out, stderr, code := output(t, uid, "ls", d.mount); string(out) != want || code != 0 {
 			t.Errorf("ls as uid %d: %q %q (exit %d), want %q", uid, out, stderr, code, want)
 		}
@@ -200,7 +214,9 @@ func TestPolicyHoldsForEveryQuestion(t *testing.T) {
 			t.Errorf("audit line %q: %v", line, err)
 		}
 	}
-	if n := len(d.auditLines(`"uid":5001`, `"id":"mine"`, `"allowed":true`, `"source":"environment"`)); n == 0 {
+	if n := len(
+		d.auditLines(`"uid":5001`, `"id":"mine"`, `"allowed":true`, `"source":"environment"`),
+	); n == 0 {
 		t.Error("no audit line of a granted read")
 	}
 	if n := len(d.auditLines(`"uid":0`, `"allowed":false`, `"errno":"EACCES"`)); n == 0 {
@@ -295,7 +311,9 @@ func TestMountFlags(t *testing.T) {
 			continue
 		}
 		options := strings.Split(fields[3], ",")
-		for _, want := range []string{"ro", "nosuid", "nodev", "noexec", "allow_other", "user_id=0"} {
+		for _, want := range []string{
+			"ro", "nosuid", "nodev", "noexec", "allow_other", "user_id=0",
+		} {
 			if !slices.Contains(options, want) {
 				t.Errorf("not mounted %s: %s", want, line)
 			}
@@ -325,7 +343,8 @@ func TestStopUnmounts(t *testing.T) {
 		st, err := os.Stat(d.mount)
 		must(t, err)
 		if st.Mode() != os.ModeDir || st.Sys().(*syscall.Stat_t).Uid != 0 {
-			t.Errorf("%v: the directory underneath has mode %v and belongs to uid %d", sig, st.Mode(), st.Sys().(*syscall.Stat_t).Uid)
+			t.Errorf("%v: the directory underneath has mode %v and belongs to uid %d", sig,
+				st.Mode(), st.Sys().(*syscall.Stat_t).Uid)
 		}
 		if mounted(t, d.mount) {
 			t.Errorf("%v: still mounted", sig)
@@ -356,7 +375,8 @@ func TestStopWithOpenFiles(t *testing.T) {
 	if !strings.Contains(d.log(), "unmounted while files are still open") || mounted(t, d.mount) {
 		t.Errorf("the log does not say that a file was open, or it is still mounted:\n%s", d.log())
 	}
-	if got := a.do(request{Op: "pread", Path: path}); got.Errno != "ENOTCONN" && got.Errno != "ECONNABORTED" {
+	if got := a.do(request{Op: "pread", Path: path}); got.Errno != "ENOTCONN" &&
+		got.Errno != "ECONNABORTED" {
 		t.Errorf("a read after the end: %q and %d bytes", got.Errno, len(got.Data))
 	}
 }
@@ -374,20 +394,28 @@ func TestReload(t *testing.T) {
 	}
 
 	// A new grant, and one that is gone: an open descriptor does not outlive it.
-	changed := strings.ReplaceAll(string(configuration), `connections = ["yours"]`, `connections = ["mine"]`)
+	changed := strings.ReplaceAll(string(configuration), `connections = ["yours"]`,
+		`connections = ["mine"]`)
 	must(t, os.WriteFile(d.config, []byte(changed), 0o600))
 	d.reload("connfs: reloaded\n")
 	b.reads(d.file("mine"), mine)
 	b.fails(held, "EACCES")
 	for range 2 {
-		if got := b.do(request{Op: "pread", Path: held}); got.Errno != "EACCES" || len(got.Data) > 0 {
-			t.Errorf("a read through a descriptor whose grant is gone: %q and %d bytes, want EACCES", got.Errno, len(got.Data))
+		if got := b.do(request{Op: "pread", Path: held}); got.Errno != "EACCES" ||
+			len(got.Data) > 0 {
+			t.Errorf(
+				"a read through a descriptor whose grant is gone: %q and %d bytes, want EACCES",
+				got.Errno, len(got.Data),
+			)
 		}
 	}
 	b.lists(d.mount, []string{"mine.json"})
 
 	// A broken configuration changes nothing.
-	for _, broken := range []string{changed + "\nnonsense = ", strings.Replace(changed, "ttl", "tll", 1), changed + "[[mount]]\npath = \"/elsewhere\"\n", ""} {
+	for _, broken := range []string{
+		changed + "\nnonsense = ", strings.Replace(changed, "ttl", "tll", 1),
+		changed + "[[mount]]\npath = \"/elsewhere\"\n", "",
+	} {
 		must(t, os.WriteFile(d.config, []byte(broken), 0o600))
 		if broken == "" {
 			must(t, os.Remove(d.config))
@@ -421,7 +449,8 @@ func TestAuditFileRotates(t *testing.T) {
 	old, err := os.ReadFile(d.audit + ".1")
 	must(t, err)
 	if n := strings.Count(string(old), `"id":"mine"`); before != 1 || n != 2 || after != 1 {
-		t.Errorf("audit lines: %d before, %d in the old file, %d in the new one; want 1, 2, 1", before, n, after)
+		t.Errorf("audit lines: %d before, %d in the old file, %d in the new one; want 1, 2, 1",
+			before, n, after)
 	}
 	st, err := os.Stat(d.audit)
 	must(t, err)
@@ -462,10 +491,18 @@ func TestMountpointsThatAreRefused(t *testing.T) {
 		make func(s *site) error
 		says string
 	}{
-		{"file", func(s *site) error { return os.WriteFile(s.mount, nil, 0o644) }, "the mountpoint is a file, not a directory"},
-		{"not empty", func(s *site) error { return os.MkdirAll(s.mount+"/x", 0o755) }, "the mountpoint is not empty"},
-		{"symbolic link", func(s *site) error { return os.Symlink(s.home, s.mount) }, "the mountpoint is a symbolic link"},
-		{"dangling link", func(s *site) error { return os.Symlink("/nowhere", s.mount) }, "the mountpoint is a symbolic link"},
+		{"file", func(s *site) error {
+			return os.WriteFile(s.mount, nil, 0o644)
+		}, "the mountpoint is a file, not a directory"},
+		{"not empty", func(s *site) error {
+			return os.MkdirAll(s.mount+"/x", 0o755)
+		}, "the mountpoint is not empty"},
+		{"symbolic link", func(s *site) error {
+			return os.Symlink(s.home, s.mount)
+		}, "the mountpoint is a symbolic link"},
+		{"dangling link", func(s *site) error {
+			return os.Symlink("/nowhere", s.mount)
+		}, "the mountpoint is a symbolic link"},
 		{"directory of another user", func(s *site) error {
 			s.mount = s.home + "/conn"
 			return nil
@@ -488,14 +525,18 @@ func TestMountpointsThatAreRefused(t *testing.T) {
 			}
 			return os.Chown(s.mount, alice, alice)
 		}, fmt.Sprintf("uid %d owns it in a directory that all can write to", alice)},
-		{"no parent", func(s *site) error { s.mount = s.dir + "/missing/conn"; return nil }, "the directory that should hold the mountpoint is not there"},
+		{"no parent", func(s *site) error {
+			s.mount = s.dir + "/missing/conn"
+			return nil
+		}, "the directory that should hold the mountpoint is not there"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			s := newSite(t)
 			s.configure("", s.environment()+grant(alice, "*"))
 			must(t, c.make(s))
 			code, said := s.refused(s.command())
-			if code != 8 || !strings.Contains(said, s.mount+": ") || !strings.Contains(said, c.says) {
+			if code != 8 || !strings.Contains(said, s.mount+": ") ||
+				!strings.Contains(said, c.says) {
 				t.Errorf("exit code %d: %s; want 8 and %q", code, said, c.says)
 			}
 			if mounted(t, s.mount) {
@@ -516,7 +557,8 @@ func TestMountpointIsMade(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
 	s.configure("", s.environment("AIRFLOW_CONN_A=http://h")+grant(alice, "*"))
-	must(t, os.Mkdir(s.mount, 0o777), os.Chown(s.mount, alice, alice)) // root's parent: safe to take over
+	// root's parent: safe to take over
+	must(t, os.Mkdir(s.mount, 0o777), os.Chown(s.mount, alice, alice))
 	s.serve()
 	as(t, alice).lists(s.mount, []string{"a.json"})
 }
@@ -524,7 +566,10 @@ func TestMountpointIsMade(t *testing.T) {
 // inNamespace returns a command that runs script, and then the daemon's command line
 // in its place, in a mount namespace of its own.
 func inNamespace(script string, cmd *exec.Cmd) *exec.Cmd {
-	args := append([]string{"--mount", "--propagation", "private", "sh", "-ec", script + `; exec "$@"`, "sh"}, cmd.Args...)
+	args := append(
+		[]string{"--mount", "--propagation", "private", "sh", "-ec", script + `; exec "$@"`, "sh"},
+		cmd.Args...,
+	)
 	wrapped := exec.Command("unshare", args...)
 	wrapped.Dir, wrapped.Env = cmd.Dir, cmd.Env
 	return wrapped
@@ -534,8 +579,10 @@ func TestMissingDevice(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
 	s.configure("", s.environment()+grant(alice, "*"))
-	code, said := s.refused(inNamespace("mount -t tmpfs none /dev; mknod -m 666 /dev/null c 1 3", s.command()))
-	if code != 8 || !strings.Contains(said, "there is no /dev/fuse on this machine") || !strings.Contains(said, "modprobe fuse") {
+	code, said := s.refused(inNamespace("mount -t tmpfs none /dev; mknod -m 666 /dev/null c 1 3",
+		s.command()))
+	if code != 8 || !strings.Contains(said, "there is no /dev/fuse on this machine") ||
+		!strings.Contains(said, "modprobe fuse") {
 		t.Errorf("exit code %d: %s", code, said)
 	}
 }
@@ -550,7 +597,8 @@ cp /etc/passwd %[1]s/passwd && echo 'connfs-it:x:%[2]d:%[2]d::%[1]s:/bin/sh' >>%
 // asAlice returns a command that drops to alice first.
 func asAlice(args ...string) *exec.Cmd {
 	uid := strconv.Itoa(alice)
-	cmd := exec.Command("setpriv", append([]string{"--reuid=" + uid, "--regid=" + uid, "--clear-groups"}, args...)...)
+	cmd := exec.Command("setpriv",
+		append([]string{"--reuid=" + uid, "--regid=" + uid, "--clear-groups"}, args...)...)
 	cmd.Dir, cmd.Env = "/", []string{"PATH=" + os.Getenv("PATH")}
 	return cmd
 }
@@ -559,15 +607,20 @@ func TestOrdinaryUserMountsForHerself(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
 	s.copyMetastore("2.10")
-	must(t, os.Mkdir(s.mount, 0o755), os.Chown(s.mount, alice, alice), os.Chown(s.home, alice, alice))
+	must(t, os.Mkdir(s.mount, 0o755), os.Chown(s.mount, alice, alice),
+		os.Chown(s.home, alice, alice))
 	for _, name := range []string{"airflow.cfg", "airflow.db"} {
 		must(t, os.Chown(filepath.Join(s.home, name), alice, alice))
 	}
-	d := s.launch(inNamespace(s.ordinary(), asAlice(connfsBinary, "mount", "--airflow-home", s.home, s.mount)))
+	d := s.launch(inNamespace(s.ordinary(),
+		asAlice(connfsBinary, "mount", "--airflow-home", s.home, s.mount)))
 
 	inside := func(uid int) *reader {
-		return startReader(t, uid, exec.Command("nsenter", "-t", strconv.Itoa(d.cmd.Process.Pid), "-m",
-			"setpriv", "--reuid="+strconv.Itoa(uid), "--regid="+strconv.Itoa(uid), "--clear-groups", helperBinary))
+		return startReader(t, uid, exec.Command(
+			"nsenter", "-t", strconv.Itoa(d.cmd.Process.Pid), "-m",
+			"setpriv", "--reuid="+strconv.Itoa(uid), "--regid="+strconv.Itoa(uid), "--clear-groups",
+			helperBinary,
+		))
 	}
 	a := inside(alice)
 	n := 0
@@ -604,9 +657,15 @@ func TestOrdinaryUserNeedsLeaveToMountForOthers(t *testing.T) {
 	for _, path := range []string{s.mount, s.config, s.home} {
 		must(t, os.Chown(path, alice, alice))
 	}
-	script := fmt.Sprintf("%s; echo 'mount_max = 10' >%[2]s/fuse.conf; mount --bind %[2]s/fuse.conf /etc/fuse.conf", s.ordinary(), s.dir)
-	code, said := s.refused(inNamespace(script, asAlice(connfsBinary, "mount", "--config", s.config, s.mount)))
-	if code != 8 || !strings.Contains(said, "/etc/fuse.conf does not let an ordinary user mount for them") || !strings.Contains(said, "user_allow_other") {
+	script := fmt.Sprintf(
+		"%s; echo 'mount_max = 10' >%[2]s/fuse.conf; mount --bind %[2]s/fuse.conf /etc/fuse.conf",
+		s.ordinary(), s.dir,
+	)
+	code, said := s.refused(inNamespace(script,
+		asAlice(connfsBinary, "mount", "--config", s.config, s.mount)))
+	if code != 8 ||
+		!strings.Contains(said, "/etc/fuse.conf does not let an ordinary user mount for them") ||
+		!strings.Contains(said, "user_allow_other") {
 		t.Errorf("exit code %d: %s", code, said)
 	}
 }

@@ -58,12 +58,17 @@ func TestProcessesAreClosedOff(t *testing.T) {
 			s := newSite(t)
 			must(t, os.Chmod(s.home, 0o755))
 			s.configure("ttl = \"60s\"\n"+c.keys, grant(alice, "*"))
-			d := s.serve("AIRFLOW_CONN_A=http://u:"+secret+"@h", "AIRFLOW__CORE__FERNET_KEY="+secret, "NOTIFY_SOCKET=/nowhere/notify")
-			if got := as(t, alice).read(d.file("a")); got.failure() != "" || !strings.Contains(string(got.Data), secret) {
+			d := s.serve("AIRFLOW_CONN_A=http://u:"+secret+"@h",
+				"AIRFLOW__CORE__FERNET_KEY="+secret, "NOTIFY_SOCKET=/nowhere/notify")
+			if got := as(t, alice).read(d.file("a")); got.failure() != "" ||
+				!strings.Contains(string(got.Data), secret) {
 				t.Fatalf("read: %q, %d bytes", got.failure(), len(got.Data))
 			}
 			front, children := d.processes()
-			eventually(t, "there are a child and a spare", func() bool { front, children = d.processes(); return len(children) == 2 })
+			eventually(t, "there are a child and a spare", func() bool {
+				front, children = d.processes()
+				return len(children) == 2
+			})
 
 			if got := status(t, front)["Uid"]; !strings.HasPrefix(got, "0\t") {
 				t.Errorf("the front runs as %s", got)
@@ -71,11 +76,13 @@ func TestProcessesAreClosedOff(t *testing.T) {
 			for _, pid := range append(children, front) {
 				text, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", pid))
 				must(t, err)
-				if strings.Contains(string(text), "AIRFLOW_") || strings.Contains(string(text), secret) {
+				if strings.Contains(string(text), "AIRFLOW_") ||
+					strings.Contains(string(text), secret) {
 					t.Errorf("process %d has variables of Airflow's in its environment", pid)
 				}
 				if strings.Contains(string(text), "NOTIFY_SOCKET") != (pid == front) {
-					t.Errorf("process %d (front: %v): NOTIFY_SOCKET in its environment: %v", pid, pid == front, strings.Contains(string(text), "NOTIFY_SOCKET"))
+					t.Errorf("process %d (front: %v): NOTIFY_SOCKET in its environment: %v", pid,
+						pid == front, strings.Contains(string(text), "NOTIFY_SOCKET"))
 				}
 				text, err = os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
 				must(t, err)
@@ -84,20 +91,26 @@ func TestProcessesAreClosedOff(t *testing.T) {
 				}
 				limits, err := os.ReadFile(fmt.Sprintf("/proc/%d/limits", pid))
 				must(t, err)
-				if !strings.Contains(strings.Join(strings.Fields(string(limits)), " "), "Max core file size 0 0") {
+				if !strings.Contains(
+					strings.Join(strings.Fields(string(limits)), " "), "Max core file size 0 0",
+				) {
 					t.Errorf("process %d may dump core:\n%s", pid, limits)
 				}
 			}
 			for _, pid := range children {
 				// A spare that was started just now has not come to its main yet.
-				eventually(t, "the child can gain no privileges", func() bool { return status(t, pid)["NoNewPrivs"] == "1" })
+				eventually(t, "the child can gain no privileges", func() bool {
+					return status(t, pid)["NoNewPrivs"] == "1"
+				})
 				st := status(t, pid)
 				for _, name := range []string{"CapInh", "CapPrm", "CapEff", "CapAmb"} {
 					if st[name] != "0000000000000000" {
 						t.Errorf("child %d: %s is %s", pid, name, st[name])
 					}
 				}
-				if want := strings.Join([]string{c.uid, c.uid, c.uid, c.uid}, "\t"); st["Uid"] != want {
+				if want := strings.Join(
+					[]string{c.uid, c.uid, c.uid, c.uid}, "\t",
+				); st["Uid"] != want {
 					t.Errorf("child %d runs as %q, want %q", pid, st["Uid"], want)
 				}
 				for _, group := range strings.Fields(st["Groups"] + " " + st["Gid"]) {
@@ -111,7 +124,8 @@ func TestProcessesAreClosedOff(t *testing.T) {
 					t.Errorf("child %d: only %d descriptors", pid, len(fds))
 				}
 				for _, fd := range fds {
-					if to, _ := os.Readlink(fd); strings.Contains(to, "fuse") || strings.Contains(to, "memfd") || strings.Contains(to, "audit") {
+					if to, _ := os.Readlink(fd); strings.Contains(to, "fuse") ||
+						strings.Contains(to, "memfd") || strings.Contains(to, "audit") {
 						t.Errorf("child %d has %s open", pid, to)
 					}
 				}
@@ -120,7 +134,10 @@ func TestProcessesAreClosedOff(t *testing.T) {
 				must(t, err)
 				same := as(t, uid)
 				for _, file := range []string{"mem", "environ", "maps", "fd/0", "auxv"} {
-					if got := same.do(request{Op: "read", Path: fmt.Sprintf("/proc/%d/%s", pid, file)}); got.Errno != "EACCES" && got.Errno != "EPERM" {
+					if got := same.do(
+						request{Op: "read", Path: fmt.Sprintf("/proc/%d/%s", pid, file)},
+					); got.Errno != "EACCES" &&
+						got.Errno != "EPERM" {
 						t.Errorf("uid %d reads %s of child %d: %q", uid, file, pid, got.failure())
 					}
 				}
@@ -154,7 +171,8 @@ func TestCrashLeavesNoCore(t *testing.T) {
 	t.Parallel()
 	secret := canary()
 	s := newSite(t)
-	s.configure(`ttl = "60s"`, s.environment("AIRFLOW_CONN_A=http://u:"+secret+"@h")+grant(alice, "*"))
+	s.configure(`ttl = "60s"`,
+		s.environment("AIRFLOW_CONN_A=http://u:"+secret+"@h")+grant(alice, "*"))
 	// A pattern of core files that names a directory leads there.
 	pattern, err := os.ReadFile("/proc/sys/kernel/core_pattern")
 	must(t, err)
@@ -165,7 +183,8 @@ func TestCrashLeavesNoCore(t *testing.T) {
 	before := files(t, places)
 
 	command := s.command()
-	wrapped := exec.Command("sh", append([]string{"-c", `ulimit -c unlimited && exec "$@"`, "sh"}, command.Args...)...)
+	wrapped := exec.Command("sh",
+		append([]string{"-c", `ulimit -c unlimited && exec "$@"`, "sh"}, command.Args...)...)
 	wrapped.Dir, wrapped.Env = s.dir, command.Env
 	d := s.launch(wrapped)
 	if got := as(t, alice).read(d.file("a")); !strings.Contains(string(got.Data), secret) {

@@ -27,7 +27,11 @@ func sized(t *testing.T, keys string, copies int) (*daemon, map[string]string) {
 		text := strings.Replace(empty, `{"k": ""}`, `{"k": "`+filler(size-len(empty))+`"}`, 1)
 		texts[name] = text
 		for i := range copies {
-			variables = append(variables, fmt.Sprintf("AIRFLOW_CONN_%s_%d=%s", strings.ToUpper(name), i, strings.TrimSpace(text)))
+			variables = append(
+				variables,
+				fmt.Sprintf("AIRFLOW_CONN_%s_%d=%s", strings.ToUpper(name), i,
+					strings.TrimSpace(text)),
+			)
 		}
 	}
 	s.configure(keys, s.environment(variables...)+grant(alice, "*"))
@@ -74,11 +78,17 @@ var tools = []struct{ name, script string }{
 	{"busybox cp", `busybox cp "$1" "$2"`},
 	{"busybox dd", `busybox dd if="$1" 2>&-`},
 	{"busybox tail", `busybox tail -n 1 "$1"`},
-	{"python open().read()", `python3.11 -c 'import sys; sys.stdout.write(open(sys.argv[1]).read())' "$1"`},
+	{
+		"python open().read()",
+		`python3.11 -c 'import sys; sys.stdout.write(open(sys.argv[1]).read())' "$1"`,
+	},
 	{"python bytes", `python3.11 -c 'import sys; sys.stdout.buffer.write(open(sys.argv[1], "rb", 0).read())' "$1"`},
 	{"python json.load", `python3.11 -c 'import json, sys; d = json.load(open(sys.argv[1])); assert d["host"] == "h.example" and list(d)[0] == "conn_type"; sys.stdout.write(open(sys.argv[1]).read())' "$1"`},
 	{"python pathlib", `python3.11 -c 'import pathlib, sys; sys.stdout.write(pathlib.Path(sys.argv[1]).read_text())' "$1"`},
-	{"python shutil.copyfile", `python3.11 -c 'import shutil, sys; shutil.copyfile(sys.argv[1], sys.argv[2])' "$1" "$2"`},
+	{
+		"python shutil.copyfile",
+		`python3.11 -c 'import shutil, sys; shutil.copyfile(sys.argv[1], sys.argv[2])' "$1" "$2"`,
+	},
 	{"python shutil.copyfileobj", `python3.11 -c 'import shutil, sys; shutil.copyfileobj(open(sys.argv[1], "rb"), open(sys.argv[2], "wb"))' "$1" "$2"`},
 	{"python os.sendfile and then read", `python3.11 -c '
 import errno, os, sys
@@ -97,9 +107,15 @@ n = os.fstat(f).st_size
 for at in reversed(range(0, n, 1000)):
     parts.insert(0, os.pread(f, min(1000, n - at), at))
 os.write(1, b"".join(parts)); assert os.pread(f, 10, n) == b""' "$1"`},
-	{"node readFileSync", `node -e 'process.stdout.write(require("fs").readFileSync(process.argv[1]))' "$1"`},
+	{
+		"node readFileSync",
+		`node -e 'process.stdout.write(require("fs").readFileSync(process.argv[1]))' "$1"`,
+	},
 	{"node readFile", `node -e 'require("fs/promises").readFile(process.argv[1], "utf8").then(s => process.stdout.write(s))' "$1"`},
-	{"node createReadStream", `node -e 'require("fs").createReadStream(process.argv[1]).pipe(process.stdout)' "$1"`},
+	{
+		"node createReadStream",
+		`node -e 'require("fs").createReadStream(process.argv[1]).pipe(process.stdout)' "$1"`,
+	},
 }
 
 func TestEveryToolReadsTheSameBytes(t *testing.T) {
@@ -112,13 +128,16 @@ func TestEveryToolReadsTheSameBytes(t *testing.T) {
 			for name, want := range texts {
 				// The size is not known at first, and then it is.
 				for _, known := range []string{"cold", "warm"} {
-					path, to := d.file(fmt.Sprintf("%s_%d", name, i)), filepath.Join(out, fmt.Sprint(i, name, known))
-					got, stderr, code := output(t, alice, "bash", "-c", tool.script, "bash", path, to)
+					path, to := d.file(fmt.Sprintf("%s_%d", name, i)),
+						filepath.Join(out, fmt.Sprint(i, name, known))
+					got, stderr, code := output(t, alice, "bash", "-c", tool.script, "bash", path,
+						to)
 					if copied, err := os.ReadFile(to); err == nil {
 						got = append(got, copied...)
 					}
 					if code != 0 || stderr != "" || string(got) != want {
-						t.Errorf("%s, %d bytes: exit %d, %d bytes, equal: %v; %s", known, len(want), code, len(got), string(got) == want, stderr)
+						t.Errorf("%s, %d bytes: exit %d, %d bytes, equal: %v; %s", known, len(want),
+							code, len(got), string(got) == want, stderr)
 					}
 				}
 			}
@@ -145,7 +164,8 @@ func TestReadersAtOnce(t *testing.T) {
 			two.send(request{Op: "storm", Path: d.file(id + "_0"), N: 64})
 			for r, n := range map[*reader]int{one: 2, two: 64} {
 				if got := r.receive(patience); got.Counts[digest([]byte(want))] != n {
-					t.Errorf("%s, %s: %d readers got %v, want %s each", keys, id, n, got.Counts, digest([]byte(want)))
+					t.Errorf("%s, %s: %d readers got %v, want %s each", keys, id, n, got.Counts,
+						digest([]byte(want)))
 				}
 			}
 		}
@@ -165,11 +185,13 @@ func TestDescriptorOutlivesTheTTL(t *testing.T) {
 	for at := 0; at < len(want); at += 10_000 {
 		got := a.do(request{Op: "pread", Path: path, N: at})
 		if got.failure() != "" || string(got.Data) != want[at:] {
-			t.Errorf("from byte %d: %q and %d bytes, want %d", at, got.failure(), len(got.Data), len(want)-at)
+			t.Errorf("from byte %d: %q and %d bytes, want %d", at, got.failure(), len(got.Data),
+				len(want)-at)
 		}
 		time.Sleep(250 * time.Millisecond) // past the TTL
 	}
-	if got := a.do(request{Op: "pread", Path: path, N: len(want)}); got.failure() != "" || len(got.Data) != 0 {
+	if got := a.do(request{Op: "pread", Path: path, N: len(want)}); got.failure() != "" ||
+		len(got.Data) != 0 {
 		t.Errorf("at the end: %q and %d bytes", got.failure(), len(got.Data))
 	}
 	if n := len(d.auditLines(`"op":"open"`)); n != opens {

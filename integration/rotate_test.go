@@ -19,13 +19,20 @@ func TestRotationLosesNoLine(t *testing.T) {
 		t.Run(fmt.Sprint("required=", required), func(t *testing.T) {
 			s := newSite(t)
 			text := fileText("http", "h.example", "made-up", "")
-			s.configure("", fmt.Sprintf("required = %t\n", required)+s.environment("AIRFLOW_CONN_X="+strings.TrimSpace(text))+grant(alice, "x"))
+			s.configure(
+				"",
+				fmt.Sprintf("required = %t\n", required)+s.environment(
+					"AIRFLOW_CONN_X="+strings.TrimSpace(text),
+				)+grant(alice, "x"),
+			)
 			d := s.serve()
 			a := as(t, alice)
 			const during = 3 * time.Second
 			a.send(request{Op: "churn", Paths: []string{d.file("x")}, N: 4, For: during})
 			rotations := 0
-			for until := time.Now().Add(during - 500*time.Millisecond); time.Now().Before(until); rotations++ {
+			for until := time.Now().Add(
+				during - 500*time.Millisecond,
+			); time.Now().Before(until); rotations++ {
 				must(t, os.Rename(d.audit, fmt.Sprintf("%s.%d", d.audit, rotations)))
 				d.reload("connfs: reloaded\n")
 			}
@@ -57,7 +64,8 @@ func TestRotationLosesNoLine(t *testing.T) {
 				}
 			}
 			if lines != reads || len(files) != rotations+1 || rotations < 3 {
-				t.Errorf("%d lines of %d reads in %d files, after %d rotations", lines, reads, len(files), rotations)
+				t.Errorf("%d lines of %d reads in %d files, after %d rotations", lines, reads,
+					len(files), rotations)
 			}
 			t.Logf("%d reads, %d rotations", reads, rotations)
 		})

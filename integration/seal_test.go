@@ -48,14 +48,22 @@ var sealMetastores = map[string]func(t *testing.T, s *site) (url string, db *sql
 		p := servers.StartPostgres(t)
 		p.Exec("airflow", `CREATE TABLE connection (id serial PRIMARY KEY, conn_id varchar(250) NOT NULL UNIQUE, conn_type varchar(500) NOT NULL, description text,
 			host varchar(500), schema varchar(500), login text, password text, port integer, is_encrypted boolean, is_extra_encrypted boolean, extra text)`)
-		db, err := sql.Open("pgx", fmt.Sprintf("host=127.0.0.1 port=%d user=airflow password=%s dbname=airflow sslmode=disable", p.Port, p.Password))
+		db, err := sql.Open(
+			"pgx",
+			fmt.Sprintf(
+				"host=127.0.0.1 port=%d user=airflow password=%s dbname=airflow sslmode=disable",
+				p.Port, p.Password,
+			),
+		)
 		must(t, err)
 		return p.URL("airflow", p.Password, "airflow"), db
 	},
 	"mariadb": func(t *testing.T, s *site) (string, *sql.DB) {
 		m := servers.StartMariaDB(t)
-		m.Exec("airflow", "CREATE TABLE connection (id int AUTO_INCREMENT PRIMARY KEY, conn_id varchar(250) NOT NULL UNIQUE, conn_type varchar(500) NOT NULL, description text, "+
-			"host varchar(500), `schema` varchar(500), login text, password text, port int, is_encrypted tinyint(1), is_extra_encrypted tinyint(1), extra text)")
+		m.Exec("airflow", "CREATE TABLE connection (id int AUTO_INCREMENT PRIMARY KEY, conn_id "+
+			"varchar(250) NOT NULL UNIQUE, conn_type varchar(500) NOT NULL, description text, "+
+			"host varchar(500), `schema` varchar(500), login text, password text, port int, "+
+			"is_encrypted tinyint(1), is_extra_encrypted tinyint(1), extra text)")
 		return m.URL("airflow", m.Password, "airflow"), m.Open("airflow")
 	},
 }
@@ -84,7 +92,8 @@ func newSealedSite(t *testing.T, database string, rows int) *sealedSite {
 
 // command runs connfs in a process group of its own.
 func (s *sealedSite) command(args ...string) (cmd *exec.Cmd, out, errs *bytes.Buffer) {
-	cmd = exec.Command(connfsBinary, append([]string{args[0], "--config", s.config}, args[1:]...)...)
+	cmd = exec.Command(connfsBinary,
+		append([]string{args[0], "--config", s.config}, args[1:]...)...)
 	out, errs = new(bytes.Buffer), new(bytes.Buffer)
 	cmd.Dir, cmd.Env, cmd.Stdout, cmd.Stderr = "/", []string{"PATH=" + os.Getenv("PATH")}, out, errs
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
@@ -117,7 +126,8 @@ func (s *sealedSite) succeeds(args ...string) string {
 func (s *sealedSite) count(pattern string) int {
 	s.t.Helper()
 	var n int
-	must(s.t, s.db.QueryRow("SELECT count(*) FROM connection WHERE extra LIKE '"+pattern+"'").Scan(&n))
+	must(s.t,
+		s.db.QueryRow("SELECT count(*) FROM connection WHERE extra LIKE '"+pattern+"'").Scan(&n))
 	return n
 }
 
@@ -149,11 +159,14 @@ func TestReadersNoticeNothingOfSealing(t *testing.T) {
 				for id, text := range before {
 					code, out, errs := s.connfs("get", id)
 					if code != 0 || out != text {
-						t.Errorf("%s: connfs get %s: exit code %d, equal %v\n%s", when, id, code, out == text, errs)
+						t.Errorf("%s: connfs get %s: exit code %d, equal %v\n%s", when, id, code,
+							out == text, errs)
 					}
 				}
 			}
-			if s.succeeds("seal", "--kms", "main", "--id", "*", "--dry-run"); s.count("%connfs_sealed%") != 0 {
+			if s.succeeds(
+				"seal", "--kms", "main", "--id", "*", "--dry-run",
+			); s.count("%connfs_sealed%") != 0 {
 				t.Error("a dry run wrote something")
 			}
 			s.succeeds("seal", "--kms", "main", "--id", "*", "--fields", "all")
@@ -161,7 +174,13 @@ func TestReadersNoticeNothingOfSealing(t *testing.T) {
 				t.Errorf("%d rows are sealed", n)
 			}
 			var left int
-			must(t, s.db.QueryRow("SELECT count(*) FROM connection WHERE password IS NOT NULL OR login IS NOT NULL OR host IS NOT NULL OR port IS NOT NULL").Scan(&left))
+			must(
+				t,
+				s.db.QueryRow(
+					"SELECT count(*) FROM connection WHERE password IS NOT NULL OR login IS NOT "+
+						"NULL OR host IS NOT NULL OR port IS NOT NULL",
+				).Scan(&left),
+			)
 			if left != 0 {
 				t.Errorf("%d rows hold something in clear", left)
 			}
@@ -207,7 +226,9 @@ func TestRotateSurvivesBeingKilled(t *testing.T) {
 			for kills < 25 {
 				cmd, _, _ := s.command("rotate", "--kms", from, "--to", to)
 				must(t, cmd.Start())
-				timer := time.AfterFunc(time.Duration(rand.IntN(900))*time.Millisecond, func() { killTree(cmd.Process.Pid) })
+				timer := time.AfterFunc(time.Duration(rand.IntN(900))*time.Millisecond, func() {
+					killTree(cmd.Process.Pid)
+				})
 				cmd.Wait()
 				if !timer.Stop() {
 					kills++
@@ -221,7 +242,9 @@ func TestRotateSurvivesBeingKilled(t *testing.T) {
 				}
 			}
 			// Every row opens, whatever key it has now.
-			if _, _, errs := s.connfs("unseal", "--id", "*", "--dry-run"); !strings.Contains(errs, fmt.Sprintf("connfs: %d unsealed; nothing was written", rows)) {
+			if _, _, errs := s.connfs("unseal", "--id", "*", "--dry-run"); !strings.Contains(
+				errs, fmt.Sprintf("connfs: %d unsealed; nothing was written", rows),
+			) {
 				t.Fatalf("not every row opens:\n%s", errs)
 			}
 			s.succeeds("rotate", "--kms", from, "--to", to)
@@ -241,7 +264,8 @@ func TestRotateSurvivesBeingKilled(t *testing.T) {
 // killTree kills a process and its children, which have process groups of their own.
 func killTree(pid int) {
 	var children []string
-	threads, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid)) // each lists what it forked itself
+	// each lists what it forked itself
+	threads, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid))
 	for _, thread := range threads {
 		text, _ := os.ReadFile(thread)
 		children = append(children, strings.Fields(string(text))...)

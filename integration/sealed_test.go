@@ -33,14 +33,16 @@ func (s *site) sealer() *sealer {
 	p := servers.StartFaultProxy(s.t, m.URL)
 	var made struct{ KeyMetadata struct{ Arn string } }
 	must(s.t, json.Unmarshal([]byte(m.Populate("TrentService.CreateKey", "{}")), &made))
-	credentials := s.write("credentials", "[default]\naws_access_key_id = test\naws_secret_access_key = test\n")
+	credentials := s.write("credentials",
+		"[default]\naws_access_key_id = test\naws_secret_access_key = test\n")
 	settings := kmstest.Settings("aws", "key", made.KeyMetadata.Arn, "region", "eu-west-1",
 		"endpoint", p.URL, "credentials_file", credentials)
 	k, err := kms.NewKeyring(map[string]kms.Settings{"main": settings})
 	must(s.t, err)
 	s.t.Cleanup(func() { k.Close() })
 	return &sealer{t: s.t, moto: m, proxy: p, keyring: k, tables: fmt.Sprintf(
-		"[kms.main]\ntype = \"aws\"\nkey = %q\nregion = \"eu-west-1\"\nendpoint = %q\ncredentials_file = %q\n",
+		"[kms.main]\ntype = \"aws\"\nkey = %q\nregion = \"eu-west-1\"\nendpoint = "+
+			"%q\ncredentials_file = %q\n",
 		made.KeyMetadata.Arn, p.URL, credentials)}
 }
 
@@ -48,7 +50,8 @@ func (s *site) sealer() *sealer {
 // only the KMS can tell it.
 func (s *sealer) seal(id, password string) (extra, dataKey string) {
 	s.t.Helper()
-	sealed, err := s.keyring.Seal(s.t.Context(), id, &conn.Connection{Password: conn.NewSecret(password)}, "main", nil, nil)
+	sealed, err := s.keyring.Seal(s.t.Context(), id,
+		&conn.Connection{Password: conn.NewSecret(password)}, "main", nil, nil)
 	must(s.t, err)
 	extra, _ = sealed.Extra.Reveal()
 	var form struct {
@@ -56,12 +59,15 @@ func (s *sealer) seal(id, password string) (extra, dataKey string) {
 	}
 	must(s.t, json.Unmarshal([]byte(extra), &form))
 	question, err := json.Marshal(map[string]any{
-		"CiphertextBlob":    form.Extra["ciphertext"],
-		"EncryptionContext": map[string]string{"version": "1", "conn_id": id, "kms_conn_id": "main", "mode": "envelope"},
+		"CiphertextBlob": form.Extra["ciphertext"],
+		"EncryptionContext": map[string]string{
+			"version": "1", "conn_id": id, "kms_conn_id": "main", "mode": "envelope",
+		},
 	})
 	must(s.t, err)
 	var opened struct{ Plaintext string }
-	must(s.t, json.Unmarshal([]byte(s.moto.Populate("TrentService.Decrypt", string(question))), &opened))
+	must(s.t,
+		json.Unmarshal([]byte(s.moto.Populate("TrentService.Decrypt", string(question))), &opened))
 	key, err := base64.StdEncoding.DecodeString(opened.Plaintext)
 	must(s.t, err)
 	if len(key) != 32 {
@@ -74,7 +80,12 @@ func (s *sealer) seal(id, password string) (extra, dataKey string) {
 func sealedRows(extras []string) string {
 	var b strings.Builder
 	for i, extra := range extras {
-		fmt.Fprintf(&b, "UPDATE connection SET password = NULL, is_encrypted = 0, extra = '%s' WHERE conn_id = 'm%d';\n", extra, i)
+		fmt.Fprintf(
+			&b,
+			"UPDATE connection SET password = NULL, is_encrypted = 0, extra = '%s' WHERE conn_id "+
+				"= 'm%d';\n",
+			extra, i,
+		)
 	}
 	return b.String()
 }
@@ -95,13 +106,23 @@ func TestASealedConnectionReadsAsIfItWereNot(t *testing.T) {
 	// A sealed form can stand wherever a backend keeps a connection.
 	value, _ := k.seal("elsewhere", p[0])
 	s.configure(fmt.Sprintf("ttl = %q\nepoch = %q\ntimeout = \"20s\"", memoryTTL, memoryEpoch),
-		metastoreTable(url, key)+s.environment("AIRFLOW_CONN_ELSEWHERE="+value)+k.tables+grant(alice, "*"))
+		metastoreTable(url, key)+s.environment(
+			"AIRFLOW_CONN_ELSEWHERE="+value,
+		)+k.tables+grant(alice, "*"))
 	d, a := s.serve(), as(t, alice)
-	a.reads(d.file("elsewhere"), strings.Replace(strings.Replace(fileText("http", "h.example", p[0], ""), `"http"`, "null", 1), `"h.example"`, "null", 1))
+	a.reads(
+		d.file("elsewhere"),
+		strings.Replace(
+			strings.Replace(fileText("http", "h.example", p[0], ""), `"http"`, "null", 1),
+			`"h.example"`, "null", 1,
+		),
+	)
 	a.fails(d.file("m2"), "EKEYREJECTED")
 
 	// Neither the passwords nor the data keys outlive their time.
-	text := []string{fileText("http", "h.example", p[0], ""), fileText("http", "h.example", p[1], "")}
+	text := []string{
+		fileText("http", "h.example", p[0], ""), fileText("http", "h.example", p[1], ""),
+	}
 	secrets := append(p[:2:2], dataKeys...)
 	d.holdsOnlySlots(func() {
 		a.reads(d.file("m0"), text[0])
@@ -118,12 +139,15 @@ func TestAThousandReadersOfASealedConnectionMakeOneCallOfItsKMS(t *testing.T) {
 	extra, _ := k.seal("m0", password)
 	url := s.sqliteMetastore(rows(t, key, []string{""}))
 	s.execSQLite(sealedRows([]string{extra}))
-	s.configure("ttl = \"30s\"\ntimeout = \"20s\"", metastoreTable(url, key)+k.tables+grant(alice, "*"))
+	s.configure("ttl = \"30s\"\ntimeout = \"20s\"",
+		metastoreTable(url, key)+k.tables+grant(alice, "*"))
 	d, a := s.serve(), as(t, alice)
 	k.proxy.Calls()
 	k.proxy.Inject(servers.Fault{Delay: time.Second}) // so that all of them wait for it
 	got := a.do(request{Op: "storm", Path: d.file("m0"), N: 1000})
-	if want := map[string]int{digest([]byte(fileText("http", "h.example", password, ""))): 1000}; !maps.Equal(got.Counts, want) {
+	if want := map[string]int{
+		digest([]byte(fileText("http", "h.example", password, ""))): 1000,
+	}; !maps.Equal(got.Counts, want) {
 		t.Errorf("the readers saw %v", got.Counts)
 	}
 	if all := k.proxy.Calls(); !maps.Equal(all, map[string]int{"TrentService.Decrypt": 1}) {
@@ -141,13 +165,16 @@ func TestOneLoginToAKMSServesManyGenerations(t *testing.T) {
 	url := s.sqliteMetastore(rows(t, key, []string{""}))
 	s.execSQLite(sealedRows([]string{extra}))
 	s.configure("ttl = \"0s\"\nepoch = \"1s\"\ntimeout = \"20s\"",
-		metastoreTable(url, key)+k.tables+"role_arn = \"arn:aws:iam::123456789012:role/connfs\"\n"+grant(alice, "*"))
+		metastoreTable(url, key)+k.tables+
+			"role_arn = \"arn:aws:iam::123456789012:role/connfs\"\n"+grant(alice, "*"))
 	// Only the environment names another endpoint of STS.
 	d, a := s.serve("AWS_ENDPOINT_URL_STS="+k.proxy.URL), as(t, alice)
 	text := fileText("http", "h.example", password, "")
 	k.proxy.Calls()
 	a.reads(d.file("m0"), text)
-	counts := a.do(request{Op: "churn", Paths: []string{d.file("m0")}, N: 4, For: time.Minute}).Counts
+	counts := a.do(request{
+		Op: "churn", Paths: []string{d.file("m0")}, N: 4, For: time.Minute,
+	}).Counts
 	want := digest([]byte(text))
 	if counts[want] < 60 || len(counts) != 1 {
 		t.Errorf("in a minute: %v", counts)
@@ -167,7 +194,8 @@ func TestErrnoOfAKMSThatFails(t *testing.T) {
 	extra, _ := k.seal("m0", password)
 	url := s.sqliteMetastore(rows(t, key, []string{""}))
 	s.execSQLite(sealedRows([]string{extra}))
-	s.configure(fmt.Sprintf("timeout = %q\nttl = \"0s\"\nepoch = \"5s\"", readTimeout), metastoreTable(url, key)+k.tables+grant(alice, "*"))
+	s.configure(fmt.Sprintf("timeout = %q\nttl = \"0s\"\nepoch = \"5s\"", readTimeout),
+		metastoreTable(url, key)+k.tables+grant(alice, "*"))
 	d, a := s.serve(), as(t, alice)
 	text := fileText("http", "h.example", password, "")
 	a.reads(d.file("m0"), text)

@@ -30,7 +30,8 @@ type proxy struct {
 // startProxy starts a proxy in front of a loopback port, which t stops.
 func startProxy(t *testing.T, port int) *proxy {
 	t.Helper()
-	program := filepath.Join(cmp.Or(os.Getenv("CONNFS_TEST_CACHE"), "/opt/connfs-test"), "bin/toxiproxy")
+	program := filepath.Join(cmp.Or(os.Getenv("CONNFS_TEST_CACHE"), "/opt/connfs-test"),
+		"bin/toxiproxy")
 	if _, err := os.Stat(program); err != nil {
 		t.Fatalf("%v: run scripts/setup tools", err)
 	}
@@ -53,7 +54,8 @@ func startProxy(t *testing.T, port int) *proxy {
 		return err == nil
 	})
 	p.call("POST", "/proxies", map[string]any{
-		"name": "server", "listen": fmt.Sprintf("127.0.0.1:%d", p.port), "upstream": fmt.Sprintf("127.0.0.1:%d", port), "enabled": true,
+		"name": "server", "listen": fmt.Sprintf("127.0.0.1:%d", p.port),
+		"upstream": fmt.Sprintf("127.0.0.1:%d", port), "enabled": true,
 	})
 	return p
 }
@@ -85,13 +87,16 @@ func (p *proxy) call(method, path string, body any) {
 
 // url returns a server's URL with the proxy's port in place of its own.
 func (p *proxy) url(server string) string {
-	return regexp.MustCompile(`@localhost:\d+/`).ReplaceAllLiteralString(server, fmt.Sprintf("@localhost:%d/", p.port))
+	return regexp.MustCompile(`@localhost:\d+/`).ReplaceAllLiteralString(server,
+		fmt.Sprintf("@localhost:%d/", p.port))
 }
 
 // add puts something in the way of what the server answers.
 func (p *proxy) add(kind string, attributes map[string]any) {
 	p.t.Helper()
-	p.call("POST", "/proxies/server/toxics", map[string]any{"name": kind, "type": kind, "stream": "downstream", "attributes": attributes})
+	p.call("POST", "/proxies/server/toxics", map[string]any{
+		"name": kind, "type": kind, "stream": "downstream", "attributes": attributes,
+	})
 }
 
 // slow delays every answer.

@@ -15,14 +15,21 @@ func TestVaultLoginOutlivesTheChildren(t *testing.T) {
 	t.Parallel()
 	v := servers.StartVault(t)
 	v.Mount("airflow", 2)
-	v.Do("PUT", "/v1/sys/policies/acl/reader", map[string]string{"policy": `path "airflow/*" { capabilities = ["read", "list"] }`})
+	v.Do("PUT", "/v1/sys/policies/acl/reader", map[string]string{
+		"policy": `path "airflow/*" { capabilities = ["read", "list"] }`,
+	})
 	v.Do("POST", "/v1/sys/auth/approle", map[string]string{"type": "approle"})
-	v.Do("POST", "/v1/auth/approle/role/connfs", map[string]string{"token_policies": "reader", "token_ttl": "1h"})
+	v.Do("POST", "/v1/auth/approle/role/connfs", map[string]string{
+		"token_policies": "reader", "token_ttl": "1h",
+	})
 	v.Do("POST", "/v1/auth/approle/role/connfs/role-id", map[string]string{"role_id": "the-role"})
-	v.Do("POST", "/v1/auth/approle/role/connfs/custom-secret-id", map[string]string{"secret_id": "the-secret"})
+	v.Do("POST", "/v1/auth/approle/role/connfs/custom-secret-id",
+		map[string]string{"secret_id": "the-secret"})
 	password := canary()
 	for _, id := range []string{"a", "team/b"} {
-		v.Do("POST", "/v1/airflow/data/connections/"+id, map[string]any{"data": map[string]any{"conn_type": "http", "host": "h", "password": password}})
+		v.Do("POST", "/v1/airflow/data/connections/"+id, map[string]any{
+			"data": map[string]any{"conn_type": "http", "host": "h", "password": password},
+		})
 	}
 	proxy := servers.StartFaultProxy(t, v.URL)
 	s := newSite(t)
@@ -68,6 +75,8 @@ backend_kwargs = { mount_point = "airflow", auth_type = "approle", role_id = "th
 	}
 	t.Logf("%d fetches", fetches)
 	eventually(t, "the directory lists what Vault has", func() bool {
-		return fmt.Sprint(r.do(request{Op: "list", Path: s.mount}).Names) == "[a.json team%2Fb.json]"
+		return fmt.Sprint(
+			r.do(request{Op: "list", Path: s.mount}).Names,
+		) == "[a.json team%2Fb.json]"
 	})
 }

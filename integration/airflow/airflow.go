@@ -102,7 +102,11 @@ func Venv(t testing.TB, version string) string {
 // what it stored, or why it refused to store it.
 func Write(t testing.TB, version, home, fernetKey string, conns []Connection) []Answer {
 	t.Helper()
-	cfg := fmt.Sprintf("[core]\nfernet_key = %s\nload_examples = False\n[database]\nsql_alchemy_conn = sqlite:///%s/airflow.db\nload_default_connections = False\n", fernetKey, home)
+	cfg := fmt.Sprintf(
+		"[core]\nfernet_key = %s\nload_examples = False\n[database]\nsql_alchemy_conn = "+
+			"sqlite:///%s/airflow.db\nload_default_connections = False\n",
+		fernetKey, home,
+	)
 	if err := os.WriteFile(filepath.Join(home, "airflow.cfg"), []byte(cfg), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -188,7 +192,8 @@ func ask[Q any](t testing.TB, version, home, program string, questions []Q) []An
 	cmd.Dir = home
 	cmd.Env = []string{
 		"PATH=/usr/bin:/bin", "HOME=" + home, "AIRFLOW_HOME=" + home, "LANG=C.UTF-8",
-		"PYTHONWARNINGS=ignore", "PYTHONDONTWRITEBYTECODE=1", "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED=False",
+		"PYTHONWARNINGS=ignore", "PYTHONDONTWRITEBYTECODE=1",
+		"AIRFLOW__USAGE_DATA_COLLECTION__ENABLED=False",
 	}
 	var out, errs bytes.Buffer
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = &in, &out, &errs
@@ -196,14 +201,16 @@ func ask[Q any](t testing.TB, version, home, program string, questions []Q) []An
 	timer := time.AfterFunc(limit, func() { _ = cmd.Process.Kill() })
 	err := cmd.Run()
 	if !timer.Stop() {
-		t.Fatalf("Airflow %s, %s: no end within %v\n%s", version, program, limit, tail(errs.Bytes()))
+		t.Fatalf("Airflow %s, %s: no end within %v\n%s", version, program, limit,
+			tail(errs.Bytes()))
 	}
 	if err != nil {
 		t.Fatalf("Airflow %s, %s: %v\n%s", version, program, err, tail(errs.Bytes()))
 	}
 	answers, err := decode(&out)
 	if err != nil || len(answers) != len(questions) {
-		t.Fatalf("Airflow %s, %s: %d answers to %d questions, %v\n%s", version, program, len(answers), len(questions), err, tail(errs.Bytes()))
+		t.Fatalf("Airflow %s, %s: %d answers to %d questions, %v\n%s", version, program,
+			len(answers), len(questions), err, tail(errs.Bytes()))
 	}
 	return answers
 }

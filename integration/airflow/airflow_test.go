@@ -21,13 +21,18 @@ func TestReadAnswersAsAirflowDoes(t *testing.T) {
 	list := `{"k": [1]}`
 	values := []airflow.Value{
 		{ID: "uri", Value: []byte("postgresql://ann:s%40c@Db.example:5432/dwh?a=1")},
-		{ID: "json", Value: []byte(`{"conn_type": "http", "host": "h", "port": "80", "extra": {"k": [1]}}`)},
+		{
+			ID:    "json",
+			Value: []byte(`{"conn_type": "http", "host": "h", "port": "80", "extra": {"k": [1]}}`),
+		},
 		{ID: "bad", Value: []byte("http://h:port/")},
 		{ID: "nul", Value: []byte("http://h\x00/")},
 		{ID: "bytes", Value: []byte("http://u:\xff@h/")},
 	}
 	for i := range 500 {
-		values = append(values, airflow.Value{ID: fmt.Sprintf("c%d", i), Value: fmt.Appendf(nil, "http://h%d/", i)})
+		values = append(values, airflow.Value{
+			ID: fmt.Sprintf("c%d", i), Value: fmt.Appendf(nil, "http://h%d/", i),
+		})
 	}
 	for _, tc := range []struct {
 		version, extra string
@@ -39,8 +44,23 @@ func TestReadAnswersAsAirflowDoes(t *testing.T) {
 		t.Run(tc.version, func(t *testing.T) {
 			got := airflow.Read(t, tc.version, values)
 			want := []airflow.Answer{
-				{ID: "uri", Fields: map[string]any{"conn_type": "postgres", "description": nil, "host": "db.example", "login": "ann", "password": "s@c", "schema": "dwh", "port": json.Number("5432"), "extra": tc.extra}, Dejson: &tc.extra},
-				{ID: "json", Fields: map[string]any{"conn_type": "http", "description": nil, "host": "h", "login": nil, "password": nil, "schema": nil, "port": json.Number("80"), "extra": list}, Dejson: &list},
+				{
+					ID: "uri",
+					Fields: map[string]any{
+						"conn_type": "postgres", "description": nil, "host": "db.example",
+						"login": "ann", "password": "s@c", "schema": "dwh",
+						"port": json.Number("5432"), "extra": tc.extra,
+					},
+					Dejson: &tc.extra,
+				},
+				{
+					ID: "json",
+					Fields: map[string]any{
+						"conn_type": "http", "description": nil, "host": "h", "login": nil,
+						"password": nil, "schema": nil, "port": json.Number("80"), "extra": list,
+					},
+					Dejson: &list,
+				},
 			}
 			for i := range want {
 				want[i].URI = got[i].URI
@@ -71,11 +91,15 @@ func TestWriteStoresEncryptedRows(t *testing.T) {
 		t.Run(version, func(t *testing.T) {
 			home := t.TempDir()
 			got := airflow.Write(t, version, home, fernetKey, []airflow.Connection{
-				{ID: "db", ConnType: text("postgres"), Password: text("hunter2-in-clear"), Extra: text(`{"k": 1}`)},
+				{
+					ID: "db", ConnType: text("postgres"), Password: text("hunter2-in-clear"),
+					Extra: text(`{"k": 1}`),
+				},
 				{ID: "odd id/ü", ConnType: text("http"), Host: text("h")},
 				{ID: "db", ConnType: text("http")},
 			})
-			if got[0].Error != "" || got[0].Fields["password"] != "hunter2-in-clear" || got[0].Fields["extra"] != `{"k": 1}` {
+			if got[0].Error != "" || got[0].Fields["password"] != "hunter2-in-clear" ||
+				got[0].Fields["extra"] != `{"k": 1}` {
 				t.Errorf("an ordinary connection: %+v", got[0])
 			}
 			if got[1].Error != "" || got[1].Fields["host"] != "h" {
@@ -91,7 +115,8 @@ func TestWriteStoresEncryptedRows(t *testing.T) {
 			if wal, err := os.ReadFile(filepath.Join(home, "airflow.db-wal")); err == nil {
 				b = append(b, wal...)
 			}
-			if strings.Contains(string(b), "hunter2-in-clear") || !strings.Contains(string(b), "gAAAAA") {
+			if strings.Contains(string(b), "hunter2-in-clear") ||
+				!strings.Contains(string(b), "gAAAAA") {
 				t.Error("the password does not stand in the metastore as a Fernet token")
 			}
 		})

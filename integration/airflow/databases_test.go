@@ -34,12 +34,16 @@ func startDatabases(t *testing.T) []database {
 	pg, maria := servers.StartPostgres(t), servers.StartMariaDB(t)
 	return []database{
 		{
-			name: "postgres", exec: pg.Exec, create: "CREATE DATABASE %s", escape: strings.NewReplacer("'", "''"), schema: `"schema"`,
+			name: "postgres", exec: pg.Exec, create: "CREATE DATABASE %s",
+			escape: strings.NewReplacer("'", "''"), schema: `"schema"`,
 			url: func(database string) string { return pg.URL("airflow", pg.Password, database) },
 		},
 		{
-			name: "mariadb", exec: maria.Exec, create: "CREATE DATABASE %s CHARACTER SET utf8mb4", escape: strings.NewReplacer("'", "''", `\`, `\\`), schema: "`schema`",
-			url: func(database string) string { return maria.URL("airflow", maria.Password, database) },
+			name: "mariadb", exec: maria.Exec, create: "CREATE DATABASE %s CHARACTER SET utf8mb4",
+			escape: strings.NewReplacer("'", "''", `\`, `\\`), schema: "`schema`",
+			url: func(database string) string {
+				return maria.URL("airflow", maria.Password, database)
+			},
 		},
 	}
 }
@@ -49,7 +53,8 @@ func startDatabases(t *testing.T) []database {
 func (d database) copyRows(t *testing.T, version, from string) string {
 	t.Helper()
 	folder := map[string]string{airflow.V2: "2.10", airflow.V3: "3.3"}[version]
-	script, err := os.ReadFile(filepath.Join("../../resolve/metastore/testdata", folder, d.name+".sql"))
+	script, err := os.ReadFile(filepath.Join("../../resolve/metastore/testdata", folder,
+		d.name+".sql"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -63,7 +68,8 @@ func (d database) copyRows(t *testing.T, version, from string) string {
 		t.Fatal(err)
 	}
 	defer db.Close()
-	const columns = "id, conn_id, conn_type, description, host, login, password, port, is_encrypted, is_extra_encrypted, extra, "
+	const columns = "id, conn_id, conn_type, description, host, login, password, port, " +
+		"is_encrypted, is_extra_encrypted, extra, "
 	rows, err := db.Query("SELECT " + columns + `"schema" FROM connection`)
 	if err != nil {
 		t.Fatal(err)

@@ -45,7 +45,8 @@ func (l *localFiles) file() (name, text string) {
 
 func (l *localFiles) value() string {
 	// What brackets may hold is another question to each release of Python.
-	return strings.NewReplacer("\n", " ", "\r", " ", "[", "(", "]", ")").Replace(pick(l, l.values...))
+	return strings.NewReplacer("\n", " ", "\r", " ", "[", "(", "]",
+		")").Replace(pick(l, l.values...))
 }
 
 func (l *localFiles) env() string {
@@ -54,7 +55,11 @@ func (l *localFiles) env() string {
 		lines = append(lines, pick(l, "x=", "x=", "y=", "X=", " x=", "x =", "é=")+l.value())
 	}
 	if l.IntN(3) == 0 {
-		lines = append(lines, pick(l, "", "# c=d", "  # c", "#", "\u00a0# no comment", "x", "=a://b", "sound=a://b", "z=a://b\u2028w=c://d", "z=a\x0cv=b://c", " "))
+		lines = append(
+			lines,
+			pick(l, "", "# c=d", "  # c", "#", "\u00a0# no comment", "x", "=a://b", "sound=a://b",
+				"z=a://b\u2028w=c://d", "z=a\x0cv=b://c", " "),
+		)
 	}
 	l.Shuffle(len(lines), func(i, j int) { lines[i], lines[j] = lines[j], lines[i] })
 	return strings.Join(lines, pick(l, "\n", "\r\n", "\n\n")) + pick(l, "", "\n")
@@ -62,8 +67,10 @@ func (l *localFiles) env() string {
 
 // scalarsOfJSON are values of which some suit no field.
 var scalarsOfJSON = []string{
-	`"text"`, `"text"`, `"text"`, `""`, `null`, `true`, `false`, `0`, `1`, `-0`, `5432`, `"5432"`, `" 54_32 "`, `5.5`, `1e400`, `NaN`, `123456789012345678901234567890`, `[]`, `{}`, `[1]`,
-	`{"a": 1}`, `{"a": "b", "a": {"c": [null, 1.0, 1e16, "\u00e9"]}}`, `"{\"a\": 1}"`, `"{bad"`, `"\ud800"`, `"é😀"`, `"my-type"`, `"postgresql"`, `"a\u0000b"`,
+	`"text"`, `"text"`, `"text"`, `""`, `null`, `true`, `false`, `0`, `1`, `-0`, `5432`, `"5432"`,
+	`" 54_32 "`, `5.5`, `1e400`, `NaN`, `123456789012345678901234567890`, `[]`, `{}`, `[1]`,
+	`{"a": 1}`, `{"a": "b", "a": {"c": [null, 1.0, 1e16, "\u00e9"]}}`, `"{\"a\": 1}"`, `"{bad"`,
+	`"\ud800"`, `"é😀"`, `"my-type"`, `"postgresql"`, `"a\u0000b"`,
 }
 
 func (l *localFiles) json() string {
@@ -85,14 +92,20 @@ func (l *localFiles) json() string {
 	default:
 		x = "{" + x + "}"
 	}
-	return fmt.Sprintf(`%s{"sound": "mysql://h", "x": %s%s}%s`, pick(l, "", "", "", " ", "\n"), x, pick(l, "", "", `, "x": "a://b"`, `, "": "a://b"`), pick(l, "", "\n", "", "", "x"))
+	return fmt.Sprintf(`%s{"sound": "mysql://h", "x": %s%s}%s`, pick(l, "", "", "", " ", "\n"), x,
+		pick(l, "", "", `, "x": "a://b"`, `, "": "a://b"`), pick(l, "", "\n", "", "", "x"))
 }
 
 // object returns members for a few keys of a connection.
 func (l *localFiles) object(value func(key string) string, format, between string) string {
 	var members []string
-	for _, key := range []string{"conn_type", "host", "login", "password", "schema", "port", "extra", "description", "extra_dejson", "conn_id", "uri", "other"} {
-		chance := map[string]int{"extra_dejson": 12, "conn_id": 20, "uri": 25, "other": 40, "extra": 2}[key]
+	for _, key := range []string{
+		"conn_type", "host", "login", "password", "schema", "port", "extra", "description",
+		"extra_dejson", "conn_id", "uri", "other",
+	} {
+		chance := map[string]int{
+			"extra_dejson": 12, "conn_id": 20, "uri": 25, "other": 40, "extra": 2,
+		}[key]
 		if l.IntN(max(chance, 2)) > 0 {
 			continue
 		}
@@ -107,12 +120,23 @@ func (l *localFiles) object(value func(key string) string, format, between strin
 
 // scalarsOfYAML are texts that mean something to some version of YAML.
 var scalarsOfYAML = []string{
-	"yes", "No", "ON", "off", "y", "n", "true", "TRUE", "tRue", "~", "null", "Null", "nULL", "0", "1", "-0", "+5", "5432", "0o17", "017", "-017", "08", "019", "0x1F", "0X1F", "0xg", "0b11", "0b12",
-	"1_000", "_1", "1__0", "1:30", "1:30:00", "1:60", "1:30.5", "190:20:30.15", "1.", ".5", "1.5", "1e3", "1.0e3", "1.0e+3", "-1.5E-3", "6.02e+23", ".inf", "-.INF", "+.inf", ".nan", ".NaN", "nan", "inf", "1_0.5_0",
-	"2020-01-01", "2020-1-1", "2020-13-01", "2001-12-14t21:59:43.10-05:00", "2001-12-14 21:59:43.10 -5", "2001-12-14 25:00:00", "2001-12-14 21:59", "=", "<<", "a: b", "a #b", "a#b", "a://b", "http://u:p@h:1/s?a=b", "é😀",
+	"yes", "No", "ON", "off", "y", "n", "true", "TRUE", "tRue", "~", "null", "Null", "nULL", "0",
+	"1", "-0", "+5", "5432", "0o17", "017", "-017", "08", "019", "0x1F", "0X1F", "0xg", "0b11",
+	"0b12",
+	"1_000", "_1", "1__0", "1:30", "1:30:00", "1:60", "1:30.5", "190:20:30.15", "1.", ".5", "1.5",
+	"1e3", "1.0e3", "1.0e+3", "-1.5E-3", "6.02e+23", ".inf", "-.INF", "+.inf", ".nan", ".NaN",
+	"nan", "inf", "1_0.5_0",
+	"2020-01-01", "2020-1-1", "2020-13-01", "2001-12-14t21:59:43.10-05:00",
+	"2001-12-14 21:59:43.10 -5", "2001-12-14 25:00:00", "2001-12-14 21:59", "=", "<<", "a: b",
+	"a #b", "a#b", "a://b", "http://u:p@h:1/s?a=b", "é😀",
 	"'it''s'", `"a\tb\x41\u00e9\U0001F600\0"`, `"line\
-    on"`, "'5432'", `"yes"`, "!!str 5", "!!str yes", "! 5", "! yes", "!!int '5'", "!!float 3", "!!float 1:30", "!!bool 'no'", "!!null x", "!foo bar", "!!binary aGVsbG8=", "&a 5", "&b text", "*a", "*b", "[1, 2]", "{a: 1, b: yes}",
-	"{1: 2, yes: 3, ~: 4, 1.5: 5}", "{a: {b: [1e3, 1.0e+3, 017, ~]}}", "[2020-01-01]", "!!set {a, b}", "|\n    a\n    b\n", ">-\n    a\n    b\n\n    c", "", "text text", "text,text", "text]", "-", "- a", "@a", "`a", "%a", "a\tb", "\u0085", "\u2028x", "\ufeffx", "a:b", ":a", "?a", "-a", "*", "&", "|", ">",
+    on"`, "'5432'", `"yes"`, "!!str 5", "!!str yes", "! 5", "! yes", "!!int '5'", "!!float 3",
+	"!!float 1:30", "!!bool 'no'", "!!null x", "!foo bar", "!!binary aGVsbG8=", "&a 5", "&b text",
+	"*a", "*b", "[1, 2]", "{a: 1, b: yes}",
+	"{1: 2, yes: 3, ~: 4, 1.5: 5}", "{a: {b: [1e3, 1.0e+3, 017, ~]}}", "[2020-01-01]",
+	"!!set {a, b}", "|\n    a\n    b\n", ">-\n    a\n    b\n\n    c", "", "text text", "text,text",
+	"text]", "-", "- a", "@a", "`a", "%a", "a\tb", "\u0085", "\u2028x", "\ufeffx", "a:b", ":a",
+	"?a", "-a", "*", "&", "|", ">",
 	"123456789012345678901234567890", "0x123456789012345678901234567890",
 }
 
@@ -143,11 +167,18 @@ func (l *localFiles) yaml() string {
 	case 1:
 		x = "\n- " + pick(l, "a://b", "{host: h}", "[a]", "a://b\n- c", "a: b")
 	case 2:
-		x = "\n  <<: " + pick(l, "*base", "[*base, *more]", "{host: own}", "5", "[5]", "*none") + pick(l, "", "\n  host: h", "\n  port: 5")
+		x = "\n  <<: " + pick(l, "*base", "[*base, *more]", "{host: own}", "5", "[5]",
+			"*none") + pick(l, "", "\n  host: h", "\n  port: 5")
 	}
 	before := pick(l, "", "", "", "", "# comment\n", "---\n", "%YAML 1.1\n---\n")
-	base := pick(l, "base: &base {host: base, login: base}\nmore: &more {schema: more, host: more, <<: *base}\n")
-	after := pick(l, "", "", "", "", "\n", "\n...\n", "\n---\n", "\nx: a://c\n", "\n1: a://b\n", "\nyes: a://b", "\n~: a://b", "\n'y': a://b", "\n2020-01-01: a://b", "\n\ty: a", "\n? y\n: a://b", "\n&k key: a://b", "\n? [a]\n: b")
+	base := pick(
+		l,
+		"base: &base {host: base, login: base}\nmore: &more {schema: more, host: more, <<: "+
+			"*base}\n",
+	)
+	after := pick(l, "", "", "", "", "\n", "\n...\n", "\n---\n", "\nx: a://c\n", "\n1: a://b\n",
+		"\nyes: a://b", "\n~: a://b", "\n'y': a://b", "\n2020-01-01: a://b", "\n\ty: a",
+		"\n? y\n: a://b", "\n&k key: a://b", "\n? [a]\n: b")
 	return before + base + "sound: mysql://h\nx: " + x + after
 }
 
@@ -164,7 +195,8 @@ func (l *localFiles) inFlow() string {
 // reasons that stand in docs/local_filesystem.md.
 func stricter(err error) string {
 	for _, reason := range []string{
-		"does not read a key of this type", "two keys of this mapping are one in JSON", "does not read this as the type that it has", "does not read a value of this type",
+		"does not read a key of this type", "two keys of this mapping are one in JSON",
+		"does not read this as the type that it has", "does not read a value of this type",
 	} {
 		if err != nil && strings.Contains(err.Error(), reason) {
 			return reason
@@ -180,7 +212,9 @@ func TestLocalFilesMeanWhatTheyMeanToAirflow(t *testing.T) {
 	for range fileCount {
 		name, text := l.file()
 		for _, id := range []string{"x", "sound", "y"} {
-			questions = append(questions, airflow.LocalFile{Name: name, Content: []byte(text), ID: id})
+			questions = append(questions, airflow.LocalFile{
+				Name: name, Content: []byte(text), ID: id,
+			})
 		}
 	}
 	for _, version := range []string{airflow.V2, airflow.V3} {
@@ -202,7 +236,8 @@ func TestLocalFilesMeanWhatTheyMeanToAirflow(t *testing.T) {
 				}
 			}
 			t.Logf("%d questions: %v", len(questions), count)
-			if count["found by both"] < len(questions)/5 || count["refused by both"] < len(questions)/10 {
+			if count["found by both"] < len(questions)/5 ||
+				count["refused by both"] < len(questions)/10 {
 				t.Errorf("too few are found or refused for this to prove anything: %v", count)
 			}
 		})
@@ -245,10 +280,12 @@ func compareFile(version string, q airflow.LocalFile, r reading, a airflow.Answe
 		return "stricter: " + stricter(r.err)
 	case version == airflow.V3 && strings.HasPrefix(a.Error, "ValueError: Encountered"):
 		return "3.x refuses the extra"
-	case version == airflow.V3 && r.err == nil && a.Error == "" && a.Fields["extra"] != nil && fieldsOf(r.c)["extra"] != nil &&
+	case version == airflow.V3 && r.err == nil && a.Error == "" && a.Fields["extra"] != nil &&
+		fieldsOf(r.c)["extra"] != nil &&
 		isDecodedQuery(fieldsOf(r.c)["extra"].(string), a.Fields["extra"].(string)):
 		return "3.1+ decodes what stands in a query"
-	case version == airflow.V3 && strings.Contains("\n"+string(q.Content), "\n=") && strings.HasSuffix(strings.ToLower(q.Name), ".env"):
+	case version == airflow.V3 && strings.Contains("\n"+string(q.Content), "\n=") &&
+		strings.HasSuffix(strings.ToLower(q.Name), ".env"):
 		return "3.x refuses an empty id"
 	case version == airflow.V3 && strings.Contains(string(q.Content), "\u00a0#"):
 		return "3.x takes any blank before a comment"
@@ -267,7 +304,9 @@ func servable(fields map[string]any) map[string]any {
 		f["port"] = map[string]any{} // no form, unless it is a number
 		if text == "" {
 			f["port"] = nil
-		} else if n, err := strconv.ParseInt(strings.ReplaceAll(strings.TrimSpace(text), "_", ""), 10, 64); err == nil {
+		} else if n, err := strconv.ParseInt(
+			strings.ReplaceAll(strings.TrimSpace(text), "_", ""), 10, 64,
+		); err == nil {
 			f["port"] = json.Number(strconv.FormatInt(n, 10))
 		}
 	}

@@ -31,10 +31,19 @@ func TestSealedRowsAreHarmlessToAirflow(t *testing.T) {
 			text := func(s string) *string { return &s }
 			const password = "s3cret-of-the-row"
 			written := airflow.Write(t, version, home, fernetKey, []airflow.Connection{
-				{ID: "with_all", ConnType: text("ftp"), Host: text("h"), Login: text("u"), Password: text(password), Extra: text(`{"k": [1, "` + password + `"]}`)},
-				{ID: "without_extra", ConnType: text("http"), Host: text("h"), Password: text(password)},
+				{
+					ID: "with_all", ConnType: text("ftp"), Host: text("h"), Login: text("u"),
+					Password: text(password), Extra: text(`{"k": [1, "` + password + `"]}`),
+				},
+				{
+					ID: "without_extra", ConnType: text("http"), Host: text("h"),
+					Password: text(password),
+				},
 				{ID: "bare", ConnType: text("http"), Host: text("h")},
-				{ID: "with_form", ConnType: text("smtp"), Host: text("h"), Password: text(password), Extra: text(`{"timeout": 5}`)},
+				{
+					ID: "with_form", ConnType: text("smtp"), Host: text("h"),
+					Password: text(password), Extra: text(`{"timeout": 5}`),
+				},
 				{ID: "masked", ConnType: text("http"), Host: text("h"), Password: text(password)},
 				{ID: "named_like_a_kms", ConnType: text("http"), Password: text("unlucky")},
 				{ID: "plain", ConnType: text("http"), Host: text("h"), Password: text("stays")},
@@ -63,7 +72,12 @@ func TestSealedRowsAreHarmlessToAirflow(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			path, err := all.Open(&all.Settings{Metastore: &metastore.Settings{URL: "sqlite:///" + home + "/airflow.db"}}, keys, keyring)
+			path, err := all.Open(
+				&all.Settings{
+					Metastore: &metastore.Settings{URL: "sqlite:///" + home + "/airflow.db"},
+				},
+				keys, keyring,
+			)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -130,7 +144,9 @@ func TestSealedRowsAreHarmlessToAirflow(t *testing.T) {
 }
 
 // savedByWeb has Airflow's web server show and save the rows, and opens what it stored.
-func savedByWeb(t *testing.T, version, home string, keyring *kms.Keyring, before map[string]*conn.Connection) {
+func savedByWeb(
+	t *testing.T, version, home string, keyring *kms.Keyring, before map[string]*conn.Connection,
+) {
 	t.Helper()
 	ids := append(slices.Sorted(maps.Keys(before)), "masked")
 	for _, a := range airflow.SealedWeb(t, version, home, ids) {
@@ -161,14 +177,16 @@ func savedByWeb(t *testing.T, version, home string, keyring *kms.Keyring, before
 			case a.ID == "with_form" && by == "form":
 				wantError = `the keys "disable_ssl", "disable_tls", "retry_limit", "timeout" are not of a sealed form`
 			}
-			opened, err := keyring.Unseal(t.Context(), a.ID, &conn.Connection{Extra: conn.NewSecret(stored)}, nil)
+			opened, err := keyring.Unseal(t.Context(), a.ID,
+				&conn.Connection{Extra: conn.NewSecret(stored)}, nil)
 			if wantError != "" {
 				if err == nil || !strings.Contains(err.Error(), wantError) {
 					t.Errorf("%s, %s: %v, want %s", a.ID, by, err, wantError)
 				}
 				continue
 			}
-			if err != nil || opened.Password != before[a.ID].Password || opened.Extra != before[a.ID].Extra {
+			if err != nil || opened.Password != before[a.ID].Password ||
+				opened.Extra != before[a.ID].Extra {
 				t.Errorf("%s, %s: does not open to the same: %v", a.ID, by, err)
 			}
 		}
@@ -184,7 +202,9 @@ func withoutBlank(column *string) *string {
 }
 
 // seal seals a row as `connfs seal` does, and returns what it was.
-func seal(t *testing.T, path *resolve.Path, keyring *kms.Keyring, keys *kms.Fernet, id, by string) *conn.Connection {
+func seal(
+	t *testing.T, path *resolve.Path, keyring *kms.Keyring, keys *kms.Fernet, id, by string,
+) *conn.Connection {
 	t.Helper()
 	ctx := context.Background()
 	m, _ := resolve.Find[*metastore.Store](path)

@@ -81,7 +81,8 @@ var differences = []difference{
 		explains: func(_ string, r reading, a airflow.Answer) bool {
 			c := r.found()
 			extra, ok := a.Fields["extra"].(string)
-			return c != nil && ok && extra != reveal(c.Extra) && isDecodedQuery(reveal(c.Extra), extra) && agrees(withExtra(c, extra), a, uriOf3)
+			return c != nil && ok && extra != reveal(c.Extra) &&
+				isDecodedQuery(reveal(c.Extra), extra) && agrees(withExtra(c, extra), a, uriOf3)
 		},
 	},
 	{
@@ -93,7 +94,11 @@ var differences = []difference{
 			c := r.found()
 			return c != nil && a.Error != "" && !isObject(reveal(c.Extra)) &&
 				(strings.HasPrefix(a.Cause, "ValueError: Encountered non-JSON in `extra`") ||
-					strings.HasPrefix(a.Cause, "ValueError: Encountered JSON value in `extra` which does not parse as a dictionary"))
+					strings.HasPrefix(
+						a.Cause,
+						"ValueError: Encountered JSON value in `extra` which does not parse as a "+
+							"dictionary",
+					))
 		},
 	},
 	{
@@ -129,7 +134,8 @@ var differences = []difference{
 		example: `{"host": "h", "password": []}`,
 		explains: func(value string, r reading, a airflow.Answer) bool {
 			c := r.found()
-			return c != nil && c.Password == (conn.Secret{}) && strings.Contains(value, `"password"`) &&
+			return c != nil && c.Password == (conn.Secret{}) &&
+				strings.Contains(value, `"password"`) &&
 				a.Error != "" && a.Cause == "TypeError: quote_from_bytes() expected bytes"
 		},
 	},
@@ -141,7 +147,11 @@ var differences = []difference{
 		explains: func(value string, r reading, a airflow.Answer) bool {
 			c := r.found()
 			return c != nil && strings.Contains(value, `"uri"`) &&
-				a.Error != "" && strings.HasPrefix(a.Cause, "AirflowException: You must create an object using the URI or individual values")
+				a.Error != "" && strings.HasPrefix(
+				a.Cause,
+				"AirflowException: You must create an object using the URI or individual "+
+					"values",
+			)
 		},
 	},
 	{
@@ -163,7 +173,9 @@ var differences = []difference{
 		in:      []string{airflow.V3, airflow.V3SDK},
 		example: `{"extra": {"a": ["\ud800"]}}`,
 		explains: func(_ string, r reading, a airflow.Answer) bool {
-			if r.c == nil || r.err == nil || !strings.Contains(r.err.Error(), "the extra holds a lone surrogate") || !cmp.Equal(fieldsOf(r.c), a.Fields) {
+			if r.c == nil || r.err == nil ||
+				!strings.Contains(r.err.Error(), "the extra holds a lone surrogate") ||
+				!cmp.Equal(fieldsOf(r.c), a.Fields) {
 				return false
 			}
 			uri, err := uriOf3(withExtra(r.c, ""))
@@ -193,7 +205,9 @@ func TestValuesMeanWhatTheyMeanToAirflow(t *testing.T) {
 	values := make([]airflow.Value, len(texts))
 	for i, text := range texts {
 		// No environment holds a NUL.
-		values[i] = airflow.Value{ID: fmt.Sprintf("c%d", i), Value: []byte(strings.ReplaceAll(text, "\x00", ""))}
+		values[i] = airflow.Value{
+			ID: fmt.Sprintf("c%d", i), Value: []byte(strings.ReplaceAll(text, "\x00", "")),
+		}
 	}
 	for _, version := range []string{airflow.V2, airflow.V3, airflow.V3SDK} {
 		t.Run(version, func(t *testing.T) {
@@ -237,7 +251,8 @@ const equal = "equal"
 // compare returns equal, the name of the difference that explains why an Airflow
 // answers otherwise than connfs, or "" if nothing does.
 func compare(version, value string, r reading, a airflow.Answer) string {
-	if r.err != nil && (a.Error != "" || !hasForm(a)) || r.err == nil && agrees(r.c, a, (*conn.Connection).URI) {
+	if r.err != nil && (a.Error != "" || !hasForm(a)) || r.err == nil &&
+		agrees(r.c, a, (*conn.Connection).URI) {
 		return equal
 	}
 	for _, d := range differences {
@@ -293,7 +308,8 @@ func report(r reading, a airflow.Answer) string {
 		return fmt.Sprintf("connfs: %v\n%s", r.err, theirs)
 	}
 	uri, err := r.c.URI()
-	return fmt.Sprintf("connfs: %q %q %v\n%s\nfields (-Airflow +connfs):\n%s", fieldsOf(r.c), uri, err, theirs, cmp.Diff(a.Fields, fieldsOf(r.c)))
+	return fmt.Sprintf("connfs: %q %q %v\n%s\nfields (-Airflow +connfs):\n%s", fieldsOf(r.c), uri,
+		err, theirs, cmp.Diff(a.Fields, fieldsOf(r.c)))
 }
 
 // fieldsOf returns c in the form of airflow.Answer.
@@ -303,8 +319,8 @@ func fieldsOf(c *conn.Connection) map[string]any {
 		fields["port"] = json.Number(strconv.FormatInt(*c.Port, 10))
 	}
 	for name, text := range map[string]*string{
-		"conn_type": c.Type, "description": c.Description, "host": c.Host, "login": c.Login, "schema": c.Schema,
-		"password": pointer(c.Password), "extra": pointer(c.Extra),
+		"conn_type": c.Type, "description": c.Description, "host": c.Host, "login": c.Login,
+		"schema": c.Schema, "password": pointer(c.Password), "extra": pointer(c.Extra),
 	} {
 		fields[name] = nil
 		if text != nil {
@@ -335,7 +351,8 @@ func withExtra(c *conn.Connection, extra string) *conn.Connection {
 
 // hostHasType says whether the protocol in the host is the conn_type.
 func hostHasType(c *conn.Connection) bool {
-	return c.Host != nil && c.Type != nil && *c.Type != "" && strings.HasPrefix(*c.Host, *c.Type+"://")
+	return c.Host != nil && c.Type != nil && *c.Type != "" &&
+		strings.HasPrefix(*c.Host, *c.Type+"://")
 }
 
 // uriOf3 is the URI as 3.1 and later write it: a host whose protocol is the
@@ -363,7 +380,8 @@ func isObject(extra string) bool {
 func isDecodedQuery(extra, decoded string) bool {
 	var texts map[string]string
 	var values map[string]json.RawMessage
-	if json.Unmarshal([]byte(extra), &texts) != nil || json.Unmarshal([]byte(decoded), &values) != nil || len(texts) != len(values) {
+	if json.Unmarshal([]byte(extra), &texts) != nil ||
+		json.Unmarshal([]byte(decoded), &values) != nil || len(texts) != len(values) {
 		return false
 	}
 	for key, text := range texts {
@@ -396,8 +414,8 @@ func TestRowsAndFilesMeanWhatTheyMeanToAirflow(t *testing.T) {
 	var rows []airflow.Connection
 	for _, r := range conntest.Connections(seed(t), rowCount) {
 		rows = append(rows, airflow.Connection{
-			ID: r.ID, ConnType: r.Type, Description: r.Description, Host: r.Host, Login: r.Login, Password: r.Password,
-			Schema: r.Schema, Port: r.Port, Extra: r.Extra,
+			ID: r.ID, ConnType: r.Type, Description: r.Description, Host: r.Host, Login: r.Login,
+			Password: r.Password, Schema: r.Schema, Port: r.Port, Extra: r.Extra,
 		})
 	}
 	databases := startDatabases(t)
@@ -415,7 +433,9 @@ func TestRowsAndFilesMeanWhatTheyMeanToAirflow(t *testing.T) {
 				if a.Error != "" && a.Cause == "" {
 					// Its model did not store the row.
 					count["refused by the model"]++
-					if version != airflow.V3 || !strings.HasPrefix(a.Error, "ValueError: Encountered") || conn.KindOf(r.err) != conn.Absent {
+					if version != airflow.V3 ||
+						!strings.HasPrefix(a.Error, "ValueError: Encountered") ||
+						conn.KindOf(r.err) != conn.Absent {
 						t.Errorf("%q\n%s", a.ID, report(r, a))
 					}
 					continue
@@ -438,7 +458,9 @@ func TestRowsAndFilesMeanWhatTheyMeanToAirflow(t *testing.T) {
 					continue
 				}
 				stored = append(stored, a)
-				files = append(files, airflow.Value{ID: fmt.Sprintf("f%d", len(files)), Value: content})
+				files = append(files, airflow.Value{
+					ID: fmt.Sprintf("f%d", len(files)), Value: content,
+				})
 			}
 			t.Logf("%d rows: %v", len(rows), count)
 			if count[equal] < rowCount/2 {
@@ -460,12 +482,14 @@ func TestRowsAndFilesMeanWhatTheyMeanToAirflow(t *testing.T) {
 			refused := 0
 			for i, a := range airflow.Read(t, version, files) {
 				want := normalized(stored[i])
-				if version == airflow.V3 && a.Error != "" && want["extra"] != nil && !isObject(want["extra"].(string)) {
+				if version == airflow.V3 && a.Error != "" && want["extra"] != nil &&
+					!isObject(want["extra"].(string)) {
 					refused++ // as the core of 3.x refuses such a row
 					continue
 				}
 				if diff := cmp.Diff(want, a.Fields); a.Error != "" || diff != "" {
-					t.Errorf("%s: %s %s\n(-stored +read)\n%s", files[i].Value, a.Error, a.Cause, diff)
+					t.Errorf("%s: %s %s\n(-stored +read)\n%s", files[i].Value, a.Error, a.Cause,
+						diff)
 				}
 			}
 			t.Logf("%d files, %d refused for an extra that is no object", len(files), refused)

@@ -88,8 +88,11 @@ func (b *bench) prepare() {
 	self, err := os.Executable()
 	b.must(err)
 	b.output("make", "-s", "-C", "integration/fusefloor/reader")
-	b.output("env", "CGO_ENABLED=0", "go", "build", "-trimpath", "-o", b.floorfs, "./integration/fusefloor/floorfs")
-	for from, to := range map[string]string{"bin/connfs": b.connfs, "integration/fusefloor/reader/reader": b.reader, self: b.self} {
+	b.output("env", "CGO_ENABLED=0", "go", "build", "-trimpath", "-o", b.floorfs,
+		"./integration/fusefloor/floorfs")
+	for from, to := range map[string]string{
+		"bin/connfs": b.connfs, "integration/fusefloor/reader/reader": b.reader, self: b.self,
+	} {
 		b.output("install", "-m", "0755", from, to)
 	}
 	b.must(os.Chmod(b.connfs, 0o711))

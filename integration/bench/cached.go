@@ -64,7 +64,11 @@ func cached(b *bench) {
 		order := slices.Clone(daemons)
 		for range b.rounds {
 			for _, d := range order {
-				got[d] = append(got[d], b.load(d, cpus, "-threads", word, "-seconds", fmt.Sprint(b.seconds), "-warmup", "0.15"))
+				got[d] = append(
+					got[d],
+					b.load(d, cpus, "-threads", word, "-seconds", fmt.Sprint(b.seconds), "-warmup",
+						"0.15"),
+				)
 			}
 			order = append(order[1:], order[0])
 			// Files that grew would be written to disk during some later round.
@@ -72,8 +76,15 @@ func cached(b *bench) {
 		}
 		out = append(out, compare(threads, daemons, got)...)
 	}
-	fmt.Printf("%d bytes; medians of %d rounds of %g s; in brackets the ratio to floorfs.\n\n", fileSize, b.rounds, b.seconds)
-	table([]string{"threads", "", "ops/s", "p50, µs", "p99, µs", "daemon CPU per op, µs", fmt.Sprintf("targets p50 %g, CPU %g", targetP50, targetCPU)}, out)
+	fmt.Printf("%d bytes; medians of %d rounds of %g s; in brackets the ratio to floorfs.\n\n",
+		fileSize, b.rounds, b.seconds)
+	table(
+		[]string{
+			"threads", "", "ops/s", "p50, µs", "p99, µs", "daemon CPU per op, µs",
+			fmt.Sprintf("targets p50 %g, CPU %g", targetP50, targetCPU),
+		},
+		out,
+	)
 }
 
 // allCPUs is the list of them as taskset has it.
@@ -81,7 +92,13 @@ func allCPUs() string { return fmt.Sprintf("0-%d", runtime.NumCPU()-1) }
 
 // load runs the load generator on the file c0 of d.
 func (b *bench) load(d *daemon, cpus string, args ...string) reading {
-	args = append([]string{"-c", cpus, b.reader, "-path", d.file("c0"), "-pid", strconv.Itoa(d.cmd.Process.Pid), "-uid", strconv.Itoa(uid)}, args...)
+	args = append(
+		[]string{
+			"-c", cpus, b.reader, "-path", d.file("c0"), "-pid", strconv.Itoa(d.cmd.Process.Pid),
+			"-uid", strconv.Itoa(uid),
+		},
+		args...,
+	)
 	text, err := exec.Command("taskset", args...).Output()
 	var r reading
 	if err == nil {
@@ -112,8 +129,10 @@ func compare(threads int, daemons []*daemon, got map[*daemon][]reading) [][]stri
 		}
 		row := []string{
 			strconv.Itoa(threads), d.name,
-			cell("ops", "%.0f", func(r reading) float64 { return r.Ops }), cell("p50", "%.1f", func(r reading) float64 { return r.P50 }),
-			cell("p99", "%.0f", func(r reading) float64 { return r.P99 }), cell("cpu", "%.1f", func(r reading) float64 { return r.CPU }), "",
+			cell("ops", "%.0f", func(r reading) float64 { return r.Ops }),
+			cell("p50", "%.1f", func(r reading) float64 { return r.P50 }),
+			cell("p99", "%.0f", func(r reading) float64 { return r.P99 }),
+			cell("cpu", "%.1f", func(r reading) float64 { return r.CPU }), "",
 		}
 		if d.name == "connfs" {
 			row[6] = met(ratios["p50"], targetP50) + "; " + met(ratios["cpu"], targetCPU)

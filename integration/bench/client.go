@@ -24,7 +24,8 @@ type question struct {
 
 // answer is how it went.
 type answer struct {
-	Times  []time.Duration // of each path; of a patient question, the moment of success on the monotonic clock
+	// of each path; of a patient question, the moment of success on the monotonic clock
+	Times  []time.Duration
 	Errors []string
 }
 
@@ -125,7 +126,9 @@ func (q *question) read(path string) (time.Duration, error) {
 }
 
 func readOnce(path string) error {
-	fd, err := again(func() (int, error) { return unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0) })
+	fd, err := again(func() (int, error) {
+		return unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	})
 	if err != nil {
 		return err
 	}

@@ -27,11 +27,19 @@ type source struct {
 func cold(b *bench) {
 	n := coldIDs * (b.rounds + 1)
 	var out [][]string
-	for _, open := range []func(*bench, int) source{environmentFile, sqliteFile, postgres, mariadb, parameterStore, vault} {
+	for _, open := range []func(*bench, int) source{
+		environmentFile, sqliteFile, postgres, mariadb, parameterStore, vault,
+	} {
 		b.during(func() { out = append(out, b.coldReads(open(b, n))) })
 	}
 	fmt.Printf("Each id once, open + read + close; %d rounds of %d ids; ms.\n\n", b.rounds, coldIDs)
-	table([]string{"backend", "client", "client p50", "connfs p50", "ratio", "difference", "client p99", "connfs p99", "first read of an idle daemon"}, out)
+	table(
+		[]string{
+			"backend", "client", "client p50", "connfs p50", "ratio", "difference", "client p99",
+			"connfs p99", "first read of an idle daemon",
+		},
+		out,
+	)
 }
 
 func (b *bench) coldReads(s source) []string {
@@ -64,7 +72,10 @@ func (b *bench) coldReads(s source) []string {
 		}
 	}
 	x, y := at(theirs, 0.5), at(ours, 0.5)
-	return []string{s.name, s.client, millis(x), millis(y), ratio(y, x), millis(y - x), millis(at(theirs, 0.99)), millis(at(ours, 0.99)), millis(first)}
+	return []string{
+		s.name, s.client, millis(x), millis(y), ratio(y, x), millis(y - x),
+		millis(at(theirs, 0.99)), millis(at(ours, 0.99)), millis(first),
+	}
 }
 
 // row asks a database as connfs does: by the whole row.
@@ -95,27 +106,44 @@ func sqliteFile(b *bench, n int) source {
 	db, err := sql.Open("sqlite", "file:"+path+"?mode=ro")
 	b.must(err)
 	b.Cleanup(func() { db.Close() })
-	return source{"metastore, SQLite", "modernc.org/sqlite, open database", sqliteMetastore(path), row(db, "?")}
+	return source{
+		"metastore, SQLite", "modernc.org/sqlite, open database", sqliteMetastore(path),
+		row(db, "?"),
+	}
 }
 
 func postgres(b *bench, n int) source {
 	s := servers.StartPostgres(b)
 	s.Exec("airflow", fmt.Sprintf(metastoreTable, ""))
 	s.Exec("airflow", rows(0, n, ""))
-	db, err := sql.Open("pgx", fmt.Sprintf("host=127.0.0.1 port=%d user=airflow password=%s dbname=airflow sslmode=disable", s.Port, s.Password))
+	db, err := sql.Open(
+		"pgx",
+		fmt.Sprintf(
+			"host=127.0.0.1 port=%d user=airflow password=%s dbname=airflow sslmode=disable",
+			s.Port, s.Password,
+		),
+	)
 	b.must(err)
 	b.Cleanup(func() { db.Close() })
-	return source{"metastore, PostgreSQL", "pgx, open connection, prepared", sqlMetastore(s.URL("airflow", s.Password, "airflow", "sslmode=disable")), row(db, "$1")}
+	return source{
+		"metastore, PostgreSQL", "pgx, open connection, prepared",
+		sqlMetastore(s.URL("airflow", s.Password, "airflow", "sslmode=disable")), row(db, "$1"),
+	}
 }
 
 func mariadb(b *bench, n int) source {
 	s := servers.StartMariaDB(b)
 	s.Exec("airflow", fmt.Sprintf(metastoreTable, "`"))
 	s.Exec("airflow", rows(0, n, "`"))
-	return source{"metastore, MariaDB", "go-sql-driver, open connection", sqlMetastore(s.URL("airflow", s.Password, "airflow")), row(s.Open("airflow"), "?")}
+	return source{
+		"metastore, MariaDB", "go-sql-driver, open connection",
+		sqlMetastore(s.URL("airflow", s.Password, "airflow")), row(s.Open("airflow"), "?"),
+	}
 }
 
-func sqlMetastore(url string) string { return fmt.Sprintf("[metastore]\nurl = %q\ndags = false", url) }
+func sqlMetastore(url string) string {
+	return fmt.Sprintf("[metastore]\nurl = %q\ndags = false", url)
+}
 
 // environmentFile is beside reading the same file into memory.
 func environmentFile(b *bench, n int) source {
@@ -124,6 +152,7 @@ func environmentFile(b *bench, n int) source {
 		fmt.Fprintf(&text, "AIRFLOW_CONN_C%d=%s", i, fileText(extra()))
 	}
 	path := b.write("environment", text.String())
-	return source{"environment file", fmt.Sprintf("read(2) of the whole file, %d KiB", text.Len()>>10), fmt.Sprintf("[environment]\nfile = %q", path),
+	return source{"environment file", fmt.Sprintf("read(2) of the whole file, %d KiB",
+		text.Len()>>10), fmt.Sprintf("[environment]\nfile = %q", path),
 		func(string) error { _, err := os.ReadFile(path); return err }}
 }

@@ -22,13 +22,22 @@ func parameterStore(b *bench, n int) source {
 	value, err := json.Marshal(strings.TrimSpace(fileText(extra())))
 	b.must(err)
 	for i := range n {
-		m.Populate("AmazonSSM.PutParameter", fmt.Sprintf(`{"Name":"/c/c%d","Type":"SecureString","Value":%s}`, i, value))
+		m.Populate("AmazonSSM.PutParameter",
+			fmt.Sprintf(`{"Name":"/c/c%d","Type":"SecureString","Value":%s}`, i, value))
 	}
-	c := ssm.New(ssm.Options{Region: "eu-west-1", BaseEndpoint: &m.URL, Credentials: credentials.NewStaticCredentialsProvider("bench", "bench", "")})
-	return source{"SSM (moto)", "aws-sdk-go-v2", fmt.Sprintf("[secrets]\nbackend = \"aws_ssm\"\nbackend_kwargs = { connections_prefix = \"/c\", region_name = \"eu-west-1\", "+
-		"aws_access_key_id = \"bench\", aws_secret_access_key = \"bench\", endpoint_url = %q }", m.URL),
+	c := ssm.New(ssm.Options{
+		Region: "eu-west-1", BaseEndpoint: &m.URL,
+		Credentials: credentials.NewStaticCredentialsProvider("bench", "bench", ""),
+	})
+	return source{"SSM (moto)", "aws-sdk-go-v2", fmt.Sprintf("[secrets]\n"+
+		"backend = \"aws_ssm\"\n"+
+		"backend_kwargs = { connections_prefix = \"/c\", region_name = \"eu-west-1\", "+
+		"aws_access_key_id = \"bench\", aws_secret_access_key = \"bench\", endpoint_url = %q }",
+		m.URL),
 		func(id string) error {
-			_, err := c.GetParameter(context.Background(), &ssm.GetParameterInput{Name: aws.String("/c/" + id), WithDecryption: aws.Bool(true)})
+			_, err := c.GetParameter(context.Background(), &ssm.GetParameterInput{
+				Name: aws.String("/c/" + id), WithDecryption: aws.Bool(true),
+			})
 			return err
 		}}
 }
@@ -38,13 +47,19 @@ func vault(b *bench, n int) source {
 	v.Mount("secret", 2)
 	for i := range n {
 		v.Do("POST", fmt.Sprintf("/v1/secret/data/c/c%d", i), map[string]any{"data": map[string]any{
-			"conn_type": fields.kind, "host": fields.host, "login": fields.login, "password": fields.password, "schema": fields.schema, "port": fields.port, "extra": extra(),
+			"conn_type": fields.kind, "host": fields.host, "login": fields.login,
+			"password": fields.password, "schema": fields.schema, "port": fields.port,
+			"extra": extra(),
 		}})
 	}
 	c, err := api.NewClient(&api.Config{Address: v.URL})
 	b.must(err)
 	c.SetToken(v.Token)
-	return source{"Vault, KV 2", "vault/api, open connection", fmt.Sprintf("[secrets]\nbackend = \"vault\"\nbackend_kwargs = { url = %q, token = %q, mount_point = \"secret\", connections_path = \"c\" }", v.URL, v.Token),
+	return source{"Vault, KV 2", "vault/api, open connection", fmt.Sprintf(
+		"[secrets]\nbackend = \"vault\"\nbackend_kwargs = { url = %q, token = %q, mount_point = "+
+			"\"secret\", connections_path = \"c\" }",
+		v.URL, v.Token,
+	),
 		func(id string) error {
 			_, err := c.KVv2("secret").Get(context.Background(), "c/"+id)
 			return err

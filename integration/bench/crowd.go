@@ -24,7 +24,8 @@ func crowd(b *bench) {
 	s.Exec("airflow", rows(0, 10, ""))
 	s.Exec("airflow", "ALTER SYSTEM SET log_statement = 'all'")
 	s.Exec("airflow", "SELECT pg_reload_conf()")
-	d := b.connfsWith("crowd", "c0", auditFile, `timeout = "30s"`, `ttl = "60s"`, sqlMetastore(s.URL("airflow", s.Password, "airflow", "sslmode=disable")))
+	d := b.connfsWith("crowd", "c0", auditFile, `timeout = "30s"`, `ttl = "60s"`,
+		sqlMetastore(s.URL("airflow", s.Password, "airflow", "sslmode=disable")))
 	var paths []string
 	for range crowdSize {
 		paths = append(paths, d.file("c1"))
@@ -51,8 +52,16 @@ func crowd(b *bench) {
 	if asked == 1 {
 		verdict = "met"
 	}
-	table([]string{"readers at once", "answered", "queries, by PostgreSQL's log", "target", "from the database's answer to the last reader's, ms"},
-		[][]string{{fmt.Sprint(crowdSize), fmt.Sprint(len(times)), fmt.Sprint(asked), "1: " + verdict, millis(took)}})
+	table([]string{
+		"readers at once", "answered", "queries, by PostgreSQL's log", "target",
+		"from the database's answer to the last reader's, ms",
+	},
+		[][]string{
+			{
+				fmt.Sprint(crowdSize), fmt.Sprint(len(times)), fmt.Sprint(asked), "1: " + verdict,
+				millis(took),
+			},
+		})
 }
 
 // queries returns how often the database was asked for a connection, by its log.
@@ -66,7 +75,8 @@ func (c *client) opening() int {
 	n := 0
 	tasks, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/syscall", c.pid))
 	for _, path := range tasks {
-		if text, err := os.ReadFile(path); err == nil && bytes.HasPrefix(text, fmt.Appendf(nil, "%d ", unix.SYS_OPENAT)) {
+		if text, err := os.ReadFile(path); err == nil &&
+			bytes.HasPrefix(text, fmt.Appendf(nil, "%d ", unix.SYS_OPENAT)) {
 			n++
 		}
 	}

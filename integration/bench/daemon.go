@@ -44,7 +44,10 @@ func (b *bench) launch(name, file, program string, args ...string) *daemon {
 
 // exec is launch without the wait.
 func (b *bench) exec(name, program string, args ...string) *daemon {
-	d := &daemon{b: b, name: name, mount: filepath.Join(b.dir, "mnt", name), log: filepath.Join(b.dir, name+".log"), ended: make(chan struct{})}
+	d := &daemon{
+		b: b, name: name, mount: filepath.Join(b.dir, "mnt", name),
+		log: filepath.Join(b.dir, name+".log"), ended: make(chan struct{}),
+	}
 	b.must(os.MkdirAll(d.mount, 0o755))
 	for i := range args {
 		args[i] = strings.ReplaceAll(args[i], "{MOUNT}", d.mount)
@@ -66,14 +69,16 @@ func (b *bench) exec(name, program string, args ...string) *daemon {
 
 // connfsWith starts connfs with a configuration of these lines, and a grant of everything.
 func (b *bench) connfsWith(name, file, audit string, lines ...string) *daemon {
-	return b.launch(name, file, b.connfs, "mount", "--config", b.config(name, audit, lines...), "{MOUNT}")
+	return b.launch(name, file, b.connfs, "mount", "--config", b.config(name, audit, lines...),
+		"{MOUNT}")
 }
 
 // config writes a configuration. Its audit is the value of [audit] file, and perhaps more
 // lines after it; {FILE} is a file of the daemon's own.
 func (b *bench) config(name, audit string, lines ...string) string {
 	audit = strings.ReplaceAll(audit, "{FILE}", filepath.Join(b.dir, name+".audit"))
-	return b.write(name+".toml", fmt.Sprintf("memory_lock = \"try\"\n%s\n[audit]\nfile = %s\n[[grant]]\nrun_as_user = %d\nconnections = [\"*\"]\n",
+	return b.write(name+".toml", fmt.Sprintf("memory_lock = \"try\"\n%s\n[audit]\nfile = "+
+		"%s\n[[grant]]\nrun_as_user = %d\nconnections = [\"*\"]\n",
 		strings.Join(lines, "\n"), audit, uid))
 }
 
@@ -87,12 +92,14 @@ const (
 
 // quietly starts connfs with standard error at /dev/null.
 func (b *bench) quietly(name, file string, lines ...string) *daemon {
-	return b.launch(name, file, "/bin/sh", "-c", `exec "$0" "$@" 2>/dev/null`, b.connfs, "mount", "--config", b.config(name, auditNone, lines...), "{MOUNT}")
+	return b.launch(name, file, "/bin/sh", "-c", `exec "$0" "$@" 2>/dev/null`, b.connfs, "mount",
+		"--config", b.config(name, auditNone, lines...), "{MOUNT}")
 }
 
 // floor starts floorfs.
 func (b *bench) floor(name string, args ...string) *daemon {
-	return b.launch(name, "c0", b.floorfs, append([]string{"-mount", "{MOUNT}", "-allow-uids", strconv.Itoa(uid)}, args...)...)
+	return b.launch(name, "c0", b.floorfs,
+		append([]string{"-mount", "{MOUNT}", "-allow-uids", strconv.Itoa(uid)}, args...)...)
 }
 
 func (d *daemon) said() string {

@@ -26,9 +26,16 @@ func listing(b *bench) {
 	places := []struct{ name, dir, quick, long string }{
 		{"tmpfs", plain, "", ""},
 		{"floorfs", named(b.floor("floorfs", "-files", files)), "", ""},
-		{"floorfs, attributes kept 1 s", named(b.floor("floorfs-attr", "-files", files, "-attr-timeout", "1s")), "", ""},
+		{
+			"floorfs, attributes kept 1 s",
+			named(b.floor("floorfs-attr", "-files", files, "-attr-timeout", "1s")), "", "",
+		},
 		{"connfs", named(b.connfsWith("list", "c0", auditFile, metastore)), "yes", ""},
-		{"connfs, share_names", named(b.connfsWith("list-shared", "c0", auditFile, "share_names = true", metastore)), "yes", "yes"},
+		{
+			"connfs, share_names",
+			named(b.connfsWith("list-shared", "c0", auditFile, "share_names = true", metastore)),
+			"yes", "yes",
+		},
 	}
 	rounds := min(b.rounds, 4)
 	times := make(map[string][]time.Duration)
@@ -51,7 +58,8 @@ func listing(b *bench) {
 			case flags == "-l" && p.long != "":
 				target = met(m, targetLong.Seconds())
 			}
-			out = append(out, []string{p.name, "ls " + flags, fmt.Sprintf("%.2f", t[0].Seconds()), fmt.Sprintf("%.2f", at(t, 0.5).Seconds()),
+			out = append(out, []string{p.name, "ls " + flags, fmt.Sprintf("%.2f",
+				t[0].Seconds()), fmt.Sprintf("%.2f", at(t, 0.5).Seconds()),
 				ratio(at(t, 0.5), at(times["floorfs"+flags], 0.5)), target})
 		}
 	}

@@ -85,7 +85,8 @@ func run(args []string) (code int) {
 			continue
 		}
 		began := time.Now()
-		fmt.Printf("\n## %s\n\n    go run ./integration/bench%s %s\n\n", p.title, changed(flags), p.name)
+		fmt.Printf("\n## %s\n\n    go run ./integration/bench%s %s\n\n", p.title, changed(flags),
+			p.name)
 		b.during(func() { p.run(b) })
 		fmt.Fprintf(os.Stderr, "bench: %s took %.0f s\n", p.name, time.Since(began).Seconds())
 	}

@@ -26,7 +26,10 @@ func memory(b *bench) {
 		if strings.Contains(when, "idle") {
 			target = met(float64(all.pss)/1024, targetIdle)
 		}
-		out = append(out, []string{when, mib(front.rss), mib(front.pss), strconv.Itoa(len(d.pids()) - 1), mib(all.rss), mib(all.pss), target})
+		out = append(out, []string{
+			when, mib(front.rss), mib(front.pss), strconv.Itoa(len(d.pids()) - 1), mib(all.rss),
+			mib(all.pss), target,
+		})
 	}
 	// The child that answered dies with its epoch, and the spare takes its place.
 	time.Sleep(4 * time.Second)
@@ -39,8 +42,10 @@ func memory(b *bench) {
 	}
 	time.Sleep(4 * time.Second)
 	note("idle again")
-	fmt.Print("Resident and proportional set size, MiB. The binary's own pages, which all its processes share, count once in PSS.\n\n")
-	table([]string{"", "front RSS", "front PSS", "children", "all RSS", "all PSS", "target, MiB"}, out)
+	fmt.Print("Resident and proportional set size, MiB. The binary's own pages, which all its " +
+		"processes share, count once in PSS.\n\n")
+	table([]string{"", "front RSS", "front PSS", "children", "all RSS", "all PSS", "target, MiB"},
+		out)
 }
 
 func mib(kib int) string { return fmt.Sprintf("%.1f", float64(kib)/1024) }

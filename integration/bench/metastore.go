@@ -43,12 +43,14 @@ func extra() string {
 func rows(first, n int, quote string) string {
 	f := fields
 	var b strings.Builder
-	fmt.Fprintf(&b, "INSERT INTO connection (id, conn_id, conn_type, host, login, password, %[1]sschema%[1]s, port, is_encrypted, is_extra_encrypted, extra) VALUES ", quote)
+	fmt.Fprintf(&b, "INSERT INTO connection (id, conn_id, conn_type, host, login, password, "+
+		"%[1]sschema%[1]s, port, is_encrypted, is_extra_encrypted, extra) VALUES ", quote)
 	for i := range n {
 		if i > 0 {
 			b.WriteByte(',')
 		}
-		fmt.Fprintf(&b, "(%d,'c%d','%s','%s','%s','%s','%s',%d,FALSE,FALSE,'%s')", first+i+1, first+i, f.kind, f.host, f.login, f.password, f.schema, f.port, extra())
+		fmt.Fprintf(&b, "(%d,'c%d','%s','%s','%s','%s','%s',%d,FALSE,FALSE,'%s')", first+i+1,
+			first+i, f.kind, f.host, f.login, f.password, f.schema, f.port, extra())
 	}
 	return b.String()
 }

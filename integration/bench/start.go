@@ -27,8 +27,14 @@ func start(b *bench) {
 		for _, k := range kinds {
 			b.during(func() {
 				began := monotonic()
-				d := b.exec(fmt.Sprintf("%s-start-%d", k.name, i), k.args[0], append([]string(nil), k.args[1:]...)...)
-				times[k.name] = append(times[k.name], c.ask(question{Paths: []string{d.file("c0")}, Patient: 30 * time.Second}).Times[0]-began)
+				d := b.exec(fmt.Sprintf("%s-start-%d", k.name, i), k.args[0],
+					append([]string(nil), k.args[1:]...)...)
+				times[k.name] = append(
+					times[k.name],
+					c.ask(question{
+						Paths: []string{d.file("c0")}, Patient: 30 * time.Second,
+					}).Times[0]-began,
+				)
 			})
 		}
 	}
@@ -39,7 +45,10 @@ func start(b *bench) {
 		if k.name == "connfs" {
 			target = met(float64(at(t, 0.5))/1e6, float64(targetStart)/1e6)
 		}
-		out = append(out, []string{k.name, millis(at(t, 0)), millis(at(t, 0.5)), millis(at(t, 1)), ratio(at(t, 0.5), at(times["floorfs"], 0.5)), target})
+		out = append(out, []string{
+			k.name, millis(at(t, 0)), millis(at(t, 0.5)), millis(at(t, 1)),
+			ratio(at(t, 0.5), at(times["floorfs"], 0.5)), target,
+		})
 	}
 	fmt.Printf("%d starts each, in turn; ms.\n\n", rounds)
 	table([]string{"", "fastest", "median", "slowest", "median / floorfs", "target, ms"}, out)

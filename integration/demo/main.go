@@ -42,9 +42,18 @@ type connection struct {
 }
 
 var connections = []connection{
-	{"billing_db", "postgres", "db.billing.example", "ledger", "billing", "not-a-real-password", 5432, `{"sslmode": "require"}`},
-	{"billing_api", "http", "https://api.billing.example", "", "billing", "not-a-real-token", 443, `{"timeout": 30}`},
-	{"warehouse", "snowflake", "wh.example", "reports", "analyst", "made-up-as-well", 443, `{"account": "demo"}`},
+	{
+		"billing_db", "postgres", "db.billing.example", "ledger", "billing", "not-a-real-password",
+		5432, `{"sslmode": "require"}`,
+	},
+	{
+		"billing_api", "http", "https://api.billing.example", "", "billing", "not-a-real-token",
+		443, `{"timeout": 30}`,
+	},
+	{
+		"warehouse", "snowflake", "wh.example", "reports", "analyst", "made-up-as-well", 443,
+		`{"account": "demo"}`,
+	},
 }
 
 func main() {
@@ -72,7 +81,8 @@ func makeHome(dir string) error {
 	if err := key.Generate(); err != nil {
 		return fmt.Errorf("making a Fernet key: %w", err)
 	}
-	cfg := fmt.Sprintf("[core]\nfernet_key = %s\n\n[database]\nsql_alchemy_conn = sqlite:///%s\n", key.Encode(), filepath.Join(dir, "airflow.db"))
+	cfg := fmt.Sprintf("[core]\nfernet_key = %s\n\n[database]\nsql_alchemy_conn = sqlite:///%s\n",
+		key.Encode(), filepath.Join(dir, "airflow.db"))
 	if err := os.WriteFile(filepath.Join(dir, "airflow.cfg"), []byte(cfg), 0o600); err != nil {
 		return err
 	}
@@ -101,7 +111,8 @@ func makeMetastore(path string, key *fernet.Key) error {
 			return err
 		}
 		if _, err := db.Exec(`INSERT INTO connection (conn_id, conn_type, host, schema, login, password, port, is_encrypted, is_extra_encrypted, extra)
-			VALUES (?, ?, ?, ?, ?, ?, ?, 1, 1, ?)`, c.id, c.connType, c.host, c.schema, c.login, string(password), c.port, string(extra)); err != nil {
+			VALUES (?, ?, ?, ?, ?, ?, ?, 1, 1, ?)`, c.id, c.connType, c.host, c.schema, c.login, string(password), c.port,
+			string(extra)); err != nil {
 			return err
 		}
 	}

@@ -39,8 +39,11 @@ func run(args []string, in io.Reader, out io.Writer) error {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
-	aead, err := gcpkms.GetAEADWithContext(ctx, "gcp-kms://"+args[1], gcpkms.WithTransport(gcpkms.TransportGRPC), gcpkms.WithGoogleAPIClientOptions(
-		option.WithEndpoint(args[0]), option.WithoutAuthentication(), option.WithGRPCDialOption(grpc.WithTransportCredentials(insecure.NewCredentials())),
+	aead, err := gcpkms.GetAEADWithContext(ctx, "gcp-kms://"+args[1], gcpkms.WithTransport(
+		gcpkms.TransportGRPC,
+	), gcpkms.WithGoogleAPIClientOptions(
+		option.WithEndpoint(args[0]), option.WithoutAuthentication(),
+		option.WithGRPCDialOption(grpc.WithTransportCredentials(insecure.NewCredentials())),
 	))
 	if err != nil {
 		return err

@@ -87,15 +87,19 @@ func newCore(url string) (*vault.Core, error) {
 	const lease = 768 * time.Hour
 	return vault.NewCore(&vault.CoreConfig{
 		Physical: storage, DisableMlock: true, Logger: logger, RedirectAddr: url,
-		LogicalBackends:    map[string]logical.Factory{"kv": kv.Factory},
-		CredentialBackends: map[string]logical.Factory{"approle": approle.Factory, "userpass": userpass.Factory},
-		BuiltinRegistry:    registry{},
-		DefaultLeaseTTL:    lease, MaxLeaseTTL: lease,
+		LogicalBackends: map[string]logical.Factory{"kv": kv.Factory},
+		CredentialBackends: map[string]logical.Factory{
+			"approle": approle.Factory, "userpass": userpass.Factory,
+		},
+		BuiltinRegistry: registry{},
+		DefaultLeaseTTL: lease, MaxLeaseTTL: lease,
 	})
 }
 
 // initialize unseals a new core with one key, and waits until it is active.
-func initialize(ctx context.Context, core *vault.Core) (rootToken string, unsealKey []byte, err error) {
+func initialize(ctx context.Context, core *vault.Core) (
+	rootToken string, unsealKey []byte, err error,
+) {
 	one := &vault.SealConfig{SecretShares: 1, SecretThreshold: 1}
 	result, err := core.Initialize(ctx, &vault.InitParams{BarrierConfig: one, RecoveryConfig: one})
 	if err != nil {
@@ -121,8 +125,11 @@ func initialize(ctx context.Context, core *vault.Core) (rootToken string, unseal
 // setRootToken makes a root token of a known value.
 func setRootToken(ctx context.Context, core *vault.Core, root, token string) error {
 	_, err := core.HandleRequest(ctx, &logical.Request{
-		ID: "root-token", Operation: logical.UpdateOperation, ClientToken: root, Path: "auth/token/create",
-		Data: map[string]any{"id": token, "policies": []string{"root"}, "no_parent": true, "no_default_policy": true},
+		ID: "root-token", Operation: logical.UpdateOperation, ClientToken: root,
+		Path: "auth/token/create",
+		Data: map[string]any{
+			"id": token, "policies": []string{"root"}, "no_parent": true, "no_default_policy": true,
+		},
 	})
 	return err
 }

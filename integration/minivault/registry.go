@@ -47,7 +47,9 @@ func (registry) Keys(kind consts.PluginType) []string {
 }
 
 // DeprecationStatus says that a plugin is supported.
-func (r registry) DeprecationStatus(name string, kind consts.PluginType) (consts.DeprecationStatus, bool) {
+func (r registry) DeprecationStatus(
+	name string, kind consts.PluginType,
+) (consts.DeprecationStatus, bool) {
 	return consts.Supported, r.Contains(name, kind)
 }
 

@@ -24,8 +24,14 @@ func TestFaultsInFrontOfMoto(t *testing.T) {
 			t.Fatal(err)
 		}
 		r.Header.Set("X-Amz-Target", "AmazonSSM.GetParameter")
-		r.Header.Set("Authorization", "AWS4-HMAC-SHA256 Credential=test/20260101/eu-west-1/ssm/aws4_request, SignedHeaders=host, Signature=0")
-		client := http.Client{Timeout: 2 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+		r.Header.Set(
+			"Authorization",
+			"AWS4-HMAC-SHA256 Credential=test/20260101/eu-west-1/ssm/aws4_request, "+
+				"SignedHeaders=host, Signature=0",
+		)
+		client := http.Client{
+			Timeout: 2 * time.Second, Transport: &http.Transport{DisableKeepAlives: true},
+		}
 		answer, err := client.Do(r)
 		if err != nil {
 			return 0, "", err

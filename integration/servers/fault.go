@@ -54,7 +54,10 @@ type Fault struct {
 
 // Throttled is what AWS answers to whoever asks too often.
 func Throttled() Fault {
-	return Fault{Status: http.StatusBadRequest, Body: `{"__type":"ThrottlingException","message":"Rate exceeded"}`}
+	return Fault{
+		Status: http.StatusBadRequest,
+		Body:   `{"__type":"ThrottlingException","message":"Rate exceeded"}`,
+	}
 }
 
 // StartFaultProxy starts a proxy in front of the server at target, a URL without a

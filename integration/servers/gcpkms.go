@@ -125,7 +125,9 @@ func (s *GoogleKMS) CreateKey(name string) string {
 		k = &googleKey{}
 		s.keys[name] = k
 	}
-	k.versions = append(k.versions, &googleKeyVersion{aead: aead, state: kmspb.CryptoKeyVersion_ENABLED})
+	k.versions = append(k.versions, &googleKeyVersion{
+		aead: aead, state: kmspb.CryptoKeyVersion_ENABLED,
+	})
 	return name
 }
 
@@ -203,7 +205,8 @@ func (s *GoogleKMS) key(name string) (*googleKey, string, int, error) {
 	case k == nil || version > len(k.versions):
 		return nil, "", 0, status.Errorf(codes.NotFound, "CryptoKey %s not found.", m[1])
 	case k.denied:
-		return nil, "", 0, status.Errorf(codes.PermissionDenied, "Permission denied on resource '%s' (or it may not exist).", m[1])
+		return nil, "", 0, status.Errorf(codes.PermissionDenied,
+			"Permission denied on resource '%s' (or it may not exist).", m[1])
 	}
 	return k, m[1], version, nil
 }
@@ -212,13 +215,16 @@ func (s *GoogleKMS) key(name string) (*googleKey, string, int, error) {
 func (k *googleKey) aead(version int) (cipher.AEAD, error) {
 	v := k.versions[version-1]
 	if v.state != kmspb.CryptoKeyVersion_ENABLED {
-		return nil, status.Errorf(codes.FailedPrecondition, "version %d is not enabled, current state is: %s.", version, v.state)
+		return nil, status.Errorf(codes.FailedPrecondition,
+			"version %d is not enabled, current state is: %s.", version, v.state)
 	}
 	return v.aead, nil
 }
 
 // Encrypt implements kmspb.KeyManagementServiceServer.
-func (s *GoogleKMS) Encrypt(ctx context.Context, r *kmspb.EncryptRequest) (*kmspb.EncryptResponse, error) {
+func (s *GoogleKMS) Encrypt(
+	ctx context.Context, r *kmspb.EncryptRequest,
+) (*kmspb.EncryptResponse, error) {
 	f, err := s.enter(ctx, "Encrypt")
 	if err != nil {
 		return nil, err
@@ -237,9 +243,11 @@ func (s *GoogleKMS) Encrypt(ctx context.Context, r *kmspb.EncryptRequest) (*kmsp
 		return nil, err
 	}
 	if len(r.GetPlaintext()) > 64<<10 || len(r.GetAdditionalAuthenticatedData()) > 64<<10 {
-		return nil, status.Error(codes.InvalidArgument, "The plaintext or the additional authenticated data is over 64 KiB.")
+		return nil, status.Error(codes.InvalidArgument,
+			"The plaintext or the additional authenticated data is over 64 KiB.")
 	}
-	if !sumIs(r.PlaintextCrc32C, r.GetPlaintext()) || !sumIs(r.AdditionalAuthenticatedDataCrc32C, r.GetAdditionalAuthenticatedData()) {
+	if !sumIs(r.PlaintextCrc32C, r.GetPlaintext()) ||
+		!sumIs(r.AdditionalAuthenticatedDataCrc32C, r.GetAdditionalAuthenticatedData()) {
 		return nil, status.Error(codes.InvalidArgument, "The checksum does not fit what came.")
 	}
 	nonce := make([]byte, aead.NonceSize())
@@ -250,13 +258,16 @@ func (s *GoogleKMS) Encrypt(ctx context.Context, r *kmspb.EncryptRequest) (*kmsp
 	ciphertext := append(binary.BigEndian.AppendUint32(nil, uint32(version)), nonce...)
 	ciphertext = aead.Seal(ciphertext, nonce, r.GetPlaintext(), r.GetAdditionalAuthenticatedData())
 	answer := &kmspb.EncryptResponse{
-		Name: fmt.Sprintf("%s/cryptoKeyVersions/%d", name, version), Ciphertext: ciphertext, CiphertextCrc32C: sumOf(ciphertext),
+		Name: fmt.Sprintf("%s/cryptoKeyVersions/%d", name, version), Ciphertext: ciphertext,
+		CiphertextCrc32C:                          sumOf(ciphertext),
 		VerifiedPlaintextCrc32C:                   r.PlaintextCrc32C != nil,
 		VerifiedAdditionalAuthenticatedDataCrc32C: r.AdditionalAuthenticatedDataCrc32C != nil,
 		ProtectionLevel:                           kmspb.ProtectionLevel_SOFTWARE,
 	}
 	if f.NoSums {
-		answer.CiphertextCrc32C, answer.VerifiedPlaintextCrc32C, answer.VerifiedAdditionalAuthenticatedDataCrc32C = nil, false, false
+		answer.CiphertextCrc32C, answer.VerifiedPlaintextCrc32C,
+			answer.VerifiedAdditionalAuthenticatedDataCrc32C = nil,
+			false, false
 	}
 	if f.Corrupt {
 		answer.Ciphertext = flipped(ciphertext)
@@ -265,7 +276,9 @@ func (s *GoogleKMS) Encrypt(ctx context.Context, r *kmspb.EncryptRequest) (*kmsp
 }
 
 // Decrypt implements kmspb.KeyManagementServiceServer.
-func (s *GoogleKMS) Decrypt(ctx context.Context, r *kmspb.DecryptRequest) (*kmspb.DecryptResponse, error) {
+func (s *GoogleKMS) Decrypt(
+	ctx context.Context, r *kmspb.DecryptRequest,
+) (*kmspb.DecryptResponse, error) {
 	f, err := s.enter(ctx, "Decrypt")
 	if err != nil {
 		return nil, err
@@ -277,28 +290,33 @@ func (s *GoogleKMS) Decrypt(ctx context.Context, r *kmspb.DecryptRequest) (*kmsp
 		return nil, err
 	}
 	if version != 0 {
-		return nil, status.Error(codes.InvalidArgument, "Decrypt takes a key, not a version of one.")
+		return nil, status.Error(codes.InvalidArgument,
+			"Decrypt takes a key, not a version of one.")
 	}
-	if !sumIs(r.CiphertextCrc32C, r.GetCiphertext()) || !sumIs(r.AdditionalAuthenticatedDataCrc32C, r.GetAdditionalAuthenticatedData()) {
+	if !sumIs(r.CiphertextCrc32C, r.GetCiphertext()) ||
+		!sumIs(r.AdditionalAuthenticatedDataCrc32C, r.GetAdditionalAuthenticatedData()) {
 		return nil, status.Error(codes.InvalidArgument, "The checksum does not fit what came.")
 	}
 	failed := status.Error(codes.InvalidArgument, "Decryption failed: the ciphertext is invalid.")
 	if len(r.GetCiphertext()) < 16 {
 		return nil, failed
 	}
-	if version = int(binary.BigEndian.Uint32(r.GetCiphertext())); version < 1 || version > len(k.versions) {
+	if version = int(binary.BigEndian.Uint32(r.GetCiphertext())); version < 1 ||
+		version > len(k.versions) {
 		return nil, failed
 	}
 	aead, err := k.aead(version)
 	if err != nil {
 		return nil, err
 	}
-	plaintext, err := aead.Open(nil, r.GetCiphertext()[4:16], r.GetCiphertext()[16:], r.GetAdditionalAuthenticatedData())
+	plaintext, err := aead.Open(nil, r.GetCiphertext()[4:16], r.GetCiphertext()[16:],
+		r.GetAdditionalAuthenticatedData())
 	if err != nil {
 		return nil, failed
 	}
 	answer := &kmspb.DecryptResponse{
-		Plaintext: plaintext, PlaintextCrc32C: sumOf(plaintext), UsedPrimary: version == len(k.versions), ProtectionLevel: kmspb.ProtectionLevel_SOFTWARE,
+		Plaintext: plaintext, PlaintextCrc32C: sumOf(plaintext),
+		UsedPrimary: version == len(k.versions), ProtectionLevel: kmspb.ProtectionLevel_SOFTWARE,
 	}
 	if f.NoSums {
 		answer.PlaintextCrc32C = nil

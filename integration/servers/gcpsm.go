@@ -67,7 +67,10 @@ type GoogleVersion struct {
 // StartFakeSecretManager starts an empty server, which t stops.
 func StartFakeSecretManager(t testing.TB) *FakeSecretManager {
 	t.Helper()
-	f := &FakeSecretManager{t: t, secrets: map[string]*GoogleSecret{}, tokens: map[string]bool{}, calls: map[string]int{}}
+	f := &FakeSecretManager{
+		t: t, secrets: map[string]*GoogleSecret{}, tokens: map[string]bool{},
+		calls: map[string]int{},
+	}
 	logins := httptest.NewServer(http.HandlerFunc(f.logIn))
 	t.Cleanup(logins.Close)
 	f.Key = serviceAccountKey(t, logins.URL)
@@ -155,7 +158,8 @@ func (f *FakeSecretManager) logIn(w http.ResponseWriter, r *http.Request) {
 		fmt.Fprint(w, `{"error": "invalid_grant"}`)
 		return
 	}
-	if r.FormValue("grant_type") != "urn:ietf:params:oauth:grant-type:jwt-bearer" || strings.Count(r.FormValue("assertion"), ".") != 2 {
+	if r.FormValue("grant_type") != "urn:ietf:params:oauth:grant-type:jwt-bearer" ||
+		strings.Count(r.FormValue("assertion"), ".") != 2 {
 		w.WriteHeader(http.StatusBadRequest)
 		fmt.Fprint(w, `{"error": "invalid_request"}`)
 		return
@@ -184,12 +188,16 @@ func (f *FakeSecretManager) enter(ctx context.Context, method string) error {
 }
 
 var (
-	versionName = regexp.MustCompile(`^projects/([^/]+)/secrets/([A-Za-z0-9_-]{1,255})/versions/latest$`)
-	castagnoli  = crc32.MakeTable(crc32.Castagnoli)
+	versionName = regexp.MustCompile(
+		`^projects/([^/]+)/secrets/([A-Za-z0-9_-]{1,255})/versions/latest$`,
+	)
+	castagnoli = crc32.MakeTable(crc32.Castagnoli)
 )
 
 // AccessSecretVersion returns the newest version of a secret.
-func (f *FakeSecretManager) AccessSecretVersion(ctx context.Context, r *secretmanagerpb.AccessSecretVersionRequest) (*secretmanagerpb.AccessSecretVersionResponse, error) {
+func (f *FakeSecretManager) AccessSecretVersion(
+	ctx context.Context, r *secretmanagerpb.AccessSecretVersionRequest,
+) (*secretmanagerpb.AccessSecretVersionResponse, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if err := f.enter(ctx, "AccessSecretVersion"); err != nil {
@@ -197,27 +205,31 @@ func (f *FakeSecretManager) AccessSecretVersion(ctx context.Context, r *secretma
 	}
 	m := versionName.FindStringSubmatch(r.GetName())
 	if m == nil {
-		return nil, status.Error(codes.InvalidArgument, "The provided Secret Version ID does not match the expected format")
+		return nil, status.Error(codes.InvalidArgument,
+			"The provided Secret Version ID does not match the expected format")
 	}
 	s := f.secrets[m[1]+"/"+m[2]]
 	switch {
 	case s == nil:
 		return nil, status.Error(codes.NotFound, "Secret not found or has no versions.")
 	case s.Denied:
-		return nil, status.Error(codes.PermissionDenied, "Permission 'secretmanager.versions.access' denied for resource (or it may not exist).")
+		return nil, status.Error(codes.PermissionDenied,
+			"Permission 'secretmanager.versions.access' denied for resource (or it may not exist).")
 	case len(s.Versions) == 0:
 		return nil, status.Error(codes.NotFound, "Secret not found or has no versions.")
 	}
 	v := s.Versions[len(s.Versions)-1]
 	if v.State != "" && v.State != "ENABLED" {
-		return nil, status.Errorf(codes.FailedPrecondition, "Secret Version is in %s state.", v.State)
+		return nil, status.Errorf(codes.FailedPrecondition, "Secret Version is in %s state.",
+			v.State)
 	}
 	sum := int64(crc32.Checksum(v.Data, castagnoli))
 	if f.corrupt {
 		sum ^= 1
 	}
 	return &secretmanagerpb.AccessSecretVersionResponse{
-		Name:    fmt.Sprintf("projects/1234567890/secrets/%s/versions/%d", s.Secret, len(s.Versions)),
+		Name: fmt.Sprintf("projects/1234567890/secrets/%s/versions/%d", s.Secret,
+			len(s.Versions)),
 		Payload: &secretmanagerpb.SecretPayload{Data: v.Data, DataCrc32C: &sum},
 	}, nil
 }
@@ -225,7 +237,9 @@ func (f *FakeSecretManager) AccessSecretVersion(ctx context.Context, r *secretma
 // ListSecrets lists the secrets of a project, at most 20 at a time, so that whoever
 // does not ask for further pages misses some. Of filters it knows name:TEXT, which is
 // "contains".
-func (f *FakeSecretManager) ListSecrets(ctx context.Context, r *secretmanagerpb.ListSecretsRequest) (*secretmanagerpb.ListSecretsResponse, error) {
+func (f *FakeSecretManager) ListSecrets(
+	ctx context.Context, r *secretmanagerpb.ListSecretsRequest,
+) (*secretmanagerpb.ListSecretsResponse, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if err := f.enter(ctx, "ListSecrets"); err != nil {
@@ -237,7 +251,8 @@ func (f *FakeSecretManager) ListSecrets(ctx context.Context, r *secretmanagerpb.
 	project, ok := strings.CutPrefix(r.GetParent(), "projects/")
 	text, known := strings.CutPrefix(r.GetFilter(), "name:")
 	if !ok || !known && r.GetFilter() != "" {
-		return nil, status.Error(codes.InvalidArgument, "the parent or the filter is of no known form")
+		return nil, status.Error(codes.InvalidArgument,
+			"the parent or the filter is of no known form")
 	}
 	var names []string
 	for _, s := range f.secrets {
@@ -273,9 +288,11 @@ func serviceAccountKey(t testing.TB, url string) string {
 		t.Fatal(err)
 	}
 	text, err := json.Marshal(map[string]string{
-		"type": "service_account", "project_id": "login-project", "private_key_id": base64.RawURLEncoding.EncodeToString([]byte("key")),
-		"private_key":  string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})),
-		"client_email": "connfs@login-project.iam.gserviceaccount.com", "client_id": "1", "token_uri": url + "/token",
+		"type": "service_account", "project_id": "login-project",
+		"private_key_id": base64.RawURLEncoding.EncodeToString([]byte("key")),
+		"private_key":    string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})),
+		"client_email":   "connfs@login-project.iam.gserviceaccount.com", "client_id": "1",
+		"token_uri": url + "/token",
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -31,7 +31,8 @@ func StartLocalStack(t testing.TB) *LocalStack {
 		t: t, account: a, path: "/usr/bin/env", log: filepath.Join(dir, "log"),
 		args: []string{
 			// It takes containers for its own image, and then writes where that has room.
-			"OVERRIDE_IN_DOCKER=0", "SERVICES=kms,sts", "EAGER_SERVICE_LOADING=1", fmt.Sprintf("GATEWAY_LISTEN=%s:%d", loopback, port), "DISABLE_EVENTS=1",
+			"OVERRIDE_IN_DOCKER=0", "SERVICES=kms,sts", "EAGER_SERVICE_LOADING=1",
+			fmt.Sprintf("GATEWAY_LISTEN=%s:%d", loopback, port), "DISABLE_EVENTS=1",
 			"SKIP_SSL_CERT_DOWNLOAD=1", "DNS_ADDRESS=0", "HOME=" + dir, "FILESYSTEM_ROOT=" + dir,
 			python, "-m", "localstack.runtime.main",
 		},

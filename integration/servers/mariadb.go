@@ -26,20 +26,38 @@ type MariaDB struct {
 func StartMariaDB(t testing.TB) *MariaDB {
 	t.Helper()
 	const debian = "mariadb-server-core mariadb-client-core"
-	install, mariadbd := program(t, "/usr/bin/mariadb-install-db", debian), program(t, "/usr/sbin/mariadbd", debian)
+	install, mariadbd := program(t, "/usr/bin/mariadb-install-db", debian),
+		program(t, "/usr/sbin/mariadbd", debian)
 	a := accountNamed(t, "nobody", debian)
 	dir := a.dir(t)
-	s := &MariaDB{Socket: filepath.Join(dir, "my.sock"), Port: freePort(t), Password: newPassword(), Certificates: newCertificates(t, a, dir)}
+	s := &MariaDB{
+		Socket: filepath.Join(dir, "my.sock"), Port: freePort(t), Password: newPassword(),
+		Certificates: newCertificates(t, a, dir),
+	}
 	data := filepath.Join(dir, "data")
-	small := []string{"--innodb-log-file-size=4M", "--innodb-data-file-path=ibdata1:8M:autoextend", "--innodb-buffer-pool-size=16M"}
-	a.run(t, install, append([]string{"--no-defaults", "--datadir=" + data, "--auth-root-authentication-method=normal", "--skip-test-db"}, small...)...)
+	small := []string{
+		"--innodb-log-file-size=4M", "--innodb-data-file-path=ibdata1:8M:autoextend",
+		"--innodb-buffer-pool-size=16M",
+	}
+	a.run(
+		t, install,
+		append(
+			[]string{
+				"--no-defaults", "--datadir=" + data, "--auth-root-authentication-method=normal",
+				"--skip-test-db",
+			},
+			small...,
+		)...,
+	)
 	root := s.config("root", "")
 	root.Net, root.Addr, root.DBName = "unix", s.Socket, ""
 	s.process = &process{
 		t: t, account: a, path: mariadbd, log: filepath.Join(dir, "log"),
 		args: append([]string{
-			"--no-defaults", "--datadir=" + data, "--socket=" + s.Socket, "--pid-file=" + filepath.Join(dir, "my.pid"),
-			"--port=" + strconv.Itoa(s.Port), "--bind-address=" + loopback, "--skip-name-resolve", "--skip-log-bin",
+			"--no-defaults", "--datadir=" + data, "--socket=" + s.Socket,
+			"--pid-file=" + filepath.Join(dir, "my.pid"),
+			"--port=" + strconv.Itoa(s.Port), "--bind-address=" + loopback, "--skip-name-resolve",
+			"--skip-log-bin",
 			// Without fsync, but what was committed outlives a killed server.
 			"--innodb-flush-log-at-trx-commit=2", "--character-set-server=utf8mb4",
 			"--ssl-cert=" + s.Cert, "--ssl-key=" + s.Key, "--ssl-ca=" + s.CA,
@@ -48,7 +66,10 @@ func StartMariaDB(t testing.TB) *MariaDB {
 	}
 	t.Cleanup(func() { s.end(syscall.SIGKILL) })
 	s.start()
-	if err := execMySQL(root, "CREATE DATABASE airflow CHARACTER SET utf8mb4; CREATE USER airflow@'%' IDENTIFIED BY '"+s.Password+"'; GRANT ALL ON *.* TO airflow@'%' WITH GRANT OPTION"); err != nil {
+	err := execMySQL(root, "CREATE DATABASE airflow CHARACTER SET utf8mb4; "+
+		"CREATE USER airflow@'%' IDENTIFIED BY '"+s.Password+"'; "+
+		"GRANT ALL ON *.* TO airflow@'%' WITH GRANT OPTION")
+	if err != nil {
 		t.Fatalf("MariaDB: %v", err)
 	}
 	return s
@@ -85,7 +106,8 @@ func (s *MariaDB) Open(database string) *sql.DB {
 
 func (s *MariaDB) config(user, password string) *mysql.Config {
 	c := mysql.NewConfig()
-	c.User, c.Passwd, c.Net, c.Addr, c.MultiStatements = user, password, "tcp", fmt.Sprintf("%s:%d", loopback, s.Port), true
+	c.User, c.Passwd, c.Net, c.Addr, c.MultiStatements = user, password, "tcp",
+		fmt.Sprintf("%s:%d", loopback, s.Port), true
 	c.Logger = &mysql.NopLogger{}
 	return c
 }

@@ -32,7 +32,8 @@ func StartMoto(t testing.TB) *Moto {
 	port := freePort(t)
 	m := &Moto{URL: fmt.Sprintf("http://%s:%d", loopback, port)}
 	m.process = &process{
-		t: t, account: a, path: path, args: []string{"-H", loopback, "-p", strconv.Itoa(port)}, log: filepath.Join(a.dir(t), "log"),
+		t: t, account: a, path: path, args: []string{"-H", loopback, "-p", strconv.Itoa(port)},
+		log: filepath.Join(a.dir(t), "log"),
 		ready: func() error {
 			answer, err := http.Get(m.URL + "/moto-api/data.json")
 			if err == nil {
@@ -83,7 +84,8 @@ func post(t testing.TB, url, target, body string) string {
 		r.Header.Set("X-Amz-Target", target)
 		r.Header.Set("Content-Type", "application/x-amz-json-1.1")
 		// The servers take the service and the region from here.
-		r.Header.Set("Authorization", "AWS4-HMAC-SHA256 Credential=test/20260101/eu-west-1/"+service(target)+"/aws4_request, SignedHeaders=host, Signature=0")
+		r.Header.Set("Authorization", "AWS4-HMAC-SHA256 Credential=test/20260101/eu-west-1/"+
+			service(target)+"/aws4_request, SignedHeaders=host, Signature=0")
 	}
 	client := http.Client{Timeout: startTimeout}
 	answer, err := client.Do(r)

@@ -31,16 +31,22 @@ func StartPostgres(t testing.TB) *Postgres {
 	bin := filepath.Dir(program(t, "/usr/lib/postgresql/*/bin/postgres", debian))
 	a := accountNamed(t, "postgres", debian)
 	dir := a.dir(t)
-	s := &Postgres{Dir: dir, Port: freePort(t), Password: newPassword(), Certificates: newCertificates(t, a, dir)}
+	s := &Postgres{
+		Dir: dir, Port: freePort(t), Password: newPassword(),
+		Certificates: newCertificates(t, a, dir),
+	}
 	data := filepath.Join(dir, "data")
-	a.run(t, filepath.Join(bin, "initdb"), "-D", data, "-U", "airflow", "--pwfile="+a.write(t, filepath.Join(dir, "pw"), s.Password),
-		"--auth-local=scram-sha-256", "--auth-host=scram-sha-256", "-E", "UTF8", "--locale=C.UTF-8", "-N")
+	passwordFile := a.write(t, filepath.Join(dir, "pw"), s.Password)
+	a.run(t, filepath.Join(bin, "initdb"), "-D", data, "-U", "airflow", "--pwfile="+passwordFile,
+		"--auth-local=scram-sha-256", "--auth-host=scram-sha-256",
+		"-E", "UTF8", "--locale=C.UTF-8", "-N")
 	s.process = &process{
 		t: t, account: a, path: filepath.Join(bin, "postgres"), log: filepath.Join(dir, "log"),
 		args: []string{
 			"-D", data, "-p", strconv.Itoa(s.Port), "-k", dir, "-c", "listen_addresses=" + loopback,
 			"-c", "fsync=off", "-c", "full_page_writes=off", "-c", "shared_buffers=16MB",
-			"-c", "max_connections=50", "-c", "ssl=on", "-c", "ssl_cert_file=" + s.Cert, "-c", "ssl_key_file=" + s.Key,
+			"-c", "max_connections=50", "-c", "ssl=on", "-c", "ssl_cert_file=" + s.Cert, "-c",
+			"ssl_key_file=" + s.Key,
 		},
 		ready: func() error { return s.exec("postgres", "SELECT 1") },
 	}
@@ -77,7 +83,11 @@ func (s *Postgres) exec(database, sql string) error {
 
 // Connect returns a connection of the superuser.
 func (s *Postgres) Connect(ctx context.Context, database string) (*pgconn.PgConn, error) {
-	return pgconn.Connect(ctx, fmt.Sprintf("host=%s port=%d user=airflow password=%s dbname=%s sslmode=disable", loopback, s.Port, s.Password, database))
+	return pgconn.Connect(
+		ctx,
+		fmt.Sprintf("host=%s port=%d user=airflow password=%s dbname=%s sslmode=disable", loopback,
+			s.Port, s.Password, database),
+	)
 }
 
 // Stop shuts the server down, telling its clients.
@@ -120,14 +130,21 @@ auth_type = scram-sha-256
 auth_file = %s
 `, loopback, server.Port, loopback, s.Port, a.write(t, filepath.Join(dir, "users"), list.String())))
 	s.process = &process{
-		t: t, account: a, path: program(t, "/usr/sbin/pgbouncer", debian), args: []string{config}, log: filepath.Join(dir, "log"),
+		t: t, account: a, path: program(t, "/usr/sbin/pgbouncer", debian), args: []string{config},
+		log: filepath.Join(dir, "log"),
 		ready: func() error {
 			ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 			defer cancel()
 			var err error
 			for user, password := range users {
 				var c *pgconn.PgConn
-				c, err = pgconn.Connect(ctx, fmt.Sprintf("host=%s port=%d user=%s password=%s dbname=airflow sslmode=disable", loopback, s.Port, user, password))
+				c, err = pgconn.Connect(
+					ctx,
+					fmt.Sprintf(
+						"host=%s port=%d user=%s password=%s dbname=airflow sslmode=disable",
+						loopback, s.Port, user, password,
+					),
+				)
 				if err == nil {
 					return c.Close(ctx)
 				}
@@ -150,7 +167,8 @@ func (s *PgBouncer) Stop() { s.t.Helper(); s.end(syscall.SIGTERM) }
 
 // sqlURL writes host as "localhost", the name in the certificates.
 func sqlURL(dialect, user, password string, port int, database string, query []string) string {
-	u := fmt.Sprintf("%s://%s:%s@localhost:%d/%s", dialect, url.PathEscape(user), url.PathEscape(password), port, database)
+	u := fmt.Sprintf("%s://%s:%s@localhost:%d/%s", dialect, url.PathEscape(user),
+		url.PathEscape(password), port, database)
 	if len(query) > 0 {
 		u += "?" + strings.Join(query, "&")
 	}

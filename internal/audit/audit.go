@@ -68,7 +68,8 @@ func NewLog(w io.Writer, cfg Config) *Log {
 }
 
 func openFile(path string) (*os.File, error) {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND|os.O_CREATE|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0o600)
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND|os.O_CREATE|unix.O_NOFOLLOW|unix.O_NONBLOCK,
+		0o600)
 	if err != nil {
 		var pe *fs.PathError
 		if errors.As(err, &pe) {

@@ -20,9 +20,10 @@ func soon() time.Time { return time.Now().Add(time.Minute) }
 func TestLineHasTheContractsFields(t *testing.T) {
 	var out bytes.Buffer
 	e := audit.Entry{
-		Time: time.Date(2026, 3, 1, 12, 0, 0, 5000, time.FixedZone("x", 3600)), Op: "open", Mount: "/conn", Tenant: "acme", UID: 5001, GID: 50, PID: 7,
-		RunAsUser: "billing", DAGs: "billing_*", ID: "pg", Allowed: true, Rule: "/etc/connfs/config.toml:7", Source: "metastore",
-		Cached: true, Unique: 12, Duration: 1500 * time.Microsecond,
+		Time: time.Date(2026, 3, 1, 12, 0, 0, 5000, time.FixedZone("x", 3600)), Op: "open",
+		Mount: "/conn", Tenant: "acme", UID: 5001, GID: 50, PID: 7, RunAsUser: "billing",
+		DAGs: "billing_*", ID: "pg", Allowed: true, Rule: "/etc/connfs/config.toml:7",
+		Source: "metastore", Cached: true, Unique: 12, Duration: 1500 * time.Microsecond,
 	}
 	if err := audit.NewLog(&out, audit.Config{}).Write(&e, soon()); err != nil {
 		t.Fatal(err)
@@ -37,10 +38,13 @@ func TestLineHasTheContractsFields(t *testing.T) {
 
 func TestHostileTextStaysInItsField(t *testing.T) {
 	for _, id := range []string{
-		"a\"},\n{\"uid\":0", "x\\", "\x00\x1f\x7f", "tab\tnew\nline\r", "\u2028\u2029\u0085", "a\u202ebc", "é😀", "\u2066x",
+		"a\"},\n{\"uid\":0", "x\\", "\x00\x1f\x7f", "tab\tnew\nline\r", "\u2028\u2029\u0085",
+		"a\u202ebc", "é😀", "\u2066x",
 	} {
 		var out bytes.Buffer
-		if err := audit.NewLog(&out, audit.Config{}).Write(&audit.Entry{ID: id, Mount: id, Rule: id}, soon()); err != nil {
+		if err := audit.NewLog(&out, audit.Config{}).Write(
+			&audit.Entry{ID: id, Mount: id, Rule: id}, soon(),
+		); err != nil {
 			t.Fatal(err)
 		}
 		line := out.String()
@@ -55,7 +59,9 @@ func TestHostileTextStaysInItsField(t *testing.T) {
 			t.Errorf("%q: %v", id, err)
 			continue
 		}
-		if diff := cmp.Diff([]any{id, id, id, 0.0}, []any{got["id"], got["mount"], got["rule"], got["uid"]}); diff != "" {
+		if diff := cmp.Diff(
+			[]any{id, id, id, 0.0}, []any{got["id"], got["mount"], got["rule"], got["uid"]},
+		); diff != "" {
 			t.Errorf("%q comes back changed:\n%s", id, diff)
 		}
 	}
@@ -91,7 +97,9 @@ func TestReopenFollowsARotation(t *testing.T) {
 		t.Fatal(err)
 	}
 	write("three")
-	for name, want := range map[string][]string{file + ".1": {`"one"`, `"two"`}, file: {`"three"`}} {
+	for name, want := range map[string][]string{
+		file + ".1": {`"one"`, `"two"`}, file: {`"three"`},
+	} {
 		b, err := os.ReadFile(name)
 		if err != nil {
 			t.Fatal(err)
@@ -116,7 +124,9 @@ func TestOpenRefusesWhatIsNoPlainFile(t *testing.T) {
 	if err := os.Symlink(filepath.Join(dir, "target"), link); err != nil {
 		t.Fatal(err)
 	}
-	for _, path := range []string{dir, link, filepath.Join(dir, "missing", "audit.log"), "/dev/null"} {
+	for _, path := range []string{
+		dir, link, filepath.Join(dir, "missing", "audit.log"), "/dev/null",
+	} {
 		if l, err := audit.Open(audit.Config{File: path}); err == nil {
 			l.Close()
 			t.Errorf("%s was opened", path)

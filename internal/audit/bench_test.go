@@ -15,8 +15,9 @@ func BenchmarkWrite(b *testing.B) {
 	}
 	defer l.Close()
 	e := audit.Entry{
-		Time: time.Now(), Op: "open", Mount: "/conn", UID: 5001, GID: 50, PID: 7, RunAsUser: "billing", DAGs: "billing_*",
-		ID: "warehouse_main", Allowed: true, Rule: "/etc/connfs/config.toml:7", Source: "metastore", Cached: true, Unique: 12,
+		Time: time.Now(), Op: "open", Mount: "/conn", UID: 5001, GID: 50, PID: 7,
+		RunAsUser: "billing", DAGs: "billing_*", ID: "warehouse_main", Allowed: true,
+		Rule: "/etc/connfs/config.toml:7", Source: "metastore", Cached: true, Unique: 12,
 	}
 	b.Run("one", func(b *testing.B) {
 		for b.Loop() {

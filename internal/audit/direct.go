@@ -33,7 +33,9 @@ func newDirect(f *os.File, plain bool) *direct {
 		return nil
 	}
 	d := &direct{file: f, raw: raw, plain: plain}
-	d.try = func(fd uintptr) { d.n, d.err = unix.Pwritev2(int(fd), d.lines[:], -1, unix.RWF_NOWAIT) }
+	d.try = func(fd uintptr) {
+		d.n, d.err = unix.Pwritev2(int(fd), d.lines[:], -1, unix.RWF_NOWAIT)
+	}
 	return d
 }
 

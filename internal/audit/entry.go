@@ -118,7 +118,8 @@ func text(b []byte, key, s string) []byte {
 				// A byte that is no UTF-8, as Python's surrogateescape shows it: two
 				// ids never look the same.
 				b = append(b, '\\', 'u', 'd', 'c', hex[c>>4], hex[c&15])
-			case r >= 0x80 && r < 0xa0 || r == 0x2028 || r == 0x2029 || r >= 0x202a && r <= 0x202e || r >= 0x2066 && r <= 0x2069:
+			case r >= 0x80 && r < 0xa0 || r == 0x2028 || r == 0x2029 || r >= 0x202a &&
+				r <= 0x202e || r >= 0x2066 && r <= 0x2069:
 				// Controls, line separators, and what turns the direction of text.
 				b = append(b, '\\', 'u', hex[r>>12&15], hex[r>>8&15], hex[r>>4&15], hex[r&15])
 			default:

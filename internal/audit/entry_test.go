@@ -30,8 +30,9 @@ func FuzzEntry(f *testing.F) {
 		var out bytes.Buffer
 		l := audit.NewLog(&out, audit.Config{})
 		e := audit.Entry{
-			Time: time.Unix(0, 0), Op: rule, Mount: mount, Tenant: id, UID: uid, RunAsUser: mount, DAGs: rule, ID: id, Allowed: flag,
-			Rule: rule, Source: id, Cached: true, Errno: errno, Unique: unique, Resent: flag,
+			Time: time.Unix(0, 0), Op: rule, Mount: mount, Tenant: id, UID: uid, RunAsUser: mount,
+			DAGs: rule, ID: id, Allowed: flag, Rule: rule, Source: id, Cached: true, Errno: errno,
+			Unique: unique, Resent: flag,
 		}
 		if err := l.Write(&e, soon()); err != nil {
 			t.Fatal(err)
@@ -55,14 +56,16 @@ func FuzzEntry(f *testing.F) {
 			t.Fatalf("%v: %q", err, text)
 		}
 		for _, pair := range [][2]string{
-			{id, got.ID}, {id, got.Tenant}, {id, got.Source}, {mount, got.Mount}, {mount, got.RunAsUser},
+			{id, got.ID}, {id, got.Tenant}, {id, got.Source}, {mount, got.Mount},
+			{mount, got.RunAsUser},
 			{rule, got.Op}, {rule, got.DAGs}, {rule, got.Rule}, {errno, got.Errno},
 		} {
 			if decoded(pair[0]) != pair[1] {
 				t.Errorf("%q comes back as %q", pair[0], pair[1])
 			}
 		}
-		if got.UID != uid || got.Unique != unique || got.Allowed != flag || got.Resent != flag || !got.Cached || got.Count != 1 || got.Duration == nil {
+		if got.UID != uid || got.Unique != unique || got.Allowed != flag || got.Resent != flag ||
+			!got.Cached || got.Count != 1 || got.Duration == nil {
 			t.Errorf("%+v of %+v", got, e)
 		}
 	})
@@ -103,14 +106,20 @@ func TestHintsNameTheCallersProgramWhereAFetchOrARefusalCostsMore(t *testing.T) 
 
 func TestTimesAreInUTCToTheMicrosecond(t *testing.T) {
 	for _, at := range []time.Time{
-		{}, time.Unix(0, 999), time.Date(2026, 12, 31, 23, 59, 59, 999_999_999, time.UTC), time.Date(2024, 2, 29, 1, 2, 3, 40_000, time.FixedZone("", -7*3600)),
-		time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC), time.Date(800, 1, 1, 0, 0, 0, 1000, time.UTC),
+		{}, time.Unix(0, 999), time.Date(2026, 12, 31, 23, 59, 59, 999_999_999, time.UTC),
+		time.Date(2024, 2, 29, 1, 2, 3, 40_000, time.FixedZone("", -7*3600)),
+		time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC),
+		time.Date(800, 1, 1, 0, 0, 0, 1000, time.UTC),
 	} {
 		var out bytes.Buffer
-		if err := audit.NewLog(&out, audit.Config{}).Write(&audit.Entry{Time: at}, soon()); err != nil {
+		if err := audit.NewLog(&out, audit.Config{}).Write(
+			&audit.Entry{Time: at}, soon(),
+		); err != nil {
 			t.Fatal(err)
 		}
-		if want := `{"time":"` + at.UTC().Format("2006-01-02T15:04:05.000000Z") + `",`; !strings.HasPrefix(out.String(), want) {
+		if want := `{"time":"` + at.UTC().Format(
+			"2006-01-02T15:04:05.000000Z",
+		) + `",`; !strings.HasPrefix(out.String(), want) {
 			t.Errorf("%v: want %s in %s", at, want, out.String())
 		}
 	}

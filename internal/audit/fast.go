@@ -14,9 +14,10 @@ import (
 // lines of granted reads where the audit is not required; a disk that hangs holds up those
 // whose lines it was writing, and after a moment nobody more.
 type fast struct {
-	raw      syscall.RawConn
-	writing  atomic.Int32
-	progress atomic.Int64 // when the write that ended last, or that began alone, began, in nanoseconds
+	raw     syscall.RawConn
+	writing atomic.Int32
+	// when the write that ended last, or that began alone, began, in nanoseconds
+	progress atomic.Int64
 }
 
 // newFast returns nil where f cannot be written to so.

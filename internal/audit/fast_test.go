@@ -36,7 +36,8 @@ func TestALineThatTheDiskHadNoRoomForIsCounted(t *testing.T) {
 		t.Fatal(err)
 	}
 	lines := strings.Split(strings.TrimSpace(string(text)), "\n")
-	if len(lines) != 2 || !strings.Contains(lines[0], `"op":"lost"`) || !strings.Contains(lines[0], `"count":1`) || !strings.Contains(lines[1], `"id":"there"`) {
+	if len(lines) != 2 || !strings.Contains(lines[0], `"op":"lost"`) ||
+		!strings.Contains(lines[0], `"count":1`) || !strings.Contains(lines[1], `"id":"there"`) {
 		t.Errorf("the log:\n%s", text)
 	}
 }
@@ -46,7 +47,8 @@ func TestAHungWriteIsNotJoined(t *testing.T) {
 	f := &fast{}
 	f.writing.Store(1)
 	f.progress.Store(time.Now().Add(-2 * patience).UnixNano())
-	if _, err, done := f.write(&Entry{Time: time.Now()}); done || err != nil || f.writing.Load() != 1 {
+	if _, err, done := f.write(&Entry{Time: time.Now()}); done || err != nil ||
+		f.writing.Load() != 1 {
 		t.Errorf("done %v, %v, %d writing", done, err, f.writing.Load())
 	}
 }

@@ -237,7 +237,9 @@ func (q *queue) frame(lines []byte) (framed []byte, head int, told uint64) {
 		b = append(b, '\n')
 	}
 	if q.lost > 0 {
-		e := Entry{Time: time.Now(), Op: "lost", Rule: "lines that could not be written", Count: q.lost}
+		e := Entry{
+			Time: time.Now(), Op: "lost", Rule: "lines that could not be written", Count: q.lost,
+		}
 		b = e.append(b)
 	}
 	return append(b, lines...), len(b), q.lost

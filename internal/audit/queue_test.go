@@ -27,7 +27,9 @@ func (g *gate) Write(b []byte) (int, error) {
 }
 
 func granted(id string) *audit.Entry {
-	return &audit.Entry{Time: time.Now(), Op: "open", UID: 1001, ID: id, Allowed: true, Cached: true}
+	return &audit.Entry{
+		Time: time.Now(), Op: "open", UID: 1001, ID: id, Allowed: true, Cached: true,
+	}
 }
 
 func TestAStuckSinkStallsNobodyWhereTheAuditIsNotRequired(t *testing.T) {
@@ -46,7 +48,8 @@ func TestAStuckSinkStallsNobodyWhereTheAuditIsNotRequired(t *testing.T) {
 		if got := g.take(t); len(got) != 1000 || got[999].ID != "999" {
 			t.Errorf("%d lines were written in the end", len(got))
 		}
-		if err := l.Write(granted("after"), time.Now().Add(5*time.Second)); err != nil || len(g.take(t)) != 1 {
+		if err := l.Write(granted("after"), time.Now().Add(5*time.Second)); err != nil ||
+			len(g.take(t)) != 1 {
 			t.Errorf("not written once the sink works: %v", err)
 		}
 		if err := l.Close(); err != nil {
@@ -97,7 +100,8 @@ func TestLinesThatAStuckSinkCannotTakeAreCounted(t *testing.T) {
 		}
 		// Refusals have not used up what is kept for granted reads.
 		for i := range 1000 {
-			if err := l.Write(granted(fmt.Sprint(i)), time.Now()); err != nil && strings.Contains(err.Error(), "too many") {
+			if err := l.Write(granted(fmt.Sprint(i)), time.Now()); err != nil &&
+				strings.Contains(err.Error(), "too many") {
 				t.Fatal(err)
 			}
 		}

@@ -61,7 +61,10 @@ func counted(lines []line) (n uint64) {
 }
 
 func refused(uid uint32, id string) *audit.Entry {
-	return &audit.Entry{Time: time.Now(), Op: "open", UID: uid, ID: id, Rule: "no grant for this uid", Errno: "EACCES", Stranger: true}
+	return &audit.Entry{
+		Time: time.Now(), Op: "open", UID: uid, ID: id, Rule: "no grant for this uid",
+		Errno: "EACCES", Stranger: true,
+	}
 }
 
 func TestRepeatedRefusalsAreOneLineWithACount(t *testing.T) {
@@ -120,7 +123,8 @@ func TestStrangersShareOneBudgetOfLines(t *testing.T) {
 		time.Sleep(time.Second)
 		synctest.Wait()
 		later := out.take(t)
-		if len(later) != 1 || later[0].ID != "" || later[0].UID != 7099 || later[0].Rule != "refusals over the budget" {
+		if len(later) != 1 || later[0].ID != "" || later[0].UID != 7099 ||
+			later[0].Rule != "refusals over the budget" {
 			t.Errorf("when the second is over: %+v", later)
 		}
 		if n := counted(now) + counted(later); n != 10000+1+1000 {

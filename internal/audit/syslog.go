@@ -57,7 +57,8 @@ func (s *syslog) Write(lines []byte) (int, error) {
 
 // send sends one line, once more where the syslog daemon was restarted.
 func (s *syslog) send(line []byte) error {
-	s.buf = fmt.Appendf(s.buf[:0], "<%d>%s connfs[%d]: %s", priority, time.Now().Format(time.Stamp), os.Getpid(), line)
+	s.buf = fmt.Appendf(s.buf[:0], "<%d>%s connfs[%d]: %s", priority, time.Now().Format(time.Stamp),
+		os.Getpid(), line)
 	_, err := s.conn.Write(s.buf)
 	if err == nil {
 		return nil

@@ -43,7 +43,9 @@ func TestSyslogGetsOneDatagramALine(t *testing.T) {
 	defer w.Close()
 	l := audit.NewLog(w, audit.Config{})
 	defer l.Close()
-	form := regexp.MustCompile(`^<86>[A-Z][a-z]{2} [ 0-9]\d \d\d:\d\d:\d\d connfs\[\d+\]: (\{.*\})$`)
+	form := regexp.MustCompile(
+		`^<86>[A-Z][a-z]{2} [ 0-9]\d \d\d:\d\d:\d\d connfs\[\d+\]: (\{.*\})$`,
+	)
 	for _, id := range []string{"one", "two\n<0>forged"} {
 		if err := l.Write(granted(id), soon()); err != nil {
 			t.Fatal(err)
@@ -55,7 +57,9 @@ func TestSyslogGetsOneDatagramALine(t *testing.T) {
 		}
 		var out sink
 		out.Write([]byte(m[1]))
-		if diff := cmp.Diff([]line{{UID: 1001, ID: id, Allowed: true, Count: 1}}, out.take(t)); diff != "" {
+		if diff := cmp.Diff(
+			[]line{{UID: 1001, ID: id, Allowed: true, Count: 1}}, out.take(t),
+		); diff != "" {
 			t.Errorf("line (-want +got):\n%s", diff)
 		}
 	}

@@ -85,7 +85,10 @@ const (
 
 // New returns a broker.
 func New(cfg Config) *Broker {
-	b := &Broker{cache: cfg.Cache, errno: cfg.Errno, log: newFailureLog(cfg.Log), quotas: make(map[uint32]*quota)}
+	b := &Broker{
+		cache: cfg.Cache, errno: cfg.Errno, log: newFailureLog(cfg.Log),
+		quotas: make(map[uint32]*quota),
+	}
 	b.state.Store(cfg.State)
 	b.forget()
 	return b
@@ -160,7 +163,9 @@ func (b *Broker) Open(cancel <-chan struct{}, c conn.Caller, id string) (uint64,
 // the content that Open reported as version, resolving it again if its time is up.
 // The bytes may be used until release is called; there are none, and no release, at
 // the end.
-func (b *Broker) Read(cancel <-chan struct{}, c conn.Caller, id string, version uint64, off, n int) (data [][]byte, release func(), err error) {
+func (b *Broker) Read(
+	cancel <-chan struct{}, c conn.Caller, id string, version uint64, off, n int,
+) (data [][]byte, release func(), err error) {
 	st := b.state.Load()
 	d := st.Policy.Decide(c.UID, id)
 	if !d.Allowed {
@@ -169,7 +174,10 @@ func (b *Broker) Read(cancel <-chan struct{}, c conn.Caller, id string, version 
 	v, _, d, err := b.valueFor(cancel, c.UID, id, d)
 	if err == nil && v.Version() != version {
 		v.Release()
-		err = &conn.Error{Kind: conn.Changed, Reason: "the connection changed after it was opened", Hint: "open it again"}
+		err = &conn.Error{
+			Kind: conn.Changed, Reason: "the connection changed after it was opened",
+			Hint: "open it again",
+		}
 	}
 	if err != nil {
 		b.log.failure(c, id, err)
@@ -185,7 +193,9 @@ func (b *Broker) Read(cancel <-chan struct{}, c conn.Caller, id string, version 
 // valueFor is value for a caller whom the decision d allowed to wait for it. After a
 // wait it decides again, since the grant may have been revoked meanwhile, and returns
 // the decision that counts.
-func (b *Broker) valueFor(cancel <-chan struct{}, uid uint32, id string, d policy.Decision) (*cache.Value, bool, policy.Decision, error) {
+func (b *Broker) valueFor(
+	cancel <-chan struct{}, uid uint32, id string, d policy.Decision,
+) (*cache.Value, bool, policy.Decision, error) {
 	v, cached, err := b.value(cancel, uid, id)
 	if err != nil || cached {
 		return v, cached, d, err
@@ -212,7 +222,9 @@ func notGranted(d policy.Decision) error {
 	return &conn.Error{Kind: conn.NotGranted, Reason: d.Rule}
 }
 
-func (b *Broker) refuseRead(st *State, c conn.Caller, id string, d policy.Decision, err error) error {
+func (b *Broker) refuseRead(
+	st *State, c conn.Caller, id string, d policy.Decision, err error,
+) error {
 	e := entry("read", time.Now(), c, id, d)
 	return b.refuse(st, &e, err)
 }
@@ -243,11 +255,14 @@ func (b *Broker) refuse(st *State, e *audit.Entry, err error) error {
 	return err
 }
 
-// audit writes a line, at the latest when the reader's time is up. Its error counts only where the configuration says that
-// there is no read without an audit.
+// audit writes a line, at the latest when the reader's time is up. Its error counts only where
+// the configuration says that there is no read without an audit.
 func (st *State) audit(e *audit.Entry) error {
 	if err := st.Audit.Write(e, e.Time.Add(st.Timeout)); err != nil && st.AuditMust {
-		return &conn.Error{Kind: conn.Denied, Source: "audit", Reason: "the audit line cannot be written: " + err.Error(), Err: err}
+		return &conn.Error{
+			Kind: conn.Denied, Source: "audit",
+			Reason: "the audit line cannot be written: " + err.Error(), Err: err,
+		}
 	}
 	return nil
 }

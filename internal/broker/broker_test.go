@@ -171,7 +171,10 @@ type fixture struct {
 func rules() []policy.Rule {
 	uid := func(n uint32) *uint32 { return &n }
 	return []policy.Rule{
-		{UID: uid(alice), DAG: "a_dag", Connections: []string{"a_*", "shared"}, File: "config.toml", Line: 10},
+		{
+			UID: uid(alice), DAG: "a_dag", Connections: []string{"a_*", "shared"},
+			File: "config.toml", Line: 10,
+		},
 		{UID: uid(bob), Connections: []string{"shared"}, File: "config.toml", Line: 20},
 	}
 }
@@ -189,10 +192,12 @@ func newFixture(t *testing.T) *fixture {
 	}
 	f := &fixture{backend: b, audit: &auditor{}, log: new(bytes.Buffer), cache: c}
 	f.state = &broker.State{
-		Policy: policy.New(policy.Config{Rules: rules()}), Fetcher: b, TTL: 5 * time.Second, NegativeTTL: time.Second,
-		Timeout: 5 * time.Second, Audit: f.audit,
+		Policy: policy.New(policy.Config{Rules: rules()}), Fetcher: b, TTL: 5 * time.Second,
+		NegativeTTL: time.Second, Timeout: 5 * time.Second, Audit: f.audit,
 	}
-	f.Broker = broker.New(broker.Config{State: f.state, Cache: c, Errno: errno, Log: slog.New(slog.NewTextHandler(f.log, nil))})
+	f.Broker = broker.New(broker.Config{
+		State: f.state, Cache: c, Errno: errno, Log: slog.New(slog.NewTextHandler(f.log, nil)),
+	})
 	t.Cleanup(f.settle)
 	return f
 }
@@ -263,7 +268,8 @@ func TestWhatIsNotGrantedReachesNoBackend(t *testing.T) {
 		}
 	}
 	if ids, err := f.List(nil, by(eve)); ids != nil || err != nil || f.backend.listed() != 0 {
-		t.Errorf("a stranger's listing: %q, %v, backends asked %d times", ids, err, f.backend.listed())
+		t.Errorf("a stranger's listing: %q, %v, backends asked %d times", ids, err,
+			f.backend.listed())
 	}
 	if !f.Grantable("a_new") || f.Grantable("bobs") {
 		t.Error("Grantable is wrong")
@@ -370,7 +376,10 @@ func TestAbsentIsRememberedForItsOwnTime(t *testing.T) {
 }
 
 func TestOtherErrorsAreNotRemembered(t *testing.T) {
-	for _, kind := range []conn.Kind{conn.Failed, conn.Denied, conn.Unreachable, conn.Timeout, conn.KeyRejected, conn.Invalid, conn.TooLarge, conn.NoSlot} {
+	for _, kind := range []conn.Kind{
+		conn.Failed, conn.Denied, conn.Unreachable, conn.Timeout, conn.KeyRejected, conn.Invalid,
+		conn.TooLarge, conn.NoSlot,
+	} {
 		f := newFixture(t)
 		f.backend.fail("a_db", conn.Errorf(kind, "fake", "because"))
 		for range 2 {
@@ -448,7 +457,8 @@ func TestReadServesPartsAndNothingAtTheEnd(t *testing.T) {
 		want   string
 	}{{0, 3, "ali"}, {5, 100, "'s"}, {7, 10, ""}, {1 << 30, 10, ""}} {
 		data, release, err := f.Read(nil, by(alice), "a_db", version, c.off, c.n)
-		if got := string(bytes.Join(data, nil)); got != c.want || err != nil || (release == nil) != (c.want == "") {
+		if got := string(bytes.Join(data, nil)); got != c.want || err != nil ||
+			(release == nil) != (c.want == "") {
 			t.Errorf("read of %d at %d: %q, %v, release %v", c.n, c.off, got, err, release != nil)
 		}
 		if release != nil {
@@ -529,7 +539,10 @@ func TestReplaceDropsWhatTheOldConfigurationFetched(t *testing.T) {
 		f.Open(nil, by(alice), "a_new")
 		f.List(nil, by(alice))
 
-		other := &backend{cache: f.cache, err: map[string]error{}, fetches: map[string]int{}, values: map[string]string{"a_db": "of the new one", "a_new": "x"}}
+		other := &backend{
+			cache: f.cache, err: map[string]error{}, fetches: map[string]int{},
+			values: map[string]string{"a_db": "of the new one", "a_new": "x"},
+		}
 		st := *f.state
 		st.Fetcher = other
 		f.Replace(&st)
@@ -556,7 +569,10 @@ func TestAFetchThatOutlivesAReplaceLeavesTheNewValueAlone(t *testing.T) {
 		var wg sync.WaitGroup
 		wg.Go(func() { before = f.open(t, alice, "a_db") })
 		synctest.Wait()
-		fresh := &backend{cache: f.cache, err: map[string]error{}, fetches: map[string]int{}, values: map[string]string{"a_db": "new"}}
+		fresh := &backend{
+			cache: f.cache, err: map[string]error{}, fetches: map[string]int{},
+			values: map[string]string{"a_db": "new"},
+		}
 		st := *f.state
 		st.Fetcher = fresh
 		f.Replace(&st)
@@ -586,17 +602,21 @@ func TestEveryDecisionHasItsAuditLine(t *testing.T) {
 	f.read(t, alice, "a_db", digest("alice's")) // a read that is served has none
 
 	line := func(op string, uid uint32, id string) audit.Entry {
-		return audit.Entry{Op: op, Mount: "/conn", UID: uid, GID: uid + 1, PID: 77, Unique: 5, ID: id}
+		return audit.Entry{
+			Op: op, Mount: "/conn", UID: uid, GID: uid + 1, PID: 77, Unique: 5, ID: id,
+		}
 	}
 	granted := func(e audit.Entry) audit.Entry {
 		e.Allowed, e.RunAsUser, e.DAGs, e.Rule = true, "#1001", "a_dag", "config.toml:10"
 		return e
 	}
-	fetched, cached, absent := granted(line("open", alice, "a_db")), granted(line("open", alice, "a_db")), granted(line("open", alice, "a_new"))
+	fetched, cached, absent := granted(line("open", alice, "a_db")),
+		granted(line("open", alice, "a_db")), granted(line("open", alice, "a_new"))
 	fetched.Source = "fake"
 	cached.Source, cached.Cached = "fake", true
 	absent.Errno = "E-absent"
-	stranger, page, strangersPage := line("open", eve, "a_db"), granted(line("read", alice, "a_db")), line("read", eve, "a_db")
+	stranger, page, strangersPage := line("open", eve, "a_db"),
+		granted(line("read", alice, "a_db")), line("read", eve, "a_db")
 	stranger.Rule, stranger.Errno = "no grant for this uid", "E-not granted"
 	handed := line("read", bob, "a_db")
 	handed.Rule, handed.Errno = "no grant of this uid names the id", "E-not granted"
@@ -606,7 +626,9 @@ func TestEveryDecisionHasItsAuditLine(t *testing.T) {
 
 	want := []audit.Entry{fetched, cached, absent, stranger, handed, page, strangersPage}
 	got := f.audit.take()
-	if diff := cmp.Diff(want, got, cmpopts.IgnoreFields(audit.Entry{}, "Time", "Duration")); diff != "" {
+	if diff := cmp.Diff(
+		want, got, cmpopts.IgnoreFields(audit.Entry{}, "Time", "Duration"),
+	); diff != "" {
 		t.Errorf("audit (-want +got):\n%s", diff)
 	}
 	for _, e := range got {
@@ -668,7 +690,8 @@ func TestStatKnowsSizesAndWhatACompleteListingLacks(t *testing.T) {
 		stat("shared", -1, 0)
 		time.Sleep(5 * time.Second) // the listing is not fresh any more
 		stat("a_new", -1, 0)
-		stat("a_db", len("alice's"), 0) // a size is no secret to who may read, and outlives the value
+		// a size is no secret to who may read, and outlives the value
+		stat("a_db", len("alice's"), 0)
 		f.backend.partial = true
 		f.List(nil, by(alice))
 		stat("a_new", -1, 0)
@@ -714,7 +737,8 @@ func TestListShowsWhatIsKnownWhileABackendIsDown(t *testing.T) {
 		f.backend.values = map[string]string{"a_env": "x"}
 		f.backend.partial = true
 		f.backend.mu.Unlock()
-		if ids, err := f.List(nil, by(alice)); err != nil || !slices.Equal(ids, []string{"a_db", "a_env", "bobs", "shared"}) {
+		if ids, err := f.List(nil, by(alice)); err != nil ||
+			!slices.Equal(ids, []string{"a_db", "a_env", "bobs", "shared"}) {
 			t.Errorf("listing %q, %v", ids, err)
 		}
 		time.Sleep(2 * time.Second)
@@ -795,7 +819,8 @@ func TestFailuresOfOneUserAreFewLinesAndHideNobodys(t *testing.T) {
 		f.backend.fail("shared", conn.Errorf(conn.KeyRejected, "fake", "the key does not open it"))
 		f.Open(nil, by(bob), "shared")
 		synctest.Wait()
-		if n := bytes.Count(f.log.Bytes(), []byte("\n")); n != broker.MaxUIDFailures+1 || !bytes.Contains(f.log.Bytes(), []byte("uid=1002")) {
+		if n := bytes.Count(f.log.Bytes(), []byte("\n")); n != broker.MaxUIDFailures+1 ||
+			!bytes.Contains(f.log.Bytes(), []byte("uid=1002")) {
 			t.Errorf("%d lines:\n%s", n, f.log)
 		}
 		time.Sleep(time.Second)
@@ -819,7 +844,10 @@ func TestAFrozenLogStallsNoReader(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t)
 		stuck := make(blockedWriter)
-		b := broker.New(broker.Config{State: f.state, Cache: f.cache, Errno: errno, Log: slog.New(slog.NewTextHandler(stuck, nil))})
+		b := broker.New(broker.Config{
+			State: f.state, Cache: f.cache, Errno: errno,
+			Log: slog.New(slog.NewTextHandler(stuck, nil)),
+		})
 		start := time.Now()
 		for i := range 300 {
 			_, err := b.Open(nil, by(alice), fmt.Sprint("a_invented", i%20))

@@ -68,7 +68,8 @@ func (b *Broker) value(cancel <-chan struct{}, uid uint32, id string) (*cache.Va
 		return nil, false, &conn.Error{Kind: conn.Interrupted, Reason: "the reader was interrupted"}
 	case <-deadline:
 		b.leave(f)
-		return nil, false, conn.Errorf(conn.Timeout, "", "too many fetches of this user were under way")
+		return nil, false, conn.Errorf(conn.Timeout, "",
+			"too many fetches of this user were under way")
 	}
 }
 

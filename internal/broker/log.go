@@ -70,7 +70,8 @@ func (l *failureLog) failure(c conn.Caller, id string, err error) {
 	key := failure{id, kind}
 	switch {
 	case l.said[key]:
-	case l.lines == maxFailures || l.byUID[c.UID] == maxUIDFailures || len(l.pending) > 2*maxFailures:
+	case l.lines == maxFailures || l.byUID[c.UID] == maxUIDFailures ||
+		len(l.pending) > 2*maxFailures:
 		l.unsaid++
 	default:
 		l.said[key] = true
@@ -87,7 +88,10 @@ func (l *failureLog) failure(c conn.Caller, id string, err error) {
 // begin starts another second. l.mu is held.
 func (l *failureLog) begin() {
 	if l.unsaid > 0 && len(l.pending) <= 2*maxFailures {
-		l.say(record{slog.LevelWarn, "more reads were not served: the audit has them", []any{"count", l.unsaid}})
+		l.say(record{
+			slog.LevelWarn, "more reads were not served: the audit has them",
+			[]any{"count", l.unsaid},
+		})
 		l.unsaid = 0
 	}
 	l.since, l.lines = time.Now(), 0

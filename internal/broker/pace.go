@@ -11,16 +11,18 @@ import (
 // of times a second. So refusals beyond a rate are held back: whoever asks in vain waits,
 // and not who reads.
 const (
-	refusalEvery = time.Millisecond       // in the long run, for each uid that has grants and for all others together
+	// in the long run, for each uid that has grants and for all others together
+	refusalEvery = time.Millisecond
 	refusalBurst = 200 * time.Millisecond // saved up while nobody was refused: 200 refusals at once
 	refusalWait  = time.Second            // the longest wait
 )
 
 // pacer says how long each refusal waits.
 type pacer struct {
-	mu        sync.Mutex
-	byUID     map[uint32]time.Time // when the next refusal of a uid with grants is due; as few as the configuration names
-	strangers time.Time            // of all others, who could have any number of uids
+	mu sync.Mutex
+	// when the next refusal of a uid with grants is due; as few as the configuration names
+	byUID     map[uint32]time.Time
+	strangers time.Time // of all others, who could have any number of uids
 }
 
 // wait counts a refusal at now and returns how long it has to wait.

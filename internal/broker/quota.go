@@ -49,7 +49,8 @@ func (b *Broker) depart(f *flight, q *quota) {
 		return
 	}
 	if f.unknown = !b.known(f.id); f.unknown && !q.guess() {
-		b.land(f, nil, "", conn.Errorf(conn.NoSlot, "", "this user asks for too many ids that do not exist; try again in a second"))
+		b.land(f, nil, "", conn.Errorf(conn.NoSlot, "",
+			"this user asks for too many ids that do not exist; try again in a second"))
 		return
 	}
 	q.inFlight++

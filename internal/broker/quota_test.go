@@ -12,7 +12,9 @@ import (
 
 // fill has n readers of uid open ids that take long to fetch, and returns when they
 // wait.
-func (f *fixture) fill(t *testing.T, readers *sync.WaitGroup, uid uint32, n int, cancel <-chan struct{}) {
+func (f *fixture) fill(
+	t *testing.T, readers *sync.WaitGroup, uid uint32, n int, cancel <-chan struct{},
+) {
 	t.Helper()
 	for i := range n {
 		readers.Go(func() { f.Open(cancel, by(uid), fmt.Sprint("a_slow", i)) })

@@ -100,7 +100,8 @@ func TestSlicesAreWhatAReadAtAnOffsetReturns(t *testing.T) {
 	defer v.Release()
 	for _, at := range []struct{ off, n, want int }{
 		{0, size, size}, {0, 1, 1}, {PageSize - 1, 2, 2}, {PageSize, PageSize, PageSize},
-		{size - 1, 10, 1}, {size, 1, 0}, {size + 1, 1, 0}, {0, 0, 0}, {-1, 5, 0}, {5, -1, 0}, {100, 1 << 30, size - 100},
+		{size - 1, 10, 1}, {size, 1, 0}, {size + 1, 1, 0}, {0, 0, 0}, {-1, 5, 0}, {5, -1, 0},
+		{100, 1 << 30, size - 100},
 	} {
 		got := bytes.Join(v.Slices(at.off, at.n), nil)
 		if len(got) != at.want {
@@ -222,7 +223,9 @@ func TestTheOldestUnpinnedValuesMakeRoom(t *testing.T) {
 	}
 	pinned := c.Get("0")
 	put(t, c, "4", pattern(2*PageSize, 7), time.Hour)
-	for key, want := range map[string]bool{"0": true, "1": false, "2": false, "3": true, "4": true} {
+	for key, want := range map[string]bool{
+		"0": true, "1": false, "2": false, "3": true, "4": true,
+	} {
 		v := c.Get(key)
 		if (v != nil) != want {
 			t.Errorf("%s is there: %v, want %v", key, v != nil, want)
@@ -340,7 +343,10 @@ func TestDiscardConsumesEverythingAndKeepsNothing(t *testing.T) {
 	wiped(t, c)
 
 	broken := errors.New("broken pipe")
-	if err := c.Discard(10, func(b []byte) (int, error) { b[0] = 1; return 0, broken }); !errors.Is(err, broken) {
+	if err := c.Discard(10, func(b []byte) (int, error) {
+		b[0] = 1
+		return 0, broken
+	}); !errors.Is(err, broken) {
 		t.Errorf("error %v", err)
 	}
 	wiped(t, c)
@@ -394,7 +400,10 @@ func TestConcurrentUseServesWholeValues(t *testing.T) {
 				want := content(key)
 				v, err := c.Reserve(len(want))
 				if errors.Is(err, ErrFull) {
-					c.Discard(len(want), func(b []byte) (int, error) { clear(b); return len(b), nil })
+					c.Discard(len(want), func(b []byte) (int, error) {
+						clear(b)
+						return len(b), nil
+					})
 					continue
 				}
 				for at, parts := 0, v.Slices(0, len(want)); len(parts) > 0; parts = parts[1:] {

@@ -22,7 +22,8 @@ type Region struct {
 // only if the mapping does; whether it is locked, LockError says.
 func NewRegion(size int) (*Region, error) {
 	page := os.Getpagesize()
-	mem, err := unix.Mmap(-1, 0, max(page, (size+page-1)/page*page), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
+	mem, err := unix.Mmap(-1, 0, max(page, (size+page-1)/page*page), unix.PROT_READ|unix.PROT_WRITE,
+		unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
 	if err != nil {
 		return nil, fmt.Errorf("mapping %d bytes: %w", size, err)
 	}

@@ -32,14 +32,16 @@ func Classify(err error) *conn.Error {
 	)
 	switch {
 	case errors.As(err, &authority):
-		return answer(conn.Unreachable, "the server's certificate is signed by an authority that is not trusted")
+		return answer(conn.Unreachable,
+			"the server's certificate is signed by an authority that is not trusted")
 	case errors.As(err, &hostname):
 		return answer(conn.Unreachable, "the server's certificate is for another host")
 	case errors.As(err, &invalid):
 		return answer(conn.Unreachable, "the server's certificate is not valid (is it expired?)")
 	case errors.As(err, &verify), errors.As(err, &alert), errors.As(err, &header):
 		return answer(conn.Unreachable, "the TLS handshake with the server failed")
-	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, syscall.ETIMEDOUT):
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, os.ErrDeadlineExceeded),
+		errors.Is(err, syscall.ETIMEDOUT):
 		return answer(conn.Timeout, "the server did not answer in time")
 	case errors.As(err, &dns) && dns.IsTimeout:
 		return answer(conn.Timeout, "the look-up of the server's name did not end in time")
@@ -53,7 +55,8 @@ func Classify(err error) *conn.Error {
 		return answer(conn.Denied, "the system does not allow a connection to the server")
 	case errors.Is(err, syscall.ENETUNREACH), errors.Is(err, syscall.EHOSTUNREACH):
 		return answer(conn.Unreachable, "there is no route to the server")
-	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF),
+		errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
 		return answer(conn.Unreachable, "the server cut the connection")
 	case errors.As(err, &timeout) && timeout.Timeout():
 		return answer(conn.Timeout, "the server did not answer in time")

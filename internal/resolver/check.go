@@ -12,8 +12,9 @@ import (
 
 // Checked is what became of one call to a backend or KMS.
 type Checked struct {
-	Name   string    `json:"name"`   // of the backend or KMS
-	Call   string    `json:"call"`   // as the service's own documentation names it: "ssm:GetParameter"
+	Name string `json:"name"` // of the backend or KMS
+	// as the service's own documentation names it: "ssm:GetParameter"
+	Call   string    `json:"call"`
 	Result string    `json:"result"` // "ok", or the kind of the failure
 	Kind   conn.Kind `json:"kind"`   // of the failure
 	Reason string    `json:"reason,omitempty"`
@@ -60,11 +61,13 @@ func (p *Pool) alone(ctx context.Context, f Frame, doing string) (answer, error)
 	a, err := c.ask(ctx, f)
 	switch {
 	case errors.Is(err, errGone):
-		return answer{}, conn.Errorf(conn.Failed, "", "the resolver child ended while it was %s", doing)
+		return answer{}, conn.Errorf(conn.Failed, "", "the resolver child ended while it was %s",
+			doing)
 	case errors.Is(err, context.Canceled):
 		return answer{}, conn.Errorf(conn.Interrupted, "", "nobody waits for %s any more", doing)
 	case err != nil:
-		return answer{}, conn.Errorf(conn.Timeout, "", "%s took longer than %s", doing, time.Since(start).Round(time.Second))
+		return answer{}, conn.Errorf(conn.Timeout, "", "%s took longer than %s", doing,
+			time.Since(start).Round(time.Second))
 	case !a.header.OK:
 		return answer{}, DecodeFailure(a.header, a.meta)
 	}

@@ -24,14 +24,19 @@ func TestCheckAsksAChildOfItsOwn(t *testing.T) {
 			t.Errorf("child %d, which serves reads, was asked", pid)
 		}
 	}
-	want := resolver.Checked{Name: "fake", Call: "fake:Get", Result: "denied", Kind: conn.Denied, Reason: "no right", Hint: "grant it"}
+	want := resolver.Checked{
+		Name: "fake", Call: "fake:Get", Result: "denied", Kind: conn.Denied, Reason: "no right",
+		Hint: "grant it",
+	}
 	if len(checks) != 2 {
 		t.Fatalf("got %+v", checks)
 	}
 	if diff := cmp.Diff(want, checks[1]); diff != "" {
 		t.Errorf("check (-want +got):\n%s", diff)
 	}
-	await(t, "the child that checked is gone", func() bool { return len(f.Children()) == len(before) })
+	await(t, "the child that checked is gone", func() bool {
+		return len(f.Children()) == len(before)
+	})
 }
 
 func TestCheckSaysWhyItCannot(t *testing.T) {

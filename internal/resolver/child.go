@@ -40,7 +40,9 @@ func (c *Command) Start() (*Process, error) {
 		return nil, err
 	}
 	if err := cmd.Start(); err != nil {
-		return nil, &conn.Error{Kind: conn.Failed, Reason: "no resolver child can be started: " + err.Error(), Err: err}
+		return nil, &conn.Error{
+			Kind: conn.Failed, Reason: "no resolver child can be started: " + err.Error(), Err: err,
+		}
 	}
 	p := &Process{In: in, Out: out, cmd: cmd, gone: make(chan struct{})}
 	return p, nil
@@ -281,7 +283,10 @@ func (c *child) readValue(n int, digest uint64) (*cache.Value, error) {
 // with the environment block env, and is gone when Configure returns. The first
 // result is the front's settings, in clear; the body goes into the memory that keep
 // returns.
-func Configure(ctx context.Context, cmd *Command, req *ConfigureRequest, env []byte, keep func(n int) ([]byte, error)) (front, body []byte, err error) {
+func Configure(
+	ctx context.Context, cmd *Command, req *ConfigureRequest, env []byte,
+	keep func(n int) ([]byte, error),
+) (front, body []byte, err error) {
 	question, err := json.Marshal(req)
 	if err != nil {
 		return nil, nil, err
@@ -315,8 +320,10 @@ func Configure(ctx context.Context, cmd *Command, req *ConfigureRequest, env []b
 
 func configureFailed(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
-		return conn.Errorf(conn.Timeout, "", "reading the configuration took too long: a _cmd of airflow.cfg may hang")
+		return conn.Errorf(conn.Timeout, "",
+			"reading the configuration took too long: a _cmd of airflow.cfg may hang")
 	}
 	slog.Debug("configuration child", "error", err)
-	return conn.Errorf(conn.Failed, "", "the child that reads the configuration ended without an answer")
+	return conn.Errorf(conn.Failed, "",
+		"the child that reads the configuration ended without an answer")
 }

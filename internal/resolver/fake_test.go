@@ -38,7 +38,8 @@ type fake struct {
 
 // note appends a line to the file that the test reads.
 func (f *fake) note(what string) {
-	file, err := os.OpenFile(filepath.Join(f.dir, "log"), os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
+	file, err := os.OpenFile(filepath.Join(f.dir, "log"), os.O_APPEND|os.O_CREATE|os.O_WRONLY,
+		0o600)
 	if err != nil {
 		os.Exit(9)
 	}
@@ -121,11 +122,24 @@ func (f *fake) other(frame *resolver.Frame) {
 		f.answer(frame, nil, []byte(f.login), 1)
 	case resolver.OpList:
 		meta, body := resolver.EncodeListing(&resolver.Listing{
-			IDs: []string{"a\nb", "c", "\xff"}, Failed: []resolver.Answer{{Backend: "metastore", Result: "unreachable", Kind: conn.Unreachable, Reason: "down"}},
+			IDs: []string{"a\nb", "c", "\xff"},
+			Failed: []resolver.Answer{
+				{
+					Backend: "metastore", Result: "unreachable", Kind: conn.Unreachable,
+					Reason: "down",
+				},
+			},
 		})
 		f.answer(frame, meta, body, 0)
 	case resolver.OpExplain:
-		f.answer(frame, resolver.EncodeAnswers([]resolver.Answer{{Backend: "environment", Result: "absent", Kind: conn.Absent, Duration: 5}, {Backend: "metastore", Result: "found", Decides: true}}), nil, 0)
+		f.answer(
+			frame,
+			resolver.EncodeAnswers([]resolver.Answer{
+				{Backend: "environment", Result: "absent", Kind: conn.Absent, Duration: 5},
+				{Backend: "metastore", Result: "found", Decides: true},
+			}),
+			nil, 0,
+		)
 	case resolver.OpCheck:
 		f.check(frame)
 	case resolver.OpConfigure:
@@ -141,7 +155,10 @@ func (f *fake) check(frame *resolver.Frame) {
 	}
 	f.answer(frame, resolver.EncodeChecks([]resolver.Checked{
 		{Name: "fake", Call: "pid", Result: "ok", Reason: strconv.Itoa(os.Getpid())},
-		{Name: "fake", Call: "fake:Get", Result: "denied", Kind: conn.Denied, Reason: "no right", Hint: "grant it"},
+		{
+			Name: "fake", Call: "fake:Get", Result: "denied", Kind: conn.Denied, Reason: "no right",
+			Hint: "grant it",
+		},
 	}), nil, 0)
 }
 
@@ -156,7 +173,9 @@ func (f *fake) configure(frame *resolver.Frame) {
 	case "die":
 		os.Exit(5)
 	case "bad":
-		f.fail(frame, &conn.Error{Kind: conn.Invalid, Source: resolver.SourceConfiguration, Reason: "config.toml:3: no"})
+		f.fail(frame, &conn.Error{
+			Kind: conn.Invalid, Source: resolver.SourceConfiguration, Reason: "config.toml:3: no",
+		})
 		return
 	}
 	front, _ := json.Marshal(req)
@@ -197,7 +216,8 @@ func (f *fake) get(frame *resolver.Frame) {
 		// The end comes in the middle of a value.
 		f.out.Lock()
 		var b bytes.Buffer
-		resolver.WriteAnswer(&b, resolver.Header{ID: frame.ID, OK: true, Digest: 7}, []byte("fake"), make([]byte, 5000))
+		resolver.WriteAnswer(&b, resolver.Header{ID: frame.ID, OK: true, Digest: 7}, []byte("fake"),
+			make([]byte, 5000))
 		os.Stdout.Write(b.Bytes()[:b.Len()-1000])
 		os.Exit(7)
 	case "nonsense":
@@ -215,7 +235,9 @@ func (f *fake) get(frame *resolver.Frame) {
 	case "no value":
 		f.answer(frame, []byte("fake"), nil, 0)
 	default:
-		f.fail(frame, &conn.Error{Kind: conn.Absent, Source: "fake", Reason: "there is none", Hint: "make one"})
+		f.fail(frame, &conn.Error{
+			Kind: conn.Absent, Source: "fake", Reason: "there is none", Hint: "make one",
+		})
 	}
 }
 
@@ -232,7 +254,8 @@ func digest(text string) uint64 {
 func (f *fake) answer(frame *resolver.Frame, meta, body []byte, digest uint64) {
 	f.out.Lock()
 	defer f.out.Unlock()
-	resolver.WriteAnswer(os.Stdout, resolver.Header{ID: frame.ID, OK: true, Digest: digest}, meta, body)
+	resolver.WriteAnswer(os.Stdout, resolver.Header{ID: frame.ID, OK: true, Digest: digest}, meta,
+		body)
 }
 
 func (f *fake) fail(frame *resolver.Frame, err error) {

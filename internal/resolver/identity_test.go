@@ -32,7 +32,9 @@ func TestALoginSurvivesAPause(t *testing.T) {
 	cfg.Epoch = time.Second
 	f := start(t, cfg)
 	login := f.get("log in")
-	await(t, "the spare has the login of the child that is gone", func() bool { return f.noted("adopt") > 0 && len(f.Children()) == 1 })
+	await(t, "the spare has the login of the child that is gone", func() bool {
+		return f.noted("adopt") > 0 && len(f.Children()) == 1
+	})
 	if got := f.get("log in"); got != login {
 		t.Error("the next child logged in anew")
 	}
@@ -42,7 +44,10 @@ func TestWithoutALoginNothingIsHandedOver(t *testing.T) {
 	cfg := config(t, "")
 	cfg.Epoch = time.Second
 	f := start(t, cfg)
-	await(t, "two children were asked for their logins", func() bool { f.pid(); return f.noted("identity") > 1 })
+	await(t, "two children were asked for their logins", func() bool {
+		f.pid()
+		return f.noted("identity") > 1
+	})
 	if n := f.noted("adopt"); n != 0 {
 		t.Errorf("%d children were given a login that nobody made", n)
 	}

@@ -245,7 +245,8 @@ func (p *Pool) doWithin(ctx context.Context, f Frame, timeout time.Duration) (an
 		defer func() { <-p.limit }()
 	case <-ctx.Done():
 		if errors.Is(ctx.Err(), context.Canceled) {
-			return answer{}, conn.Errorf(conn.Interrupted, "", "nobody waits for the answer any more")
+			return answer{}, conn.Errorf(conn.Interrupted, "",
+				"nobody waits for the answer any more")
 		}
 		return answer{}, conn.Errorf(conn.Timeout, "", "too many fetches under way")
 	}
@@ -270,7 +271,8 @@ func (p *Pool) doWithin(ctx context.Context, f Frame, timeout time.Duration) (an
 			p.retire(c)
 			continue
 		case errors.Is(err, errGone):
-			return answer{}, conn.Errorf(conn.Failed, "", "the resolver child ended twice before it answered")
+			return answer{}, conn.Errorf(conn.Failed, "",
+				"the resolver child ended twice before it answered")
 		case errors.Is(err, context.DeadlineExceeded):
 			// A child that works would have said so itself, with the backend's name.
 			if c != nil {
@@ -279,7 +281,8 @@ func (p *Pool) doWithin(ctx context.Context, f Frame, timeout time.Duration) (an
 			}
 			return answer{}, conn.Errorf(conn.Timeout, "", "no answer within the deadline")
 		case errors.Is(err, context.Canceled):
-			return answer{}, conn.Errorf(conn.Interrupted, "", "nobody waits for the answer any more")
+			return answer{}, conn.Errorf(conn.Interrupted, "",
+				"nobody waits for the answer any more")
 		default:
 			return answer{}, err
 		}
@@ -331,7 +334,8 @@ func (p *Pool) DAGs(ctx context.Context, known map[string]string) ([]DAGRow, err
 	if err != nil {
 		return nil, err
 	}
-	a, err := p.alone(ctx, Frame{Op: OpDAGs, Timeout: dagsTimeout, Body: body}, "reading serialized DAGs")
+	a, err := p.alone(ctx, Frame{Op: OpDAGs, Timeout: dagsTimeout, Body: body},
+		"reading serialized DAGs")
 	if err != nil {
 		return nil, err
 	}

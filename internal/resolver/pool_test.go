@@ -44,12 +44,15 @@ func config(t *testing.T, mode string) resolver.Config {
 	return resolver.Config{
 		Command: command(t, mode), Cache: c,
 		Key: bytes.Repeat([]byte{0xab}, 32), Blob: []byte("the settings"),
-		Epoch: time.Minute, Timeout: 10 * time.Second, Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
+		Epoch: time.Minute, Timeout: 10 * time.Second,
+		Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
 	}
 }
 
 func command(t *testing.T, mode string) resolver.Command {
-	return resolver.Command{Path: "/proc/self/exe", Args: []string{"connfs", "fake-child", mode, t.TempDir()}}
+	return resolver.Command{
+		Path: "/proc/self/exe", Args: []string{"connfs", "fake-child", mode, t.TempDir()},
+	}
 }
 
 func start(t *testing.T, cfg resolver.Config) *fixture {
@@ -134,7 +137,8 @@ func TestValuesOfEverySizeGoToSlots(t *testing.T) {
 
 func TestChildrenAreGivenKeySettingsAndDeadline(t *testing.T) {
 	f := start(t, config(t, ""))
-	if got, want := f.get("settings"), strings.Repeat("ab", 32)+" 7468652073657474696e6773 json"; got != want {
+	want := strings.Repeat("ab", 32) + " 7468652073657474696e6773 json"
+	if got := f.get("settings"); got != want {
 		t.Errorf("%q, want %q", got, want)
 	}
 	d, err := time.ParseDuration(f.get("timeout"))
@@ -165,12 +169,18 @@ func TestListAndExplain(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := &resolver.Listing{IDs: []string{"a\nb", "c", "\xff"}, Failed: []resolver.Answer{{Backend: "metastore", Result: "unreachable", Kind: conn.Unreachable, Reason: "down"}}}
+	want := &resolver.Listing{
+		IDs: []string{"a\nb", "c", "\xff"},
+		Failed: []resolver.Answer{
+			{Backend: "metastore", Result: "unreachable", Kind: conn.Unreachable, Reason: "down"},
+		},
+	}
 	if diff := cmp.Diff(want, l); diff != "" {
 		t.Errorf("listing (-want +got):\n%s", diff)
 	}
 	answers, err := f.Explain(t.Context(), "x")
-	if err != nil || len(answers) != 2 || !answers[1].Decides || answers[0].Kind != conn.Absent || answers[0].Duration != 5 {
+	if err != nil || len(answers) != 2 || !answers[1].Decides || answers[0].Kind != conn.Absent ||
+		answers[0].Duration != 5 {
 		t.Errorf("answers %+v, %v", answers, err)
 	}
 }
@@ -499,7 +509,9 @@ func TestNoChildIsForgotten(t *testing.T) {
 			})
 		}
 		wg.Wait()
-		await(t, "no more than one current child and one spare", func() bool { return len(f.Children()) <= 2 })
+		await(t, "no more than one current child and one spare", func() bool {
+			return len(f.Children()) <= 2
+		})
 	}
 }
 
@@ -538,7 +550,9 @@ func TestCloseLeavesNothingBehind(t *testing.T) {
 	var goroutines, descriptors int
 	settle := func(what string, limitG, limitD int) {
 		t.Helper()
-		await(t, what, func() bool { return runtime.NumGoroutine() <= limitG && openFiles(t) <= limitD })
+		await(t, what, func() bool {
+			return runtime.NumGoroutine() <= limitG && openFiles(t) <= limitD
+		})
 	}
 	last := -1
 	await(t, "the count of goroutines is steady", func() bool {
@@ -588,14 +602,18 @@ func TestConfigureReturnsBothParts(t *testing.T) {
 	cmd := command(t, "")
 	env := []byte("A=1\x00B=2\x00")
 	var kept []byte
-	front, body, err := resolver.Configure(t.Context(), &cmd, &resolver.ConfigureRequest{ConfigFile: "/c.toml", EUID: 7}, env, func(n int) ([]byte, error) {
+	front, body, err := resolver.Configure(t.Context(), &cmd, &resolver.ConfigureRequest{
+		ConfigFile: "/c.toml", EUID: 7,
+	}, env, func(n int) ([]byte, error) {
 		kept = make([]byte, n)
 		return kept, nil
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !strings.Contains(string(front), `"ConfigFile":"/c.toml"`) || !strings.Contains(string(front), `"EUID":7`) || !bytes.Equal(body, env) || &body[0] != &kept[0] {
+	if !strings.Contains(string(front), `"ConfigFile":"/c.toml"`) ||
+		!strings.Contains(string(front), `"EUID":7`) || !bytes.Equal(body, env) ||
+		&body[0] != &kept[0] {
 		t.Errorf("front %s, body %q", front, body)
 	}
 }
@@ -606,17 +624,20 @@ func TestConfigureSaysWhyNot(t *testing.T) {
 		kind conn.Kind
 		text string
 	}{
-		"bad": {conn.Invalid, "configuration: invalid: config.toml:3: no"}, "die": {conn.Failed, "ended without an answer"}, "hang": {conn.Timeout, "took too long"},
+		"bad": {conn.Invalid, "configuration: invalid: config.toml:3: no"},
+		"die": {conn.Failed, "ended without an answer"}, "hang": {conn.Timeout, "took too long"},
 	} {
 		cmd := command(t, "")
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		_, _, err := resolver.Configure(ctx, &cmd, &resolver.ConfigureRequest{ConfigFile: file}, nil, keep)
+		_, _, err := resolver.Configure(ctx, &cmd, &resolver.ConfigureRequest{ConfigFile: file},
+			nil, keep)
 		wantKind(t, err, want.kind, want.text)
 	}
 	full := errors.New("no memory")
 	cmd := command(t, "")
-	_, _, err := resolver.Configure(t.Context(), &cmd, &resolver.ConfigureRequest{}, []byte("x"), func(int) ([]byte, error) { return nil, full })
+	_, _, err := resolver.Configure(t.Context(), &cmd, &resolver.ConfigureRequest{}, []byte("x"),
+		func(int) ([]byte, error) { return nil, full })
 	if !errors.Is(err, full) {
 		t.Errorf("%v", err)
 	}

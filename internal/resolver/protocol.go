@@ -219,7 +219,8 @@ func ReadHeader(r io.Reader) (Header, []byte, error) {
 		Meta:   binary.LittleEndian.Uint32(b[18:]), Body: binary.LittleEndian.Uint32(b[22:]),
 	}
 	if h.Body > maxBody {
-		return Header{}, nil, fmt.Errorf("an answer of %d bytes in the resolver protocol: over %d", h.Body, maxBody)
+		return Header{}, nil, fmt.Errorf("an answer of %d bytes in the resolver protocol: over %d",
+			h.Body, maxBody)
 	}
 	meta, err := readPart(r, h.Meta, maxMeta)
 	return h, meta, err
@@ -263,12 +264,13 @@ func DecodeFailure(h Header, meta []byte) error {
 
 // Answer is what one backend said.
 type Answer struct {
-	Backend  string        `json:"backend"`
-	Result   string        `json:"result"`           // "found", or the kind of the failure
-	Kind     conn.Kind     `json:"kind"`             // of the failure
-	Decides  bool          `json:"decides"`          // the search ends with this answer
-	Sealed   string        `json:"sealed,omitempty"` // by what the connection is sealed, in words
-	By       string        `json:"by,omitempty"`     // who failed, where it is not the backend: a KMS
+	Backend string    `json:"backend"`
+	Result  string    `json:"result"`           // "found", or the kind of the failure
+	Kind    conn.Kind `json:"kind"`             // of the failure
+	Decides bool      `json:"decides"`          // the search ends with this answer
+	Sealed  string    `json:"sealed,omitempty"` // by what the connection is sealed, in words
+	// who failed, where it is not the backend: a KMS
+	By       string        `json:"by,omitempty"`
 	Reason   string        `json:"reason,omitempty"`
 	Hint     string        `json:"hint,omitempty"`
 	Duration time.Duration `json:"duration_ns"`
@@ -304,7 +306,8 @@ type DAGRow struct {
 // DAG is what a row says of a DAG.
 type DAG struct {
 	policy.Fact
-	Connections []string `json:"connections,omitempty"` // ids that its document shows: hints, no grants
+	// ids that its document shows: hints, no grants
+	Connections []string `json:"connections,omitempty"`
 }
 
 // Listing is what the backends hold.

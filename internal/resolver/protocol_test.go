@@ -21,7 +21,10 @@ import (
 func TestFramesRoundTrip(t *testing.T) {
 	frames := []*resolver.Frame{
 		{Op: resolver.OpReady, ID: 1},
-		{Op: resolver.OpGet, ID: 1<<64 - 1, Timeout: 4750 * time.Millisecond, Meta: []byte("json"), Body: []byte("an/id\x00\n\xff")},
+		{
+			Op: resolver.OpGet, ID: 1<<64 - 1, Timeout: 4750 * time.Millisecond,
+			Meta: []byte("json"), Body: []byte("an/id\x00\n\xff"),
+		},
 		{Op: resolver.OpInit, Meta: make([]byte, 32), Body: bytes.Repeat([]byte("blob"), 20_000)},
 	}
 	var pipe bytes.Buffer
@@ -75,15 +78,21 @@ func TestAnswersRoundTrip(t *testing.T) {
 
 func TestWhatBreaksOffIsAnError(t *testing.T) {
 	var frame, answer bytes.Buffer
-	resolver.WriteFrame(&frame, &resolver.Frame{Op: resolver.OpGet, Meta: []byte("json"), Body: []byte("id")})
+	resolver.WriteFrame(&frame, &resolver.Frame{
+		Op: resolver.OpGet, Meta: []byte("json"), Body: []byte("id"),
+	})
 	resolver.WriteAnswer(&answer, resolver.Header{ID: 1}, []byte("meta"), nil)
 	for n := 1; n < frame.Len(); n++ {
-		if _, err := resolver.ReadFrame(bytes.NewReader(frame.Bytes()[:n])); err != io.ErrUnexpectedEOF {
+		if _, err := resolver.ReadFrame(
+			bytes.NewReader(frame.Bytes()[:n]),
+		); err != io.ErrUnexpectedEOF {
 			t.Errorf("%d bytes of a frame: %v", n, err)
 		}
 	}
 	for n := 1; n < answer.Len(); n++ {
-		if _, _, err := resolver.ReadHeader(bytes.NewReader(answer.Bytes()[:n])); err != io.ErrUnexpectedEOF {
+		if _, _, err := resolver.ReadHeader(
+			bytes.NewReader(answer.Bytes()[:n]),
+		); err != io.ErrUnexpectedEOF {
 			t.Errorf("%d bytes of an answer: %v", n, err)
 		}
 	}
@@ -102,7 +111,9 @@ func TestLengthsBeyondTheLimitsAreRefused(t *testing.T) {
 		binary.LittleEndian.PutUint32(b[22:], body)
 		return b
 	}
-	for _, over := range [][2]uint32{{16<<20 + 1, 0}, {1<<32 - 1, 0}, {0, 64<<20 + 1}, {0, 1<<32 - 1}} {
+	for _, over := range [][2]uint32{
+		{16<<20 + 1, 0}, {1<<32 - 1, 0}, {0, 64<<20 + 1}, {0, 1<<32 - 1},
+	} {
 		_, err := resolver.ReadFrame(bytes.NewReader(frame(over[0], over[1])))
 		if err == nil || !strings.Contains(err.Error(), "over ") {
 			t.Errorf("frame of %d and %d bytes: %v", over[0], over[1], err)
@@ -134,7 +145,10 @@ func TestOfAnUnclassifiedErrorNothingIsTold(t *testing.T) {
 	if kind != conn.Failed || bytes.Contains(meta, []byte("hunter2")) {
 		t.Errorf("%v %s", kind, meta)
 	}
-	secret := &conn.Error{Kind: conn.Denied, Source: "metastore", Reason: "login refused", Hint: "look", Err: errors.New("hunter2")}
+	secret := &conn.Error{
+		Kind: conn.Denied, Source: "metastore", Reason: "login refused", Hint: "look",
+		Err: errors.New("hunter2"),
+	}
 	kind, meta = resolver.EncodeFailure(fmt.Errorf("hunter2: %w", secret))
 	if bytes.Contains(meta, []byte("hunter2")) {
 		t.Errorf("%s", meta)
@@ -143,7 +157,9 @@ func TestOfAnUnclassifiedErrorNothingIsTold(t *testing.T) {
 	if got := err.Error(); got != "metastore: denied: login refused (look)" {
 		t.Errorf("%q", got)
 	}
-	if err := resolver.DecodeFailure(resolver.Header{Kind: conn.Timeout}, []byte("not JSON")); conn.KindOf(err) != conn.Timeout {
+	if err := resolver.DecodeFailure(
+		resolver.Header{Kind: conn.Timeout}, []byte("not JSON"),
+	); conn.KindOf(err) != conn.Timeout {
 		t.Errorf("%v", err)
 	}
 }
@@ -151,7 +167,15 @@ func TestOfAnUnclassifiedErrorNothingIsTold(t *testing.T) {
 func TestListingsRoundTrip(t *testing.T) {
 	for _, l := range []*resolver.Listing{
 		{Complete: true},
-		{IDs: []string{"a", "a\nb", "\xff", "ü"}, Failed: []resolver.Answer{{Backend: "metastore", Result: "timeout", Kind: conn.Timeout, Hint: "h", Duration: time.Second}}},
+		{
+			IDs: []string{"a", "a\nb", "\xff", "ü"},
+			Failed: []resolver.Answer{
+				{
+					Backend: "metastore", Result: "timeout", Kind: conn.Timeout, Hint: "h",
+					Duration: time.Second,
+				},
+			},
+		},
 	} {
 		got, err := resolver.DecodeListing(resolver.EncodeListing(l))
 		if err != nil {
@@ -168,7 +192,9 @@ func TestListingsRoundTrip(t *testing.T) {
 
 func FuzzReadFrame(f *testing.F) {
 	var b bytes.Buffer
-	resolver.WriteFrame(&b, &resolver.Frame{Op: resolver.OpGet, ID: 7, Timeout: time.Second, Meta: []byte("json"), Body: []byte("id")})
+	resolver.WriteFrame(&b, &resolver.Frame{
+		Op: resolver.OpGet, ID: 7, Timeout: time.Second, Meta: []byte("json"), Body: []byte("id"),
+	})
 	f.Add(b.Bytes())
 	f.Add(bytes.Repeat([]byte{0xff}, 30))
 	f.Fuzz(func(t *testing.T, in []byte) {
@@ -189,7 +215,8 @@ func FuzzReadFrame(f *testing.F) {
 
 func FuzzReadHeader(f *testing.F) {
 	var b bytes.Buffer
-	resolver.WriteAnswer(&b, resolver.Header{ID: 7, OK: true, Digest: 9}, []byte("metastore"), []byte("value"))
+	resolver.WriteAnswer(&b, resolver.Header{ID: 7, OK: true, Digest: 9}, []byte("metastore"),
+		[]byte("value"))
 	f.Add(b.Bytes())
 	kind, meta := resolver.EncodeFailure(conn.Errorf(conn.Absent, "x", "y"))
 	b.Reset()

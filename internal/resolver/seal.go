@@ -84,7 +84,9 @@ func (p *Pool) SealRows(ctx context.Context, action, kms string) ([]string, erro
 	if err != nil {
 		return nil, err
 	}
-	a, err := p.alone(ctx, Frame{Op: OpSeal, Meta: question, Timeout: max(time.Minute, p.cfg.Timeout)}, "listing the rows")
+	a, err := p.alone(ctx,
+		Frame{Op: OpSeal, Meta: question, Timeout: max(time.Minute, p.cfg.Timeout)},
+		"listing the rows")
 	if err != nil {
 		return nil, err
 	}

@@ -37,7 +37,8 @@ type User struct {
 
 // Directory is the machine's name service.
 type Directory struct {
-	Getent  []string      // candidates for the path of getent; none of them there: the local files alone are asked
+	// candidates for the path of getent; none of them there: the local files alone are asked
+	Getent  []string
 	ID      []string      // candidates for the path of id, which knows an account's groups
 	Timeout time.Duration // of one command
 }
@@ -57,11 +58,14 @@ func Lookup(ctx context.Context, name string) (User, error) { return System().Lo
 
 // LookupUID returns the account of this uid on this machine, or an error that
 // wraps [ErrUnknown].
-func LookupUID(ctx context.Context, uid uint32) (User, error) { return System().LookupUID(ctx, uid) }
+func LookupUID(ctx context.Context, uid uint32) (User, error) {
+	return System().LookupUID(ctx, uid)
+}
 
 // Lookup is [Lookup] in this directory.
 func (d *Directory) Lookup(ctx context.Context, name string) (User, error) {
-	if name == "" || name[0] == '-' || strings.ContainsAny(name, ":\n\x00") { // no account's name, and never an option of getent
+	// no account's name, and never an option of getent
+	if name == "" || name[0] == '-' || strings.ContainsAny(name, ":\n\x00") {
 		return User{}, fmt.Errorf("user %q: %w", name, ErrUnknown)
 	}
 	getent, ok := program(d.Getent)
@@ -83,10 +87,13 @@ func (d *Directory) LookupUID(ctx context.Context, uid uint32) (User, error) {
 
 // ask looks key, a name or a uid, up with getent, and the groups with id. An
 // account that is not the one that was asked for is none.
-func (d *Directory) ask(ctx context.Context, getent, key string, same func(User) bool) (User, error) {
+func (d *Directory) ask(
+	ctx context.Context, getent, key string, same func(User) bool,
+) (User, error) {
 	out, err := d.output(ctx, getent, "passwd", key)
 	var exit *exec.ExitError
-	if errors.As(err, &exit) && exit.ExitCode() == 2 { // "one or more supplied key could not be found"
+	// "one or more supplied key could not be found"
+	if errors.As(err, &exit) && exit.ExitCode() == 2 {
 		return User{}, fmt.Errorf("user %q: %w", key, ErrUnknown)
 	}
 	if err != nil {
@@ -166,7 +173,9 @@ func local(key string, find func() (*user.User, error)) (User, error) {
 	case err != nil:
 		return User{}, fmt.Errorf("looking up user %q: %w", key, err)
 	}
-	u, err := parsePasswd(strings.Join([]string{found.Username, "", found.Uid, found.Gid, "", found.HomeDir, ""}, ":"))
+	u, err := parsePasswd(strings.Join(
+		[]string{found.Username, "", found.Uid, found.Gid, "", found.HomeDir, ""}, ":",
+	))
 	if err != nil {
 		return User{}, fmt.Errorf("looking up user %q: %w", key, err)
 	}
@@ -199,7 +208,8 @@ func (d *Directory) output(ctx context.Context, path string, args ...string) (st
 // program returns the first candidate that is an executable file.
 func program(candidates []string) (string, bool) {
 	for _, path := range candidates {
-		if info, err := os.Stat(path); err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0 {
+		if info, err := os.Stat(path); err == nil && info.Mode().IsRegular() &&
+			info.Mode()&0o111 != 0 {
 			return path, true
 		}
 	}

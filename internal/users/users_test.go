@@ -42,7 +42,9 @@ esac
 	}
 }
 
-var bob = users.User{Name: "bob", UID: 1234, GID: 100, Groups: []uint32{20, 100, 300}, Home: "/home/bob"}
+var bob = users.User{
+	Name: "bob", UID: 1234, GID: 100, Groups: []uint32{20, 100, 300}, Home: "/home/bob",
+}
 
 func TestLookup(t *testing.T) {
 	d := directory(t)
@@ -81,7 +83,8 @@ func TestLookupHasADeadline(t *testing.T) {
 	d := &users.Directory{Getent: script(t, "sleep 60\n"), Timeout: 100 * time.Millisecond}
 	begin := time.Now()
 	_, err := d.Lookup(context.Background(), "bob")
-	if err == nil || errors.Is(err, users.ErrUnknown) || !strings.Contains(err.Error(), "did not answer within 100ms") {
+	if err == nil || errors.Is(err, users.ErrUnknown) ||
+		!strings.Contains(err.Error(), "did not answer within 100ms") {
 		t.Errorf("got %v", err)
 	}
 	if took := time.Since(begin); took > 20*time.Second {
@@ -92,7 +95,8 @@ func TestLookupHasADeadline(t *testing.T) {
 func TestLookupGetsNoEnvironment(t *testing.T) {
 	t.Setenv("SECRET_OF_CONNFS", "1")
 	d := directory(t)
-	d.Getent = script(t, "[ -z \"$SECRET_OF_CONNFS\" ] || exit 1\necho 'bob:x:1234:100:Bob:/home/bob:/bin/sh'\n")
+	d.Getent = script(t,
+		"[ -z \"$SECRET_OF_CONNFS\" ] || exit 1\necho 'bob:x:1234:100:Bob:/home/bob:/bin/sh'\n")
 	if _, err := d.Lookup(context.Background(), "bob"); err != nil {
 		t.Error(err)
 	}
@@ -107,10 +111,14 @@ func TestWithoutGetentTheLocalFilesCount(t *testing.T) {
 	if got, err := d.LookupUID(context.Background(), 0); err != nil || got.Name != "root" {
 		t.Errorf("uid 0: %+v, %v", got, err)
 	}
-	if _, err := d.Lookup(context.Background(), "no-such-user-of-connfs"); !errors.Is(err, users.ErrUnknown) {
+	if _, err := d.Lookup(
+		context.Background(), "no-such-user-of-connfs",
+	); !errors.Is(err, users.ErrUnknown) {
 		t.Errorf("got %v", err)
 	}
-	if _, err := d.LookupUID(context.Background(), 3_999_999_999); !errors.Is(err, users.ErrUnknown) {
+	if _, err := d.LookupUID(
+		context.Background(), 3_999_999_999,
+	); !errors.Is(err, users.ErrUnknown) {
 		t.Errorf("got %v", err)
 	}
 }

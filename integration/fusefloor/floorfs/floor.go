@@ -59,7 +59,9 @@ func (f *floor) authorise(uid uint32) fuse.Status {
 	return fuse.EACCES
 }
 
-func (f *floor) Lookup(_ <-chan struct{}, h *fuse.InHeader, name string, out *fuse.EntryOut) fuse.Status {
+func (f *floor) Lookup(
+	_ <-chan struct{}, h *fuse.InHeader, name string, out *fuse.EntryOut,
+) fuse.Status {
 	i, ok := f.index(name)
 	if h.NodeId != fuse.FUSE_ROOT_ID || !ok {
 		return fuse.ENOENT
@@ -116,16 +118,26 @@ func (f *floor) OpenDir(<-chan struct{}, *fuse.OpenIn, *fuse.OpenOut) fuse.Statu
 
 func (f *floor) ReadDir(_ <-chan struct{}, in *fuse.ReadIn, out *fuse.DirEntryList) fuse.Status {
 	for i := int(in.Offset); i < f.files; i++ {
-		if !out.AddDirEntry(fuse.DirEntry{Mode: syscall.S_IFREG, Name: fileName(i), Ino: uint64(i) + firstNode, Off: uint64(i) + 1}) {
+		if !out.AddDirEntry(
+			fuse.DirEntry{
+				Mode: syscall.S_IFREG, Name: fileName(i), Ino: uint64(i) + firstNode,
+				Off: uint64(i) + 1,
+			},
+		) {
 			break
 		}
 	}
 	return fuse.OK
 }
 
-func (f *floor) ReadDirPlus(_ <-chan struct{}, in *fuse.ReadIn, out *fuse.DirEntryList) fuse.Status {
+func (f *floor) ReadDirPlus(
+	_ <-chan struct{}, in *fuse.ReadIn, out *fuse.DirEntryList,
+) fuse.Status {
 	for i := int(in.Offset); i < f.files; i++ {
-		e := fuse.DirEntry{Mode: syscall.S_IFREG, Name: fileName(i), Ino: uint64(i) + firstNode, Off: uint64(i) + 1}
+		e := fuse.DirEntry{
+			Mode: syscall.S_IFREG, Name: fileName(i), Ino: uint64(i) + firstNode,
+			Off: uint64(i) + 1,
+		}
 		entry := out.AddDirLookupEntry(e)
 		if entry == nil {
 			break

@@ -37,9 +37,11 @@ func main() {
 	mount := flag.String("mount", "", "mountpoint")
 	bytes := flag.Int("bytes", 600, "size of each file")
 	bodyFile := flag.String("body", "", "take the content of every file from this `file` instead")
-	allow := flag.String("allow-uids", "", "comma-separated uids that may open and read; empty: all")
+	allow := flag.String("allow-uids", "",
+		"comma-separated uids that may open and read; empty: all")
 	flag.IntVar(&cfg.files, "files", 1, "number of files")
-	flag.DurationVar(&cfg.entryTimeout, "entry-timeout", time.Minute, "how long the kernel may keep directory entries")
+	flag.DurationVar(&cfg.entryTimeout, "entry-timeout", time.Minute,
+		"how long the kernel may keep directory entries")
 	flag.DurationVar(&cfg.attrTimeout, "attr-timeout", 0, "how long the kernel may keep attributes")
 	flag.Parse()
 	if *mount == "" || flag.NArg() != 0 {
@@ -62,7 +64,8 @@ func main() {
 		FsName: "floorfs", Name: "floorfs",
 		AllowOther:        true,
 		DirectMountStrict: true,
-		DirectMountFlags:  syscall.MS_RDONLY | syscall.MS_NOSUID | syscall.MS_NODEV | syscall.MS_NOEXEC,
+		DirectMountFlags: syscall.MS_RDONLY | syscall.MS_NOSUID | syscall.MS_NODEV |
+			syscall.MS_NOEXEC,
 		DisableXAttrs:     true,
 		DisableSplice:     true,
 		ExtraCapabilities: capAsyncDIO,

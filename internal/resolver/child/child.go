@@ -29,7 +29,12 @@ const maxValue = 1 << 20
 
 // Serve answers the frames that arrive on in, each in a goroutine of its own, until
 // in ends with the front. configure answers OpConfigure.
-func Serve(in io.Reader, out io.Writer, configure func(ctx context.Context, req *resolver.ConfigureRequest, env []byte) (front, body []byte, err error)) error {
+func Serve(
+	in io.Reader, out io.Writer,
+	configure func(
+		ctx context.Context, req *resolver.ConfigureRequest, env []byte,
+	) (front, body []byte, err error),
+) error {
 	// A panic of a library must not print arguments that may be secrets.
 	debug.SetTraceback("none")
 	s := &server{out: out, failed: conn.Errorf(conn.Failed, "", "the resolver has no settings yet")}
@@ -130,7 +135,9 @@ func (s *server) handle(f *resolver.Frame) {
 			s.reply(f, nil, nil, 0, err)
 			return
 		}
-		meta, body := resolver.EncodeListing(&resolver.Listing{IDs: l.IDs, Complete: l.Complete, Failed: failures(l.Failures)})
+		meta, body := resolver.EncodeListing(&resolver.Listing{
+			IDs: l.IDs, Complete: l.Complete, Failed: failures(l.Failures),
+		})
 		s.reply(f, meta, body, 0, nil)
 	case resolver.OpDAGs:
 		body, err := s.dags(ctx, f.Body)
@@ -145,7 +152,8 @@ func (s *server) handle(f *resolver.Frame) {
 	case resolver.OpWarm:
 		s.reply(f, nil, nil, 0, s.path.Warm(ctx))
 	default:
-		s.reply(f, nil, nil, 0, conn.Errorf(conn.Failed, "", "the resolver does not know operation %d", f.Op))
+		s.reply(f, nil, nil, 0,
+			conn.Errorf(conn.Failed, "", "the resolver does not know operation %d", f.Op))
 	}
 }
 
@@ -202,7 +210,10 @@ func answers(in []resolve.Answer) []resolver.Answer {
 		if !a.Found {
 			result = a.Kind.String()
 		}
-		out = append(out, resolver.Answer{Backend: a.Name, Result: result, Kind: a.Kind, Decides: a.Decides, Sealed: a.Sealed, By: a.By, Reason: a.Reason, Hint: a.Hint, Duration: a.Duration})
+		out = append(out, resolver.Answer{
+			Backend: a.Name, Result: result, Kind: a.Kind, Decides: a.Decides, Sealed: a.Sealed,
+			By: a.By, Reason: a.Reason, Hint: a.Hint, Duration: a.Duration,
+		})
 	}
 	return out
 }
@@ -210,7 +221,9 @@ func answers(in []resolve.Answer) []resolver.Answer {
 func failures(in []resolve.Failure) []resolver.Answer {
 	var out []resolver.Answer
 	for _, f := range in {
-		a := resolver.Answer{Backend: f.Name, Result: conn.KindOf(f.Err).String(), Kind: conn.KindOf(f.Err)}
+		a := resolver.Answer{
+			Backend: f.Name, Result: conn.KindOf(f.Err).String(), Kind: conn.KindOf(f.Err),
+		}
 		if e, ok := f.Err.(*conn.Error); ok {
 			a.Reason, a.Hint = e.Reason, e.Hint
 		}

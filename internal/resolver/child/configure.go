@@ -20,7 +20,9 @@ import (
 // resolver's part, or what req.Show asks for, as the body. env is the environment
 // that connfs was started with, each entry ended by a NUL. Started by root it gives
 // up root on the way: what lies under airflow_home belongs to somebody else.
-func Configure(ctx context.Context, req *resolver.ConfigureRequest, env []byte) (front, body []byte, err error) {
+func Configure(
+	ctx context.Context, req *resolver.ConfigureRequest, env []byte,
+) (front, body []byte, err error) {
 	environ := strings.FieldsFunc(string(env), func(r rune) bool { return r == 0 })
 	// A backend that is opened to see whether its arguments are right may look for them.
 	setLogin(backend.Masked(environ, settings.Login))
@@ -37,9 +39,13 @@ func Configure(ctx context.Context, req *resolver.ConfigureRequest, env []byte) 
 	if err != nil {
 		var wrong config.Errors
 		if errors.As(err, &wrong) {
-			return nil, nil, &conn.Error{Kind: conn.Invalid, Source: resolver.SourceConfiguration, Reason: wrong.Error()}
+			return nil, nil, &conn.Error{
+				Kind: conn.Invalid, Source: resolver.SourceConfiguration, Reason: wrong.Error(),
+			}
 		}
-		return nil, nil, &conn.Error{Kind: conn.Failed, Source: resolver.SourceConfiguration, Reason: err.Error()}
+		return nil, nil, &conn.Error{
+			Kind: conn.Failed, Source: resolver.SourceConfiguration, Reason: err.Error(),
+		}
 	}
 	if front, err = json.Marshal(r.Front); err != nil {
 		return nil, nil, err

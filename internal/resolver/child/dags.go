@@ -56,7 +56,10 @@ func dagRow(d metastore.SerializedDAG) resolver.DAGRow {
 			continue // a SubDAG that Airflow does not count as active
 		}
 		row.DAGs = append(row.DAGs, resolver.DAG{
-			Fact:        policy.Fact{DAG: one.ID, File: d.File, Bundle: d.Bundle, Team: d.Team, Users: one.Users, Unnamed: one.Unnamed},
+			Fact: policy.Fact{
+				DAG: one.ID, File: d.File, Bundle: d.Bundle, Team: d.Team, Users: one.Users,
+				Unnamed: one.Unnamed,
+			},
 			Connections: one.Connections,
 		})
 		for _, skip := range one.Skipped {

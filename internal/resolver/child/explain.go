@@ -18,7 +18,8 @@ func (s *server) explain(ctx context.Context, id string) []resolver.Answer {
 	for i := range all {
 		if a := &all[i]; a.Decides && a.Result == "found" {
 			if err := s.serves(ctx, id); err != nil {
-				a.Result, a.Kind, a.Reason, a.Hint = err.Kind.String(), err.Kind, err.Reason, err.Hint
+				a.Result, a.Kind, a.Reason, a.Hint = err.Kind.String(), err.Kind, err.Reason,
+					err.Hint
 			}
 		}
 	}
@@ -46,7 +47,8 @@ func (unsealer) Describe(sealed *conn.Connection) string {
 	if err != nil {
 		return "a form that cannot be read"
 	}
-	text := fmt.Sprintf("kms %q (%s, %s: %s)", d.KMSConnID, d.KMSType, d.Mode, strings.Join(d.Fields, ", "))
+	text := fmt.Sprintf("kms %q (%s, %s: %s)", d.KMSConnID, d.KMSType, d.Mode,
+		strings.Join(d.Fields, ", "))
 	if len(d.Ignored) > 0 {
 		text += fmt.Sprintf(", and not read in clear: %s", strings.Join(d.Ignored, ", "))
 	}

@@ -30,7 +30,9 @@ import (
 // that a test needs.
 func TestMain(m *testing.M) {
 	if len(os.Args) == 2 && os.Args[1] == "child" {
-		err := child.Serve(os.Stdin, os.Stdout, func(context.Context, *resolver.ConfigureRequest, []byte) (front, body []byte, err error) {
+		err := child.Serve(os.Stdin, os.Stdout, func(
+			context.Context, *resolver.ConfigureRequest, []byte,
+		) (front, body []byte, err error) {
 			return nil, nil, errors.New("not in this test")
 		})
 		if err != nil {
@@ -108,7 +110,9 @@ func (c *served) send(f *resolver.Frame) {
 func (c *served) ask(op resolver.Op, meta, body string) (resolver.Header, string, string) {
 	c.t.Helper()
 	c.next++
-	c.send(&resolver.Frame{Op: op, ID: c.next, Timeout: 10 * time.Second, Meta: []byte(meta), Body: []byte(body)})
+	c.send(&resolver.Frame{
+		Op: op, ID: c.next, Timeout: 10 * time.Second, Meta: []byte(meta), Body: []byte(body),
+	})
 	h, m, err := resolver.ReadHeader(c.out)
 	if err != nil {
 		c.t.Fatal(err)
@@ -125,7 +129,9 @@ func (c *served) ask(op resolver.Op, meta, body string) (resolver.Header, string
 }
 
 func onlyEnvironment() *all.Settings {
-	return &all.Settings{Environment: environment.Settings{Variables: environment.Variables(variables)}}
+	return &all.Settings{
+		Environment: environment.Settings{Variables: environment.Variables(variables)},
+	}
 }
 
 func TestGetAnswersInEveryFormat(t *testing.T) {
@@ -157,8 +163,10 @@ func TestTheDigestIsThatOfTheContentAndTheKey(t *testing.T) {
 		}
 		return h.Digest
 	}
-	a, again, other := serve(t, "one key", onlyEnvironment()), serve(t, "one key", onlyEnvironment()), serve(t, "another", onlyEnvironment())
-	if digest(a, "warehouse") != digest(a, "same") || digest(a, "same") != digest(again, "warehouse") {
+	a, again, other := serve(t, "one key", onlyEnvironment()),
+		serve(t, "one key", onlyEnvironment()), serve(t, "another", onlyEnvironment())
+	if digest(a, "warehouse") != digest(a, "same") ||
+		digest(a, "same") != digest(again, "warehouse") {
 		t.Error("equal content has different digests")
 	}
 	if digest(a, "warehouse") == digest(a, "api") {
@@ -171,7 +179,9 @@ func TestTheDigestIsThatOfTheContentAndTheKey(t *testing.T) {
 
 func TestFailuresHaveTheirKindAndNoValue(t *testing.T) {
 	c := serve(t, "key", onlyEnvironment())
-	for id, want := range map[string]conn.Kind{"nothing": conn.Absent, "broken": conn.Invalid, "huge": conn.TooLarge} {
+	for id, want := range map[string]conn.Kind{
+		"nothing": conn.Absent, "broken": conn.Invalid, "huge": conn.TooLarge,
+	} {
 		h, meta, body := c.ask(resolver.OpGet, "json", id)
 		if h.OK || h.Kind != want || body != "" || h.Digest != 0 || meta == "" {
 			t.Errorf("%s: %+v, %d bytes of body", id, h, len(body))
@@ -217,11 +227,13 @@ func TestAMissingMetastoreIsInTheListingAndTheExplanation(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if l.Complete || len(l.Failed) != 1 || l.Failed[0].Backend != "metastore" || l.Failed[0].Reason == "" || len(l.IDs) != 5 {
+	if l.Complete || len(l.Failed) != 1 || l.Failed[0].Backend != "metastore" ||
+		l.Failed[0].Reason == "" || len(l.IDs) != 5 {
 		t.Errorf("%+v", l)
 	}
 	h, explained, _ := c.ask(resolver.OpExplain, "", "nothing")
-	if !h.OK || !strings.Contains(explained, `"backend":"environment","result":"absent"`) || !strings.Contains(explained, `"backend":"metastore","result":"unreachable"`) {
+	if !h.OK || !strings.Contains(explained, `"backend":"environment","result":"absent"`) ||
+		!strings.Contains(explained, `"backend":"metastore","result":"unreachable"`) {
 		t.Errorf("%+v %s", h, explained)
 	}
 	if h, _, _ := c.ask(resolver.OpGet, "json", "nothing"); h.OK || h.Kind != conn.Unreachable {
@@ -263,7 +275,9 @@ func TestSettingsThatAreUnusableAreAnAnswer(t *testing.T) {
 			t.Errorf("operation %d: %+v %s", op, h, meta)
 		}
 	}
-	bad := serve(t, "key", &all.Settings{Metastore: &metastore.Settings{URL: "oracle://u:" + password + "@h/db"}})
+	bad := serve(t, "key", &all.Settings{
+		Metastore: &metastore.Settings{URL: "oracle://u:" + password + "@h/db"},
+	})
 	h, meta, _ := bad.ask(resolver.OpReady, "", "")
 	if h.OK || strings.Contains(meta, password) {
 		t.Errorf("%+v %s", h, meta)
@@ -272,7 +286,9 @@ func TestSettingsThatAreUnusableAreAnAnswer(t *testing.T) {
 
 func TestARequestBeforeTheSettingsIsAnAnswer(t *testing.T) {
 	c := spawn(t)
-	for _, op := range []resolver.Op{resolver.OpReady, resolver.OpGet, resolver.OpList, resolver.OpExplain, resolver.OpWarm} {
+	for _, op := range []resolver.Op{
+		resolver.OpReady, resolver.OpGet, resolver.OpList, resolver.OpExplain, resolver.OpWarm,
+	} {
 		if h, _, _ := c.ask(op, "json", "x"); h.OK || h.Kind != conn.Failed {
 			t.Errorf("operation %d: %+v", op, h)
 		}
@@ -286,7 +302,9 @@ func TestServeEndsWithItsFront(t *testing.T) {
 	if err := child.Serve(strings.NewReader(""), io.Discard, none); err != nil {
 		t.Errorf("at the end of the pipe: %v", err)
 	}
-	if err := child.Serve(strings.NewReader("half a frame"), io.Discard, none); err != io.ErrUnexpectedEOF {
+	if err := child.Serve(
+		strings.NewReader("half a frame"), io.Discard, none,
+	); err != io.ErrUnexpectedEOF {
 		t.Errorf("in the middle of a frame: %v", err)
 	}
 }
@@ -294,8 +312,13 @@ func TestServeEndsWithItsFront(t *testing.T) {
 func TestConfigureIsAnsweredWithBothParts(t *testing.T) {
 	ask := func(configure func() ([]byte, []byte, error)) (resolver.Header, string, string) {
 		var in, out bytes.Buffer
-		resolver.WriteFrame(&in, &resolver.Frame{Op: resolver.OpConfigure, Meta: []byte(`{"ConfigFile":"/c.toml"}`), Body: []byte("A=1\x00")})
-		err := child.Serve(&in, &out, func(_ context.Context, req *resolver.ConfigureRequest, env []byte) ([]byte, []byte, error) {
+		resolver.WriteFrame(&in, &resolver.Frame{
+			Op: resolver.OpConfigure, Meta: []byte(`{"ConfigFile":"/c.toml"}`),
+			Body: []byte("A=1\x00"),
+		})
+		err := child.Serve(&in, &out, func(
+			_ context.Context, req *resolver.ConfigureRequest, env []byte,
+		) ([]byte, []byte, error) {
 			if req.ConfigFile != "/c.toml" || string(env) != "A=1\x00" {
 				t.Errorf("%+v %q", req, env)
 			}
@@ -310,12 +333,15 @@ func TestConfigureIsAnsweredWithBothParts(t *testing.T) {
 		}
 		return h, string(meta), out.String()
 	}
-	h, front, body := ask(func() ([]byte, []byte, error) { return []byte("front"), []byte("blob"), nil })
+	h, front, body := ask(func() ([]byte, []byte, error) {
+		return []byte("front"), []byte("blob"), nil
+	})
 	if !h.OK || h.Digest != 0 || front != "front" || body != "blob" {
 		t.Errorf("%+v %q %q", h, front, body)
 	}
 	h, meta, body := ask(func() ([]byte, []byte, error) {
-		return []byte("front"), []byte("blob"), conn.Errorf(conn.Invalid, resolver.SourceConfiguration, "no")
+		return []byte("front"), []byte("blob"), conn.Errorf(conn.Invalid,
+			resolver.SourceConfiguration, "no")
 	})
 	if h.OK || h.Kind != conn.Invalid || strings.Contains(meta, "front") || body != "" {
 		t.Errorf("%+v %q %q", h, meta, body)
@@ -332,14 +358,16 @@ func TestAChildLogsInWithTheVariablesOfItsSettings(t *testing.T) {
 	c := serve(t, "key", &all.Settings{
 		Secrets: &backend.Secrets{Backend: "aws_ssm"},
 		Login: backend.Masked([]string{
-			"AWS_ENDPOINT_URL=" + server.URL, "AWS_REGION=eu-west-1", "AWS_ACCESS_KEY_ID=of-the-daemon", "AWS_SECRET_ACCESS_KEY=s",
+			"AWS_ENDPOINT_URL=" + server.URL, "AWS_REGION=eu-west-1",
+			"AWS_ACCESS_KEY_ID=of-the-daemon", "AWS_SECRET_ACCESS_KEY=s",
 		}, func(string) bool { return true }),
 	})
 	h, _, body := c.ask(resolver.OpGet, string(conn.FormatJSON), "a")
 	if !h.OK || !strings.Contains(string(body), password) {
 		t.Errorf("%+v", h)
 	}
-	if !strings.Contains(authorization, "Credential=of-the-daemon/") || !strings.Contains(authorization, "/eu-west-1/ssm/") {
+	if !strings.Contains(authorization, "Credential=of-the-daemon/") ||
+		!strings.Contains(authorization, "/eu-west-1/ssm/") {
 		t.Errorf("signed as %q", authorization)
 	}
 }
