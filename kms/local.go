@@ -8,13 +8,11 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"errors"
-	"io"
 	"io/fs"
 	"maps"
-	"os"
-	"syscall"
 
 	"github.com/connfs/connfs/conn"
+	"github.com/connfs/connfs/internal/regularfile"
 )
 
 // local is the KMS whose key is in a file: to try things out, and for machines that get the
@@ -110,11 +108,12 @@ func GenerateLocalKey() ([]byte, error) {
 // that only its owner can write, and that nobody but its owner and group can read. The caller
 // wipes the content. The error is a *conn.Error.
 func ReadLocalKey(path string) ([]byte, error) {
-	// Opening a FIFO must not wait for its writer.
-	file, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK|syscall.O_CLOEXEC, 0)
+	file, info, err := regularfile.Open(path, 0)
 	if err != nil {
 		e := failed("the key file %s cannot be opened", path)
 		switch {
+		case errors.Is(err, regularfile.ErrNotRegular):
+			e.Reason = "the key file " + path + " is not a regular file"
 		case errors.Is(err, fs.ErrNotExist):
 			e.Reason = "the key file " + path + " is not there"
 			e.Hint = "`connfs keygen` makes one"
@@ -126,13 +125,6 @@ func ReadLocalKey(path string) ([]byte, error) {
 		return nil, e
 	}
 	defer file.Close()
-	info, err := file.Stat()
-	if err != nil {
-		return nil, failed("the key file %s cannot be examined", path)
-	}
-	if !info.Mode().IsRegular() {
-		return nil, failed("the key file %s is not a regular file", path)
-	}
 	if mode := info.Mode().Perm(); mode&0o027 != 0 {
 		e := failed(
 			"the key file %s has the mode %04o, with which others can read or write it", path, mode,
@@ -140,18 +132,19 @@ func ReadLocalKey(path string) ([]byte, error) {
 		e.Hint = "chmod 0400; 0440 if its group is connfs's own"
 		return nil, e
 	}
-	// A key file is 45 bytes long, so this is enough to tell that one is too long.
-	material, err := io.ReadAll(io.LimitReader(file, 4*keySize))
-	if err != nil {
-		clear(material)
+	noKey := failed("the key file %s does not hold a key: 32 bytes in base64url, on one line", path)
+	material, err := regularfile.ReadAll(file, 4*keySize) // a key file is 45 bytes long
+	var large *regularfile.TooLargeError
+	switch {
+	case errors.As(err, &large):
+		return nil, noKey
+	case err != nil:
 		return nil, failed("the key file %s cannot be read", path)
 	}
 	key, err := parseLocalKey(material)
 	if err != nil {
 		clear(material)
-		return nil, failed(
-			"the key file %s does not hold a key: 32 bytes in base64url, on one line", path,
-		)
+		return nil, noKey
 	}
 	clear(key)
 	return material, nil

@@ -2,11 +2,10 @@ package config
 
 import (
 	"errors"
-	"fmt"
-	"io"
 	"io/fs"
-	"os"
 	"syscall"
+
+	"github.com/connfs/connfs/internal/regularfile"
 )
 
 // maxFile is the size beyond which a file cannot be meant as configuration.
@@ -21,28 +20,10 @@ const (
 )
 
 // readFile returns the text of a regular file and what fstat says about it.
-// flags are added to those of open(2). Opening a FIFO does not block.
+// flags are added to those of open(2).
 func readFile(path string, flags int) (string, fs.FileInfo, error) {
-	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK|flags, 0)
-	if err != nil {
-		return "", nil, bare(err)
-	}
-	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return "", nil, bare(err)
-	}
-	if !info.Mode().IsRegular() {
-		return "", nil, errors.New("not a regular file")
-	}
-	text, err := io.ReadAll(io.LimitReader(f, maxFile+1))
-	if err != nil {
-		return "", nil, bare(err)
-	}
-	if len(text) > maxFile {
-		return "", nil, fmt.Errorf("larger than %d bytes", maxFile)
-	}
-	return string(text), info, nil
+	text, info, err := regularfile.Read(path, flags, maxFile)
+	return string(text), info, bare(err)
 }
 
 // bare returns the system's reason without the path, which stands before it.

@@ -2,7 +2,6 @@ package backend
 
 import (
 	"errors"
-	"io"
 	"io/fs"
 	"os"
 	"sync"
@@ -10,6 +9,7 @@ import (
 	"time"
 
 	"github.com/connfs/connfs/conn"
+	"github.com/connfs/connfs/internal/regularfile"
 )
 
 // maxWatchedFile is the largest file of connections that is read, in bytes.
@@ -60,9 +60,6 @@ func (f *WatchedFile[T]) Read() (T, error) {
 		return f.value, f.err
 	}
 	f.stamp = FileStamp{}
-	if !info.Mode().IsRegular() {
-		return none, conn.Errorf(conn.Unreachable, f.Source, "%s is not a regular file", f.Path)
-	}
 	text, stamp, err := f.load()
 	if err != nil {
 		return none, err
@@ -75,9 +72,8 @@ func (f *WatchedFile[T]) Read() (T, error) {
 	return f.value, f.err
 }
 
-// load reads the file. It is opened without blocking and looked at again, because
-// a FIFO may have taken its place. A file that is written meanwhile is read again:
-// half of it is not what anybody wrote.
+// load reads the file. One that is written meanwhile is read again: half of it is not what
+// anybody wrote.
 func (f *WatchedFile[T]) load() ([]byte, FileStamp, error) {
 	for range 10 {
 		text, before, after, err := f.loadOnce()
@@ -89,24 +85,13 @@ func (f *WatchedFile[T]) load() ([]byte, FileStamp, error) {
 }
 
 func (f *WatchedFile[T]) loadOnce() (text []byte, before, after FileStamp, err error) {
-	file, err := os.OpenFile(f.Path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	file, info, err := regularfile.Open(f.Path, 0)
 	if err != nil {
 		return nil, before, after, f.failure(err)
 	}
 	defer file.Close()
-	info, err := file.Stat()
-	if err != nil {
+	if text, err = regularfile.ReadAll(file, maxWatchedFile); err != nil {
 		return nil, before, after, f.failure(err)
-	}
-	if !info.Mode().IsRegular() {
-		return nil, before, after, conn.Errorf(conn.Unreachable, f.Source, "%s is not a regular file", f.Path)
-	}
-	text, err = io.ReadAll(io.LimitReader(file, maxWatchedFile+1))
-	if err != nil {
-		return nil, before, after, f.failure(err)
-	}
-	if len(text) > maxWatchedFile {
-		return nil, before, after, conn.Errorf(conn.Invalid, f.Source, "%s is larger than 16 MiB", f.Path)
 	}
 	again, err := file.Stat()
 	if err != nil {
@@ -120,10 +105,16 @@ func (f *WatchedFile[T]) loadOnce() (text []byte, before, after FileStamp, err e
 	return text, before, after, nil
 }
 
+// failure returns the answer where the file cannot be read.
 func (f *WatchedFile[T]) failure(err error) error {
-	kind := conn.Unreachable
-	if errors.Is(err, fs.ErrPermission) {
-		kind = conn.Denied
+	var large *regularfile.TooLargeError
+	switch {
+	case errors.As(err, &large):
+		return conn.Errorf(conn.Invalid, f.Source, "%s is larger than 16 MiB", f.Path)
+	case errors.Is(err, regularfile.ErrNotRegular):
+		return conn.Errorf(conn.Unreachable, f.Source, "%s is not a regular file", f.Path)
+	case errors.Is(err, fs.ErrPermission):
+		return FileError(conn.Denied, f.Source, f.Path, err)
 	}
-	return FileError(kind, f.Source, f.Path, err)
+	return FileError(conn.Unreachable, f.Source, f.Path, err)
 }

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/connfs/connfs/conn"
+	"github.com/connfs/connfs/internal/regularfile"
 	"github.com/connfs/connfs/resolve/backend"
 )
 
@@ -63,21 +64,14 @@ func guardSQLite(path string) (*sqliteGuard, error) {
 	if err != nil {
 		return nil, sqliteFileError(path, err)
 	}
-	// Not blocking: a FIFO would wait for a writer.
-	file, err := os.OpenFile(resolved, os.O_RDONLY|unix.O_NONBLOCK, 0)
-	if err != nil {
+	file, _, err := regularfile.Open(resolved, 0)
+	switch {
+	case errors.Is(err, regularfile.ErrNotRegular):
+		return nil, conn.Errorf(conn.Unreachable, "metastore", "%s is not a regular file", resolved)
+	case err != nil:
 		return nil, sqliteFileError(resolved, err)
 	}
 	g := &sqliteGuard{path: resolved, file: file}
-	info, err := file.Stat()
-	if err != nil {
-		file.Close()
-		return nil, sqliteFileError(resolved, err)
-	}
-	if !info.Mode().IsRegular() {
-		file.Close()
-		return nil, conn.Errorf(conn.Unreachable, "metastore", "%s is not a regular file", resolved)
-	}
 	lock := unix.Flock_t{Type: unix.F_RDLCK, Start: sqliteSharedFirst, Len: sqliteSharedSize}
 	err = unix.FcntlFlock(file.Fd(), unix.F_OFD_SETLK, &lock)
 	if errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EACCES) {

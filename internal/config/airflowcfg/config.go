@@ -11,15 +11,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 
 	"github.com/connfs/connfs/internal/python/configparser"
+	"github.com/connfs/connfs/internal/regularfile"
 )
 
 // maxFile is the largest airflow.cfg that is read, in bytes.
@@ -123,41 +121,19 @@ func Open(home, configFile string, env []string) (*Config, error) {
 	if configFile == "" {
 		return c, nil
 	}
-	text, info, err := readFile(configFile)
-	if errors.Is(err, fs.ErrNotExist) {
+	text, info, err := regularfile.Read(configFile, 0, maxFile)
+	var large *regularfile.TooLargeError
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
 		return c, nil
-	}
-	if err != nil {
+	case errors.Is(err, regularfile.ErrNotRegular), errors.As(err, &large):
+		return nil, fmt.Errorf("reading Airflow's configuration: %s is %w", configFile, err)
+	case err != nil:
 		return nil, fmt.Errorf("reading Airflow's configuration: %w", err)
 	}
 	c.info = info
-	c.doc, err = configparser.Parse(configFile, text)
+	c.doc, err = configparser.Parse(configFile, string(text))
 	return c, err
-}
-
-// readFile returns the text of a regular file and the result of fstat.
-func readFile(path string) (string, fs.FileInfo, error) {
-	// Without O_NONBLOCK, opening a FIFO would block.
-	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
-	if err != nil {
-		return "", nil, err
-	}
-	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return "", nil, err
-	}
-	if !info.Mode().IsRegular() {
-		return "", nil, fmt.Errorf("%s is not a regular file", path)
-	}
-	text, err := io.ReadAll(io.LimitReader(f, maxFile+1))
-	if err != nil {
-		return "", nil, err
-	}
-	if len(text) > maxFile {
-		return "", nil, fmt.Errorf("%s is larger than %d bytes", path, maxFile)
-	}
-	return string(text), info, nil
 }
 
 // File returns the path of the file that was read and the result of fstat; empty and nil
