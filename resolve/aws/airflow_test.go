@@ -37,7 +37,7 @@ func TestBesideAirflowOnGeneratedValues(t *testing.T) {
 	}
 	const seed, n = 6, 120
 	variants := []map[string]any{
-		{}, {"connections_prefix": "/x/y//", "connections_lookup_pattern": `(?!c.*7\Z)\w+`},
+		{}, {"connections_prefix": "/x/y//", "connections_lookup_pattern": `\w+[^7]\Z`},
 		{"connections_prefix": "flat", "region_name": "eu-west-1", "profile_name": nil},
 	}
 	prefixes := map[string][]string{

@@ -124,7 +124,15 @@ var differences = []struct {
 	want  string // "construction", or a kind
 }{
 	{"an argument that connfs does not know is an error that names it", func(_ string, kw map[string]any, _ string) bool { return kw["unknown_kwarg"] != nil }, "construction"},
-	{"a pattern that is none is known at the start", func(_ string, kw map[string]any, _ string) bool { return kw["connections_lookup_pattern"] == "[" }, "construction"},
+	{"a pattern that is wrong is known at the start",
+		func(_ string, kw map[string]any, _ string) bool {
+			return kw["connections_lookup_pattern"] == "["
+		}, "construction"},
+	{"look-around and word boundaries in a pattern are refused by name",
+		func(_ string, kw map[string]any, _ string) bool {
+			pattern, _ := kw["connections_lookup_pattern"].(string)
+			return slices.Contains([]string{"(?!team_b)team", "team_(?=a)", `\bteam`}, pattern)
+		}, "construction"},
 	{"words for a field that there is not are known at the start", func(_ string, kw map[string]any, _ string) bool {
 		words, _ := kw["extra_conn_words"].(map[string]any)
 		return words["nosuch"] != nil
@@ -254,7 +262,7 @@ func TestTeamsInListings(t *testing.T) {
 			want     []string
 		}{
 			{backend.Secrets{}, "", []string{"a/b", "plain", "sub/team_a--x", "team_a--own", "team_a--plain", "team_b--theirs"}},
-			{backend.Secrets{}, "(?!team_b)", []string{"a/b", "plain", "sub/team_a--x", "team_a--own", "team_a--plain"}},
+			{backend.Secrets{}, "[^t]|team_a", []string{"a/b", "plain", "sub/team_a--x", "team_a--own", "team_a--plain"}},
 			{backend.Secrets{MultiTeam: true}, "", []string{"a/b", "plain"}},
 			{backend.Secrets{MultiTeam: true, Team: "team_a"}, "", []string{"a/b", "own", "plain"}},
 		} {
