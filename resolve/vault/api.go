@@ -1,6 +1,7 @@
 package vault
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
@@ -9,10 +10,10 @@ import (
 	"io"
 	"math/rand/v2"
 	"net/http"
+	"net/url"
+	"path"
 	"strconv"
 	"time"
-
-	"github.com/hashicorp/vault/api"
 
 	"github.com/connfs/connfs/conn"
 	"github.com/connfs/connfs/internal/arguments"
@@ -33,8 +34,9 @@ const (
 
 // client calls Vault's HTTP API.
 type client struct {
-	client  *api.Client
 	http    *http.Client
+	address *url.URL
+	header  http.Header   // of every call
 	timeout time.Duration // of one attempt; the caller's deadline is usually shorter
 }
 
@@ -88,9 +90,9 @@ func (s *statusError) meaning() meaning {
 }
 
 // get reads from a path of the API, without the leading "v1/", and decodes the answer.
-func (a *client) get(ctx context.Context, token, path string, query map[string][]string, into any) error {
-	return a.call(ctx, into, func(ctx context.Context) (*api.Response, error) {
-		return a.as(token).ReadRawWithDataWithContext(ctx, path, query)
+func (a *client) get(ctx context.Context, token, path string, query url.Values, into any) error {
+	return a.call(ctx, into, func(ctx context.Context) (*http.Request, error) {
+		return a.request(ctx, http.MethodGet, token, path, query, nil)
 	})
 }
 
@@ -100,21 +102,35 @@ func (a *client) put(ctx context.Context, token, path string, body, into any) er
 	if err != nil {
 		return conn.Errorf(conn.Failed, "", "a request cannot be written as JSON")
 	}
-	return a.call(ctx, into, func(ctx context.Context) (*api.Response, error) {
-		return a.as(token).WriteRawWithContext(ctx, path, text)
+	return a.call(ctx, into, func(ctx context.Context) (*http.Request, error) {
+		return a.request(ctx, http.MethodPut, token, path, nil, bytes.NewReader(text))
 	})
 }
 
-// as returns the API under a token.
-func (a *client) as(token string) *api.Logical {
-	return a.client.WithRequestCallbacks(func(r *api.Request) { r.ClientToken = token }).Logical()
+// request returns a request to a path of the API.
+func (a *client) request(ctx context.Context, method, token, name string, query url.Values,
+	body io.Reader,
+) (*http.Request, error) {
+	u := *a.address
+	u.Path, u.RawPath, u.RawQuery = path.Join(u.Path, "/v1/"+name), "", query.Encode()
+	r, err := http.NewRequestWithContext(ctx, method, u.String(), body)
+	if err != nil {
+		return nil, err
+	}
+	r.Header = a.header.Clone()
+	if token != "" {
+		r.Header.Set("X-Vault-Token", token)
+	}
+	return r, nil
 }
 
 // call makes a call, again where that may help and there is time, and decodes its answer.
 // Its error is a *conn.Error.
-func (a *client) call(ctx context.Context, into any, send func(context.Context) (*api.Response, error)) error {
+func (a *client) call(ctx context.Context, into any,
+	request func(context.Context) (*http.Request, error),
+) error {
 	for attempt := 0; ; attempt++ {
-		again, err := a.once(ctx, into, send)
+		again, err := a.once(ctx, into, request)
 		if err == nil || !again || attempt+1 == attempts {
 			return err
 		}
@@ -136,29 +152,29 @@ func (a *client) call(ctx context.Context, into any, send func(context.Context) 
 }
 
 // once makes one attempt, and says whether another one may help.
-func (a *client) once(ctx context.Context, into any, send func(context.Context) (*api.Response, error)) (again bool, err error) {
+func (a *client) once(ctx context.Context, into any,
+	request func(context.Context) (*http.Request, error),
+) (again bool, err error) {
 	if err := ctx.Err(); err != nil {
 		return false, backend.ContextError("", err)
 	}
 	limited, cancel := context.WithTimeout(ctx, a.timeout)
 	defer cancel()
-	response, err := send(limited)
-	if response != nil {
-		defer response.Body.Close()
-	}
-	var refused *api.ResponseError
-	switch {
-	case errors.As(err, &refused):
-		return answered(response, refused.RawError)
-	case err != nil:
+	r, err := request(limited)
+	if err != nil {
 		return cutOff(ctx, err)
-	case response.StatusCode/100 != 2:
-		return answered(response, true)
 	}
+	response, err := a.http.Do(r)
+	if err != nil {
+		return cutOff(ctx, err)
+	}
+	defer response.Body.Close()
 	text, err := io.ReadAll(io.LimitReader(response.Body, maxBody+1))
 	switch {
 	case err != nil:
 		return cutOff(ctx, err)
+	case response.StatusCode/100 != 2:
+		return answered(response, text)
 	case len(text) > maxBody:
 		return false, conn.Errorf(conn.TooLarge, "", "Vault's answer is over %d bytes", maxBody)
 	case into == nil:
@@ -170,8 +186,9 @@ func (a *client) once(ctx context.Context, into any, send func(context.Context) 
 }
 
 // answered returns the error of an answer that is no success.
-func answered(response *api.Response, foreign bool) (again bool, err error) {
-	s := &statusError{status: response.StatusCode, foreign: foreign}
+func answered(response *http.Response, text []byte) (again bool, err error) {
+	var vaults struct{ Errors []string }
+	s := &statusError{status: response.StatusCode, foreign: json.Unmarshal(text, &vaults) != nil}
 	if seconds, err := strconv.Atoi(response.Header.Get("Retry-After")); err == nil {
 		s.after = time.Duration(seconds) * time.Second
 	}
@@ -197,13 +214,19 @@ func (a *client) close() {
 // newClient reads the arguments that say where Vault is and how to reach it. What is
 // wrong with them it reports to kw.
 func newClient(kw *arguments.Object) *client {
+	follow := kw.Boolean("allow_redirects", true)
 	a := &client{
+		http:    &http.Client{Transport: newTransport(kw), CheckRedirect: redirects(follow)},
+		address: serverAddress(kw),
+		header:  make(http.Header),
 		timeout: timeoutOf(kw),
-		http:    &http.Client{Transport: newTransport(kw), CheckRedirect: redirects(kw.Boolean("allow_redirects", true))},
 	}
-	address := serverAddress(kw)
-	named := kw.Boolean("request_header", true)
-	namespace := kw.Text("namespace", "")
+	if kw.Boolean("request_header", true) {
+		a.header.Set("X-Vault-Request", "true")
+	}
+	if namespace := kw.Text("namespace", ""); namespace != "" {
+		a.header.Set("X-Vault-Namespace", namespace)
+	}
 	// Of Airflow's client, and without effect here: calls are always standard HTTP.
 	kw.Boolean("strict_http", false)
 	for _, name := range []string{"session", "adapter", "ignore_exceptions"} {
@@ -211,31 +234,6 @@ func newClient(kw *arguments.Object) *client {
 			kw.Fail(name, "connfs cannot honour this argument of the Python client")
 		}
 	}
-	if address == "" {
-		return a
-	}
-	client, err := api.NewClient(&api.Config{
-		Address:    address,
-		HttpClient: a.http,
-		// Calls are repeated here, where the deadline is known, and redirects are
-		// followed by net/http, which closes the body of each answer.
-		CheckRetry:       func(context.Context, *http.Response, error) (bool, error) { return false, nil },
-		DisableRedirects: true,
-	})
-	if err != nil {
-		kw.Add(errors.New("a VAULT_* variable of the environment cannot be used"))
-		return a
-	}
-	// The client takes these from the environment, and Airflow's does not.
-	client.ClearToken()
-	client.SetHeaders(http.Header{})
-	if named {
-		client.AddHeader(api.RequestHeaderName, "true")
-	}
-	if namespace != "" {
-		client.SetNamespace(namespace)
-	}
-	a.client = client
 	return a
 }
 

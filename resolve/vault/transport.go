@@ -17,14 +17,14 @@ import (
 )
 
 // serverAddress returns where Vault is: the argument url, VAULT_ADDR, or Airflow's default.
-func serverAddress(kw *arguments.Object) string {
+func serverAddress(kw *arguments.Object) *url.URL {
 	address := cmp.Or(kw.Text("url", ""), os.Getenv("VAULT_ADDR"), "http://localhost:8200")
 	u, err := url.Parse(address)
-	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.RawQuery != "" || u.Fragment != "" {
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" ||
+		u.RawQuery != "" || u.Fragment != "" {
 		kw.Fail("url", "expected http://HOST:PORT or https://HOST:PORT, here or in VAULT_ADDR")
-		return ""
 	}
-	return address
+	return u
 }
 
 // newTransport reads verify, cert and proxies, with the meaning that they have to

@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"net/url"
 	"strings"
 	"unicode"
 
@@ -156,7 +157,7 @@ func (v *Store) secret(ctx context.Context, path string) (json.RawMessage, error
 
 // read calls the API under the current token, and once more under a new one where Vault
 // no longer accepts it.
-func (v *Store) read(ctx context.Context, path string, query map[string][]string, into any) error {
+func (v *Store) read(ctx context.Context, path string, query url.Values, into any) error {
 	session, err := v.login.session(ctx)
 	if err != nil {
 		return err
