@@ -27,8 +27,8 @@ def text_of(error):
 
 
 def plain(value):
-    """A field as JSON that any parser reads back unchanged. An object stands for what has no form in
-    JSON or should not be in a field: a lone surrogate, a float, a list."""
+    """A field as JSON that any parser reads back unchanged. An object stands for what has no form
+    in JSON or should not be in a field: a lone surrogate, a float, a list."""
     if value is None or type(value) is int:
         return value
     if isinstance(value, str):

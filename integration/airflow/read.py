@@ -9,9 +9,9 @@ from fields import answers, look_up, questions, quiet, write
 
 
 class Brackets3114:
-    """In this context urlsplit checks brackets as Python 3.11.4 does: the text between the first "["
-    of the netloc and the next "]" must be an address. Later releases, and Debian's 3.11.2, check the
-    text at the place of the host."""
+    """In this context urlsplit checks brackets as Python 3.11.4 does: the text between the first
+    "[" of the netloc and the next "]" must be an address. Later releases, and Debian's 3.11.2,
+    check the text at the place of the host."""
 
     def __enter__(self):
         self.check, host = urllib.parse._check_bracketed_netloc, urllib.parse._check_bracketed_host

@@ -1,5 +1,5 @@
-"""Makes a metastore under AIRFLOW_HOME, stores connections (JSON lines) through Airflow's own model,
-and answers how this Airflow reads each of them back."""
+"""Makes a metastore under AIRFLOW_HOME, stores connections (JSON lines) through Airflow's own
+model, and answers how this Airflow reads each of them back."""
 from fields import answers, look_up, questions, quiet, text_of, write
 
 
