@@ -1,13 +1,14 @@
 # connfs
 #
 #   make build       bin/connfs
-#   make test        everything that CI runs (root, under 30 minutes on two cores, the first time)
-#   make race        the race detector over what links the SDKs of the clouds
-#   make test-short  unit tests only: no root, nothing to install
-#   make demo        two users, one mount, on a metastore made for the purpose
-#   make bench       connfs beside the smallest filesystem that go-fuse allows, and more
-#                    (root, about 8 minutes; BENCH="cached start" for some parts only)
-#   make bench-flood what another uid can do to a reader's times
+#   make test        everything that CI runs (needs root; the first time under 30 minutes on
+#                    two cores)
+#   make race        the race detector on the packages that link the SDKs of the clouds
+#   make test-short  only the unit tests: no root, nothing to install
+#   make demo        two users and one mount, on a metastore that the demo makes
+#   make bench       compares connfs with the smallest filesystem that go-fuse allows, and more
+#                    (needs root; about 8 minutes; BENCH="cached start" runs some parts only)
+#   make bench-flood how much another uid can slow down a reader
 #   make shake       the unit and integration tests five times (N=5) on a busy machine,
 #                    and which of them failed how often
 
