@@ -3,22 +3,22 @@ package awslogin
 import (
 	"context"
 	"errors"
-	"math/rand/v2"
 	"sync"
 	"time"
 
 	"github.com/connfs/connfs/conn"
+	"github.com/connfs/connfs/internal/retry"
 )
 
 const (
 	// attempts is how often a call is tried that breaks off or meets a fault of the
 	// service.
 	attempts = 3
-	// shortest and longest bound the pause before a call is tried again, give or take a
-	// half: what is back again is noticed within a second.
-	shortest = 50 * time.Millisecond
-	longest  = 600 * time.Millisecond
 )
+
+// backoff is the pause before a call is tried again: what is back again is noticed within a
+// second.
+var backoff = retry.Backoff{First: 50 * time.Millisecond, Longest: 600 * time.Millisecond}
 
 // Call calls f, which makes one call of a client with this login's configuration. What
 // broke off or met a fault of the service it repeats a few times; where the service
@@ -36,55 +36,29 @@ func (l *Login) Call(
 		limit = attempts
 	}
 	renewed := false
-	for try := 1; ; try++ {
+	return retry.Do(ctx, func(try int) (time.Duration, error) {
 		if err := l.pause.wait(ctx); err != nil {
-			return err
+			return retry.Stop, err
 		}
 		err := f(ctx)
 		if err == nil {
 			l.pause.end()
-			return nil
+			return 0, nil
 		}
 		c := classify(ctx, err, kinds)
 		switch {
 		case c.err.Kind == conn.Timeout && ctx.Err() != nil:
-			return c.err
-		case c.class == throttled:
-			if !l.pause.begin(ctx, c.err) {
-				return c.err
-			}
+			return retry.Stop, c.err
+		case c.class == throttled && l.pause.begin(ctx, c.err):
+			return 0, c.err
 		case c.class == badCredentials && !renewed && l.creds.renew():
 			renewed = true
+			return 0, c.err
 		case c.class == transient && try < limit:
-			if !sleep(ctx, backoff(try)) {
-				return c.err
-			}
-		default:
-			return c.err
+			return backoff.Jittered(try), c.err
 		}
-	}
-}
-
-// backoff is how long to wait after so many failures: twice as long each time, give or
-// take a half.
-func backoff(failures int) time.Duration {
-	d := min(shortest<<min(failures-1, 10), longest)
-	return d/2 + rand.N(d)
-}
-
-// sleep waits, and reports false at once where ctx would end before that.
-func sleep(ctx context.Context, d time.Duration) bool {
-	if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) <= d {
-		return false
-	}
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
+		return retry.Stop, c.err
+	})
 }
 
 // pause is for how long nobody calls the service, because it asked for fewer calls.
@@ -101,7 +75,7 @@ func (p *pause) begin(ctx context.Context, cause *conn.Error) bool {
 	// Calls that were under way together are one complaint.
 	if now := time.Now(); now.After(p.until) {
 		p.failures++
-		p.until = now.Add(backoff(p.failures + 1))
+		p.until = now.Add(backoff.Jittered(p.failures + 1))
 	}
 	p.cause = cause
 	until := p.until
@@ -116,7 +90,7 @@ func (p *pause) wait(ctx context.Context) error {
 	p.mu.Lock()
 	left, cause := time.Until(p.until), p.cause
 	p.mu.Unlock()
-	if left <= 0 || sleep(ctx, left) {
+	if left <= 0 || retry.Wait(ctx, left) {
 		return nil
 	}
 	if errors.Is(ctx.Err(), context.Canceled) {

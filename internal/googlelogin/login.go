@@ -15,6 +15,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/connfs/connfs/conn"
+	"github.com/connfs/connfs/internal/retry"
 )
 
 const (
@@ -76,36 +77,26 @@ func (l *Login) Call(
 	ctx context.Context, again []codes.Code, f func(context.Context, *Token) error,
 ) error {
 	renewed := false
-	for attempt := 0; ; attempt++ {
+	return retry.Do(ctx, func(try int) (time.Duration, error) {
 		token, err := l.get(ctx)
 		if err != nil {
-			return err
+			return retry.Stop, err
 		}
 		err = f(token.onto(ctx), token)
 		switch code := status.Code(err); {
 		case err == nil:
-			return nil
+			return 0, nil
 		case ctx.Err() != nil:
-			return ctx.Err()
+			return retry.Stop, ctx.Err()
 		case code == codes.Unauthenticated && !renewed:
 			renewed = true
 			l.drop(token)
-			continue
-		case !slices.Contains(again, code) || attempt >= len(pauses):
-			return err
+			return 0, err
+		case !slices.Contains(again, code) || try > len(pauses):
+			return retry.Stop, err
 		}
-		deadline, ok := ctx.Deadline()
-		if ok && time.Until(deadline) <= pauses[attempt] {
-			return err
-		}
-		timer := time.NewTimer(pauses[attempt])
-		select {
-		case <-ctx.Done():
-			timer.Stop()
-			return ctx.Err()
-		case <-timer.C:
-		}
-	}
+		return pauses[try-1], err
+	})
 }
 
 // get returns a token that is good. It returns when ctx ends; the login goes on for the next

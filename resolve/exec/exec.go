@@ -15,17 +15,15 @@ import (
 
 	"github.com/connfs/connfs/conn"
 	"github.com/connfs/connfs/internal/arguments"
+	"github.com/connfs/connfs/internal/retry"
 	"github.com/connfs/connfs/resolve/backend"
 )
 
 // source is the source that errors of [Store] name.
 const source = "exec"
 
-// How often a program that fails is started.
-const (
-	firstPause = 100 * time.Millisecond
-	lastPause  = 800 * time.Millisecond
-)
+// restartPause is how long a program that failed is not started again.
+var restartPause = retry.Backoff{First: 100 * time.Millisecond, Longest: 800 * time.Millisecond}
 
 // Store is a backend that is a program of the site's own: it speaks JSON lines, as
 // docs/exec-plugin.md says. It is started when it is first needed, lives as long as the
@@ -210,7 +208,7 @@ func (e *Store) watch(p *program) {
 // failed counts a program that ended. The first one is started again at once.
 func (e *Store) failed(err error) {
 	if e.failures > 0 {
-		e.next = time.Now().Add(min(firstPause<<min(e.failures-1, 10), lastPause))
+		e.next = time.Now().Add(restartPause.After(e.failures))
 	}
 	e.failures++
 	e.last = err

@@ -16,6 +16,7 @@ import (
 	sqlite3 "modernc.org/sqlite/lib"
 
 	"github.com/connfs/connfs/conn"
+	"github.com/connfs/connfs/internal/retry"
 	"github.com/connfs/connfs/resolve/backend"
 )
 
@@ -74,23 +75,17 @@ func openSQLite(u *sqlURL) (database, error) {
 
 // read implements database.
 func (s *sqliteFile) read(ctx context.Context, f func(context.Context, *sql.Conn) error) error {
-	for {
+	return retry.Do(ctx, func(int) (time.Duration, error) {
 		again, err := s.try(ctx, f)
 		if !again {
-			return err
+			return retry.Stop, err
 		}
-		select {
-		case <-ctx.Done():
-			if err == nil {
-				err = conn.Errorf(conn.Timeout, "metastore", "the database kept changing until the deadline")
-			}
-			return err
-		case <-time.After(busyPause):
-		}
-	}
+		return busyPause, err
+	})
 }
 
-// try reads once. again says that the files changed meanwhile or are locked.
+// try reads once. again says that the files changed meanwhile or are locked; the error then is
+// the answer where there is no time to try again.
 func (s *sqliteFile) try(ctx context.Context, f func(context.Context, *sql.Conn) error) (again bool, err error) {
 	if err := ctx.Err(); err != nil {
 		return false, backend.ContextError("metastore", err)
@@ -123,7 +118,7 @@ func (s *sqliteFile) try(ctx context.Context, f func(context.Context, *sql.Conn)
 		}
 		if after != state {
 			s.discard(h)
-			return true, nil
+			return true, conn.Errorf(conn.Timeout, "metastore", "the database kept changing until the deadline")
 		}
 	}
 	if err == nil {

@@ -12,6 +12,7 @@ import (
 	sqlite3 "modernc.org/sqlite/lib"
 
 	"github.com/connfs/connfs/conn"
+	"github.com/connfs/connfs/internal/retry"
 )
 
 // write implements database. The connection is opened for this transaction alone, as any
@@ -62,18 +63,14 @@ func (s *sqliteFile) transaction(ctx context.Context, db *sql.DB, f func(context
 
 // untilFree executes a statement as soon as nobody else's lock is in its way.
 func untilFree(ctx context.Context, c *sql.Conn, statement string) error {
-	for {
+	return retry.Do(ctx, func(int) (time.Duration, error) {
 		_, err := c.ExecContext(ctx, statement)
 		var se *sqlite.Error
 		if !errors.As(err, &se) || se.Code()&0xff != sqlite3.SQLITE_BUSY {
-			return err
+			return retry.Stop, err
 		}
-		select {
-		case <-ctx.Done():
-			return err
-		case <-time.After(busyPause):
-		}
-	}
+		return busyPause, err
+	})
 }
 
 // refusedSQLite is classifySQLite for who writes.

@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"net/http"
 	"net/url"
 	"path"
@@ -18,15 +17,17 @@ import (
 	"github.com/connfs/connfs/conn"
 	"github.com/connfs/connfs/internal/arguments"
 	"github.com/connfs/connfs/internal/network"
+	"github.com/connfs/connfs/internal/retry"
 	"github.com/connfs/connfs/resolve/backend"
 )
+
+// backoff is how long to wait before a call is made again.
+var backoff = retry.Backoff{First: 100 * time.Millisecond, Longest: 200 * time.Millisecond}
 
 const (
 	// attempts is how often a call is made at most. Airflow repeats one three
 	// times, and waits longer in between than a reader has time.
 	attempts = 3
-	// backoff is the wait before the first repetition; it doubles each time.
-	backoff = 100 * time.Millisecond
 	// maxBody bounds an answer, in bytes. It is the most that Vault itself takes
 	// in a request.
 	maxBody = 32 << 20
@@ -129,26 +130,18 @@ func (a *client) request(ctx context.Context, method, token, name string, query 
 func (a *client) call(ctx context.Context, into any,
 	request func(context.Context) (*http.Request, error),
 ) error {
-	for attempt := 0; ; attempt++ {
+	return retry.Do(ctx, func(try int) (time.Duration, error) {
 		again, err := a.once(ctx, into, request)
-		if err == nil || !again || attempt+1 == attempts {
-			return err
+		if !again || try == attempts {
+			return retry.Stop, err
 		}
-		wait := backoff << attempt
-		wait = wait/2 + rand.N(wait/2)
+		pause := backoff.Jittered(try)
 		var s *statusError
 		if errors.As(err, &s) {
-			wait = max(wait, s.after)
+			pause = max(pause, s.after)
 		}
-		if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) < wait {
-			return err
-		}
-		select {
-		case <-time.After(wait):
-		case <-ctx.Done():
-			return err
-		}
-	}
+		return pause, err
+	})
 }
 
 // once makes one attempt, and says whether another one may help.

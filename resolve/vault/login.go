@@ -12,6 +12,7 @@ import (
 
 	"github.com/connfs/connfs/conn"
 	"github.com/connfs/connfs/internal/arguments"
+	"github.com/connfs/connfs/internal/retry"
 	"github.com/connfs/connfs/resolve/backend"
 )
 
@@ -22,11 +23,11 @@ const (
 	// replaced because it may not read a path: the policies of its role may have
 	// changed since the login.
 	settled = time.Minute
-	// refusedWait is how long no login is tried after a refused one. It doubles
-	// with each refusal, up to refusedMost: Vault locks users out who fail often.
-	refusedWait = time.Second
-	refusedMost = 16 * time.Second
 )
+
+// refusedPause is how long no login is tried after refused ones: Vault locks users out who fail
+// often.
+var refusedPause = retry.Backoff{First: time.Second, Longest: 16 * time.Second}
 
 // session is a token and what is known of its lease. It does not change.
 type session struct {
@@ -229,8 +230,8 @@ func (l *login) settle(f *flight, refused *session) {
 		l.refusals, l.refused, l.until = 0, nil, time.Time{}
 	case errors.As(f.err, &e) && e.Kind == conn.Denied:
 		l.refused = e
-		l.until = time.Now().Add(min(refusedWait<<min(l.refusals, 10), refusedMost))
 		l.refusals++
+		l.until = time.Now().Add(refusedPause.After(l.refusals))
 	}
 }
 
@@ -242,7 +243,7 @@ func (l *login) replace(ctx context.Context, refused *session) (*session, error)
 		vain := time.Since(l.vain) < settled
 		l.mu.Unlock()
 		accepted := err == nil
-		if accepted && (vain || time.Since(refused.Issued) < settled) || vain && time.Since(refused.Issued) < refusedWait {
+		if accepted && (vain || time.Since(refused.Issued) < settled) || vain && time.Since(refused.Issued) < refusedPause.First {
 			return refused, nil
 		}
 	}
@@ -343,7 +344,7 @@ func (l *login) adopt(text []byte) {
 		l.refused = &conn.Error{Kind: conn.Denied, Reason: i.Refused, Hint: i.Hint}
 		// Whatever the predecessor's clock said, no login waits longer than this.
 		l.refusals, l.until = i.Refusals, i.Until
-		if latest := time.Now().Add(refusedMost); l.until.After(latest) {
+		if latest := time.Now().Add(refusedPause.Longest); l.until.After(latest) {
 			l.until = latest
 		}
 	}

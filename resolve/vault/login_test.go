@@ -205,7 +205,7 @@ func TestRefusedLoginsAreSpacedOut(t *testing.T) {
 		}
 		wantCounts(t, "adopted", f, map[string]int{})
 		refuse = false
-		time.Sleep(refusedMost)
+		time.Sleep(refusedPause.Longest)
 		readAll(t, v, 1)
 		readAll(t, next, 1)
 	})
