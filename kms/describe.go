@@ -6,7 +6,7 @@ import "github.com/connfs/connfs/conn"
 type Description struct {
 	Version   int    // of the form
 	KMSConnID string // which KMS
-	KMSType   string // "aws", "gcp" or "local"
+	KMSType   string // of the [Kind] of that KMS
 	Mode      string // "envelope" or "direct"
 	// Key is which key encrypted, as the KMS names it: an ARN, a resource name, a key's hash.
 	Key    string

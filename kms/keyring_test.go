@@ -54,8 +54,8 @@ func TestSettingsAreRefusedWithReason(t *testing.T) {
 		{cached, ""},
 		{settings("local", "key", "/k"), ""},
 		{settings("local", "key", "/k", "region", ""), ""},
-		{kms.Settings{}, "type: there is no such type of KMS (it may be aws, gcp, local)"},
-		{settings("AWS"), "type: there is no such type of KMS (it may be aws, gcp, local)"},
+		{kms.Settings{}, "type: there is no such type of KMS (it may be aws, gcp, local"},
+		{settings("AWS"), "type: there is no such type of KMS (it may be aws, gcp, local"},
 		{settings("local"), `key: a KMS of type "local" needs it (a key file: `},
 		{
 			settings("local", "key", "/k", "region", "SECRET"),

@@ -43,6 +43,7 @@ const (
 	clock    = "AWS says that the clock of this machine is wrong"
 	noKey    = "the KMS key of the value cannot be used"
 	badInput = "AWS does not take the call"
+	absent   = "it does not exist"
 )
 
 // meanings is the table of error codes that services have in common, and of those of
@@ -108,9 +109,9 @@ var meanings = map[string]meaning{
 	"KMSInvalidStateException": {
 		conn.KeyRejected, final, noKey, "it may be pending deletion",
 	},
-	"ResourceNotFoundException": {conn.Absent, final, "there is none", ""},
-	"ParameterNotFound":         {conn.Absent, final, "there is none", ""},
-	"ParameterVersionNotFound":  {conn.Absent, final, "there is none", ""},
+	"ResourceNotFoundException": {conn.Absent, final, absent, ""},
+	"ParameterNotFound":         {conn.Absent, final, absent, ""},
+	"ParameterVersionNotFound":  {conn.Absent, final, absent, ""},
 	"InvalidParameterException": {conn.Failed, final, badInput, ""},
 	"InvalidRequestException":   {conn.Failed, final, badInput, ""},
 	"ValidationException":       {conn.Failed, final, badInput, ""},
@@ -191,7 +192,7 @@ func meaningOf(err error, kinds map[string]conn.Kind) meaning {
 			m.reason = badInput
 		}
 		if kind == conn.Absent {
-			m.reason = "there is none"
+			m.reason = absent
 		}
 		return m
 	}

@@ -80,7 +80,8 @@ func role(o *arguments.Object) Role {
 		one.RefuseRest()
 	}
 	if !web {
-		role.ExternalID, role.SourceIdentity = k.Text("ExternalId", ""), k.Text("SourceIdentity", "")
+		role.ExternalID = k.Text("ExternalId", "")
+		role.SourceIdentity = k.Text("SourceIdentity", "")
 		for _, t := range k.List("Tags") {
 			one := k.In("Tags", t)
 			if role.Tags == nil {
@@ -106,7 +107,8 @@ func role(o *arguments.Object) Role {
 func (s *Settings) config(o *arguments.Object) {
 	s.ConnectTimeout, s.ReadTimeout = o.Seconds("connect_timeout"), o.Seconds("read_timeout")
 	s.MaxConnections = int(o.Number("max_pool_connections"))
-	s.DualStack, s.FIPS = o.Boolean("use_dualstack_endpoint", false), o.Boolean("use_fips_endpoint", false)
+	s.DualStack = o.Boolean("use_dualstack_endpoint", false)
+	s.FIPS = o.Boolean("use_fips_endpoint", false)
 	retries := o.Object("retries")
 	retries.Value("mode") // connfs has one way of its own
 	s.Attempts = int(retries.Number("total_max_attempts"))

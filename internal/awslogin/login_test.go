@@ -124,7 +124,7 @@ func TestKindsOfFailures(t *testing.T) {
 		reason string
 		calls  int
 	}{
-		{"absent", code("ParameterNotFound"), conn.Absent, "there is none", 1},
+		{"absent", code("ParameterNotFound"), conn.Absent, "does not exist", 1},
 		{
 			"denied", code("AccessDeniedException"), conn.Denied,
 			"(SSM GetParameter: AccessDeniedException) (the right that is missing is kms:Decrypt)",
@@ -142,7 +142,7 @@ func TestKindsOfFailures(t *testing.T) {
 		{"throttled", code("ThrottlingException"), conn.Unreachable, "throttled", 0},
 		{"fault", fails(503, "down for maintenance"), conn.Unreachable, "fault", 3},
 		{"of its own", code("InvalidKeyId"), conn.KeyRejected, "KMS key", 1},
-		{"renamed", code("Renamed"), conn.Absent, "there is none", 1},
+		{"renamed", code("Renamed"), conn.Absent, "does not exist", 1},
 		{"unknown", code("Surprise"), conn.Failed, "Surprise", 1},
 		{"no JSON", fails(200, "<html>login here</html>"), conn.Unreachable, "not AWS's", 3},
 		{"cut", func(w http.ResponseWriter, _ *http.Request) {

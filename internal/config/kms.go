@@ -123,7 +123,7 @@ func (l *loader) readKindKeys(t *table, kind *kms.Kind, k *keyService) {
 		}
 		if len(types) > 0 {
 			t.fail(name, fmt.Sprintf("a KMS of type %q has no such key", kind.Type),
-				"it is for type "+strings.Join(types, " or "))
+				"it is for type "+quotedOr(types))
 		}
 	}
 }
