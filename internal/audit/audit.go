@@ -1,6 +1,46 @@
 // Package audit writes one JSON line for each decision: who asked for what, whether
 // it was allowed and by which rule, and how it ended. A line never holds a secret,
 // and a hostile id or path cannot forge one.
+//
+// A line takes one of three ways to the file, the quickest that is safe:
+//
+//	fast     The reader's thread writes it, without a lock: only granted reads, only to a
+//	         regular file, and only where the audit is not required.
+//	direct   The reader's thread writes it, one reader at a time.
+//	queued   Another goroutine writes it together with others, and the reader waits.
+//
+// Refusals that repeat themselves are summed before that; see refusals.go. The states of the
+// log, and what leads from one to another:
+//
+//	+------+  a granted read    +------+  a line, and write(2)      +--------+
+//	| fast | <----------------- | idle |  cannot block              | direct |
+//	|      |                    |      | -------------------------> |        |
+//	|      | -----------------> |      | <------------------------- |        |
+//	+------+      written       +------+          written           +--------+
+//	   |                         |    ^                                 |
+//	   | a write takes more      |    | all lines                       | it would block
+//	   | than 100 ms             |    | are written                     | after all
+//	   v                         v    |                                 |
+//	+------+   the next line    +--------+                              |
+//	| hung | -----------------> | queued | <----------------------------+
+//	+------+                    +--------+
+//	                             |    ^
+//	         a reader has waited |    | a write ended
+//	         for 100 ms          v    |
+//	                            +--------+
+//	                            | stuck  |  later readers do not wait
+//	                            +--------+
+//	                             |
+//	                             | 1 MiB of lines waits: the next ones are dropped
+//	                             v
+//	                            +--------+
+//	                            |  lost  |  the next write begins with a line that says
+//	                            +--------+  how many lines are missing; then idle again
+//
+// A write that fails, in any state, leads to lost too. Where the audit is required no
+// line is fast, and in stuck too each reader waits until its own deadline. [Log.Reopen]
+// may come at any time: a write that is under way ends in the old file, which is
+// closed after it.
 package audit
 
 import (
@@ -29,8 +69,8 @@ type Log struct {
 	refusals refusals
 	queue    queue
 	fast     atomic.Pointer[fast] // nil: every line goes through the queue
-	file     *os.File             // nil: what is written to is no file of ours
-	syslog   io.Closer
+	file     *os.File             // nil: the lines go to standard error or to syslog
+	syslog   io.Closer            // nil: they do not go to syslog
 }
 
 // Open opens the audit log. A file is made with mode 0600 and appended to.
@@ -63,7 +103,8 @@ func Open(cfg Config) (*Log, error) {
 func NewLog(w io.Writer, cfg Config) *Log {
 	l := &Log{cfg: cfg}
 	l.queue.w = w
-	l.refusals.write = func(e *Entry) { l.queue.add(e) }
+	// The queue itself counts the lines that it cannot take.
+	l.refusals.write = func(e *Entry) { _, _ = l.queue.add(e) }
 	return l
 }
 
@@ -105,31 +146,31 @@ func (l *Log) Reopen() error {
 	return nil
 }
 
-// patience is how long a reader waits for a slow sink where the audit is not
-// required. While the sink stays stuck, those who come later do not wait at all.
+// patience is how long a reader waits for a slow file or socket where the audit is not
+// required. While it stays stuck, readers who come later do not wait at all.
 const patience = 100 * time.Millisecond
 
-// Write has e written, and returns when it is: a line is there before what it tells
-// about happens. Where the audit is required, what is not written until the deadline
-// is an error; elsewhere a sink that is stuck delays nobody, and lines that it cannot
-// take are counted in a line of their own. Refusals that repeat themselves, or are
-// too many, are summed and written later. Write fills in what only /proc knows.
+// Write writes the line of e, and returns when it is written: the line is there before the
+// read that it records. Where the audit is required, a line that is not written by the
+// deadline is an error. Elsewhere a file or socket that is stuck delays nobody, and lines
+// that it cannot take are counted in a line of their own. Refusals that repeat themselves,
+// or are too many, are summed and written later. Write fills in what only /proc knows.
 func (l *Log) Write(e *Entry, until time.Time) error {
 	refused := e.Errno != ""
 	if refused && !l.refusals.admit(e) {
 		return nil
 	}
-	// A readlink costs as much as the line: it is left out where an open is cheap.
+	// A readlink costs as much as the whole line, so opens of cached values go without it.
 	if refused || !e.Cached {
 		e.Exe = exe(e.PID)
 	}
 	if l.cfg.Cgroup {
 		e.Cgroup = cgroup(e.PID)
 	}
-	if f := l.fast.Load(); f != nil && !refused && !l.queue.odd.Load() {
-		if torn, err, done := f.write(e); done {
+	if f := l.fast.Load(); f != nil && !refused && !l.queue.reportFirst.Load() {
+		if torn, err, written := f.write(e); written {
 			if err != nil {
-				l.queue.cut(torn)
+				l.queue.noteLost(torn)
 			}
 			return err
 		}
@@ -142,8 +183,8 @@ func (l *Log) Write(e *Entry, until time.Time) error {
 	return l.queue.wait(b, until, l.cfg.Required && !refused)
 }
 
-// Close writes the sums of refusals that are still open, and closes the file. It
-// waits a second at most.
+// Close writes the sums of the refusals that are still counted, and closes the file. It
+// waits for a second at most.
 func (l *Log) Close() error {
 	l.refusals.close()
 	err := l.queue.flush(time.Second)

@@ -7,18 +7,18 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// direct writes to a file on the goroutine of the reader, which saves a switch to
-// another, as long as that cannot block.
+// direct writes to a file on the reader's own goroutine, as long as that cannot block. It
+// saves the switch to another goroutine.
 type direct struct {
 	file *os.File
 	raw  syscall.RawConn
-	// plain lets it write where the kernel cannot promise not to block: ext4 and
-	// tmpfs do not know RWF_NOWAIT. It is for regular files only, and only where the
-	// audit is not required: a disk that hangs holds up the one reader whose line it
-	// was writing, and nobody after.
+	// plain allows an ordinary write(2) where the kernel cannot promise not to block:
+	// ext4 and tmpfs do not know RWF_NOWAIT. It is for regular files only, and only where
+	// the audit is not required: a disk that hangs then holds up the one reader whose
+	// line is being written, and nobody after it.
 	plain bool
 
-	// Of the one write that is under way at a time.
+	// The fields below belong to the one write that is under way.
 	unable bool // the file does not know RWF_NOWAIT
 	try    func(fd uintptr)
 	lines  [1][]byte
@@ -26,7 +26,7 @@ type direct struct {
 	err    error
 }
 
-// newDirect returns nil where f can only be written to on another goroutine.
+// newDirect returns nil if f can only be written to on another goroutine.
 func newDirect(f *os.File, plain bool) *direct {
 	raw, err := f.SyscallConn()
 	if err != nil {
@@ -39,9 +39,9 @@ func newDirect(f *os.File, plain bool) *direct {
 	return d
 }
 
-// write writes lines or what it can of them, and reports whether that was all there
-// is to try: where not, another goroutine has to write the rest.
-func (d *direct) write(lines []byte) (n int, err error, over bool) {
+// write writes lines, or as much of them as it can without blocking. It reports whether
+// it is done; if not, another goroutine has to write the rest.
+func (d *direct) write(lines []byte) (n int, err error, done bool) {
 	if !d.unable {
 		d.lines[0] = lines
 		if err := d.raw.Control(d.try); err != nil {

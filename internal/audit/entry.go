@@ -10,32 +10,32 @@ import (
 type Entry struct {
 	Time      time.Time
 	Op        string // "open", or "read" where a read is refused
-	Mount     string // the mountpoint; empty where there is none
+	Mount     string // the mountpoint; empty for a command that needs no mount
 	Tenant    string // whose mount it is
 	UID, GID  uint32
 	PID       uint32 // the thread that asked; 0: not visible from here
 	Exe       string // the caller's program: a hint from /proc, which the caller can forge
 	Cgroup    string // the caller's control group: a hint too
-	RunAsUser string // of the rule
-	DAGs      string // label of the rule
+	RunAsUser string // the run_as_user of the rule
+	DAGs      string // the dag of the rule, its label
 	ID        string // the connection's id
 	Allowed   bool
-	Rule      string // "file:line", or why there is none
+	Rule      string // "file:line", or why no rule allows it
 	Source    string // the backend that answered
 	Cached    bool
 	Errno     string // empty: success
-	Unique    uint64 // of the FUSE request
-	Resent    bool   // the kernel sent the request before, to a daemon that is gone
+	Unique    uint64 // the number of the FUSE request
+	Resent    bool   // the kernel had sent the request to an earlier daemon, which ended
 	Duration  time.Duration
 	Count     uint64 // how many equal refusals the line stands for; 0 is written as 1
 
-	// Stranger says that nothing at all is granted to the uid: all such share one
+	// Stranger says that nothing at all is granted to the uid. All strangers share one
 	// budget of lines. It is not written.
 	Stranger bool
 }
 
-// append adds the line to b. It is written by hand because it is on the path of
-// every open: encoding/json costs several times as much as the decision it records.
+// append adds the line to b. It does so by hand because it is on the path of every open:
+// encoding/json would cost several times as much as the decision that the line records.
 func (e *Entry) append(b []byte) []byte {
 	b = append(b, `{"time":"`...)
 	b = timestamp(b, e.Time)
@@ -63,8 +63,8 @@ func (e *Entry) append(b []byte) []byte {
 	return append(b, '}', '\n')
 }
 
-// timestamp adds t as RFC 3339 with microseconds in UTC. AppendFormat
-// would work its layout out anew each time.
+// timestamp adds t as RFC 3339 with microseconds in UTC. Time.AppendFormat would parse its
+// layout each time.
 func timestamp(b []byte, t time.Time) []byte {
 	t = t.UTC()
 	year, month, day := t.Date()
@@ -115,12 +115,12 @@ func text(b []byte, key, s string) []byte {
 			r, n := utf8.DecodeRuneInString(s[i:])
 			switch {
 			case r == utf8.RuneError && n == 1:
-				// A byte that is no UTF-8, as Python's surrogateescape shows it: two
-				// ids never look the same.
+				// A byte that is not UTF-8 is shown as Python's surrogateescape does, so
+				// that two ids never look the same.
 				b = append(b, '\\', 'u', 'd', 'c', hex[c>>4], hex[c&15])
 			case r >= 0x80 && r < 0xa0 || r == 0x2028 || r == 0x2029 || r >= 0x202a &&
 				r <= 0x202e || r >= 0x2066 && r <= 0x2069:
-				// Controls, line separators, and what turns the direction of text.
+				// Controls, line separators, and what changes the direction of text.
 				b = append(b, '\\', 'u', hex[r>>12&15], hex[r>>8&15], hex[r>>4&15], hex[r&15])
 			default:
 				b = append(b, s[i:i+n]...)

@@ -9,18 +9,20 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// fast writes lines to a regular file without any lock of ours: the kernel puts what is
-// appended by several threads one after the other, and wakes nobody for it. It is for
-// lines of granted reads where the audit is not required; a disk that hangs holds up those
-// whose lines it was writing, and after a moment nobody more.
+// fast writes lines to a regular file without a lock of connfs's own: the kernel appends
+// the lines of several threads one after the other, and need not wake a thread for it. It
+// is for the lines of granted reads where the audit is not required. A disk that hangs
+// holds up the readers whose lines are being written; after [patience] nobody joins them.
 type fast struct {
 	raw     syscall.RawConn
-	writing atomic.Int32
-	// when the write that ended last, or that began alone, began, in nanoseconds
+	writing atomic.Int32 // how many threads are writing now
+	// progress is the last moment, in nanoseconds since 1970, at which the disk is known to
+	// have kept up: the time of the newest line that was written, or that found no other
+	// write under way.
 	progress atomic.Int64
 }
 
-// newFast returns nil where f cannot be written to so.
+// newFast returns nil if f cannot be written to in this way.
 func newFast(f *os.File, required bool) *fast {
 	raw, err := f.SyscallConn()
 	if err != nil || required {
@@ -29,14 +31,14 @@ func newFast(f *os.File, required bool) *fast {
 	return &fast{raw: raw}
 }
 
-// lines is where lines are put together.
-var lines = sync.Pool{New: func() any { return new([]byte) }}
+// buffers holds the memory in which lines are put together.
+var buffers = sync.Pool{New: func() any { return new([]byte) }}
 
-// write writes the line of e. It reports false, and has done nothing, where the disk
-// does not keep up or the file was closed. torn says that a part of the line was written,
-// and not all.
-func (f *fast) write(e *Entry) (torn bool, err error, done bool) {
-	// What is written is about this moment: no clock is asked again.
+// write writes the line of e. It does nothing and reports false for written if the disk
+// does not keep up or the file was closed. torn says that only a part of the line was
+// written.
+func (f *fast) write(e *Entry) (torn bool, err error, written bool) {
+	// The entry has just been made, so its time saves another look at the clock.
 	now := e.Time.Add(e.Duration).UnixNano()
 	if f.writing.Add(1) == 1 {
 		f.progress.Store(now)
@@ -48,8 +50,8 @@ func (f *fast) write(e *Entry) (torn bool, err error, done bool) {
 		f.progress.Store(now)
 		f.writing.Add(-1)
 	}()
-	buf := lines.Get().(*[]byte)
-	defer lines.Put(buf)
+	buf := buffers.Get().(*[]byte)
+	defer buffers.Put(buf)
 	*buf = e.append((*buf)[:0])
 	n := 0
 	if closed := f.raw.Control(func(fd uintptr) {

@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// A disk that was full costs the lines of that time, which the next one tells of.
+// Lines that come while the disk is full are lost, and the next line says how many.
 func TestALineThatTheDiskHadNoRoomForIsCounted(t *testing.T) {
 	name := filepath.Join(t.TempDir(), "audit")
 	l, err := Open(Config{File: name})
@@ -42,7 +42,7 @@ func TestALineThatTheDiskHadNoRoomForIsCounted(t *testing.T) {
 	}
 }
 
-// Once a write has hung for a moment, lines go another way than through the file.
+// Once a write has hung for a moment, no other line is written in the fast way.
 func TestAHungWriteIsNotJoined(t *testing.T) {
 	f := &fast{}
 	f.writing.Store(1)

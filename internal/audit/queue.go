@@ -9,47 +9,48 @@ import (
 	"time"
 )
 
-// maxQueue is how many bytes of lines wait for a sink that is stuck. Refusals get a
-// quarter of it: the rest is kept for the lines of granted reads.
+// maxQueue is how many bytes of lines may wait for a file or socket that is stuck. Refusals
+// may fill a quarter of it: the rest is kept for the lines of granted reads.
 const maxQueue = 1 << 20
 
 // maxSpare is the largest buffer that is kept for the next lines.
 const maxSpare = 64 << 10
 
 var (
-	errStuck = errors.New("the sink did not take it in time")
-	errFull  = errors.New("the sink is stuck, and too many lines wait for it")
+	errStuck = errors.New("the line could not be written in time")
+	errFull  = errors.New("writing is stuck, and too many lines wait for it")
 )
 
-// queue writes lines, on a goroutine of its own where write(2) could block: that one
-// lives while there are lines, and holds up nobody. What comes during one write is written
-// with the next, so that a busy log costs fewer system calls than it has lines.
+// queue writes lines. Where write(2) could block, it does so on a goroutine of its own,
+// which lives as long as there are lines. Lines that come during one write are written
+// together by the next, so that a busy log costs fewer system calls than it has lines.
 type queue struct {
 	mu      sync.Mutex
 	w       io.Writer
-	direct  *direct // to the file of w; nil: w may block
-	next    *batch
-	single  batch       // what is written directly; its done is made only where somebody waits
-	writing *batch      // nil: nothing is under way, and next is nil
-	retired []io.Closer // to be closed when the write under way is over
-	spare   []byte
-	stuck   atomic.Bool // somebody's patience ended, and nothing was written since
-	hung    atomic.Bool // what is written past the queue does not end: no reader may write
-	lost    uint64      // lines
-	torn    bool        // the last line is not whole
-	odd     atomic.Bool // there are lost lines, or a torn one, to be told of first
+	direct  *direct     // writes to the file of w; nil: w may block
+	next    *batch      // what is written after writing; nil: nothing
+	single  batch       // what is written directly; done is made only if somebody waits
+	writing *batch      // what is being written; nil: nothing, and next is nil too
+	retired []io.Closer // to be closed when the write under way has ended
+	spare   []byte      // a buffer for the next batch
+	stuck   atomic.Bool // a reader's patience ended, and no write has ended since
+	hung    atomic.Bool // a fast write does not end: no reader may write itself
+	lost    uint64      // how many lines are missing in the log, and not reported yet
+	torn    bool        // the log ends with a part of a line
+	// reportFirst says that lines are lost, or one is torn, which the next write reports.
+	reportFirst atomic.Bool
 }
 
 // batch is what one write takes.
 type batch struct {
 	lines []byte
-	from  int // what is before is written
-	done  chan struct{}
-	err   error // of the write; valid when done is closed
+	from  int           // how many bytes of lines are written already
+	done  chan struct{} // closed when the write has ended
+	err   error         // the write's error; valid when done is closed
 }
 
-// add puts the line of e into the batch that is written next. Where nothing else is
-// being written, and that cannot block, it is written at once.
+// add puts the line of e into the batch that is written next. If nothing else is being
+// written and write(2) cannot block, it writes the line at once and returns nil.
 func (q *queue) add(e *Entry) (*batch, error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -62,7 +63,7 @@ func (q *queue) add(e *Entry) (*batch, error) {
 	}
 	if q.next != nil && len(q.next.lines) >= limit {
 		q.lost++
-		q.odd.Store(true)
+		q.reportFirst.Store(true)
 		return nil, errFull
 	}
 	if q.next == nil {
@@ -72,16 +73,16 @@ func (q *queue) add(e *Entry) (*batch, error) {
 	return q.next, nil
 }
 
-// batch returns an empty one. q.mu is held.
+// batch returns an empty batch. q.mu is held.
 func (q *queue) batch() *batch {
 	b := &batch{lines: q.spare, done: make(chan struct{})}
 	q.spare = nil
 	return b
 }
 
-// begin writes the line of e at once where that cannot block, and what is left of the
-// work on another goroutine. It returns nil where the line is written. q.mu is held,
-// but not meanwhile.
+// begin writes the line of e at once if that cannot block, and leaves what remains to
+// another goroutine. It returns nil if the line is written. q.mu is held, but not while
+// it writes.
 func (q *queue) begin(e *Entry) (*batch, error) {
 	d := q.direct
 	if d == nil || q.torn || q.lost > 0 || q.hung.Load() {
@@ -94,9 +95,9 @@ func (q *queue) begin(e *Entry) (*batch, error) {
 	b := &q.single
 	b.lines, q.spare, q.writing = e.append(q.spare), nil, b
 	q.mu.Unlock()
-	n, err, over := d.write(b.lines)
+	n, err, done := d.write(b.lines)
 	q.mu.Lock()
-	if !over {
+	if !done {
 		b = q.batch()
 		b.lines, b.from = q.single.lines, n
 		if q.single.done != nil {
@@ -113,7 +114,7 @@ func (q *queue) begin(e *Entry) (*batch, error) {
 	return nil, err
 }
 
-// end tells who waits for b, and returns what is to be written next. q.mu is held.
+// end wakes those who wait for b, and returns the batch to write next. q.mu is held.
 func (q *queue) end(b *batch, err error) *batch {
 	q.stuck.Store(false)
 	q.hung.Store(false)
@@ -135,7 +136,7 @@ func (q *queue) end(b *batch, err error) *batch {
 	return q.writing
 }
 
-// retire closes what was written to so far, once nothing writes to it. q.mu is held.
+// retire closes the old file as soon as nothing is being written to it. q.mu is held.
 func (q *queue) retire(c io.Closer) {
 	if q.writing == nil {
 		c.Close()
@@ -144,8 +145,8 @@ func (q *queue) retire(c io.Closer) {
 	q.retired = append(q.retired, c)
 }
 
-// wait waits until b is written, for as long as patience allows or, where the line is
-// required, until the deadline.
+// wait waits until b is written: until the deadline if the line is required, and otherwise
+// no longer than patience.
 func (q *queue) wait(b *batch, until time.Time, required bool) error {
 	select {
 	case <-b.done:
@@ -213,22 +214,22 @@ func (q *queue) drain(b *batch) {
 	defer q.mu.Unlock()
 	for b != nil {
 		w := q.w
-		lines, head, told := b.lines[b.from:], 0, uint64(0)
+		lines, prefix, reported := b.lines[b.from:], 0, uint64(0)
 		if b.from == 0 {
-			lines, head, told = q.frame(lines)
+			lines, prefix, reported = q.withReport(lines)
 		}
 		q.mu.Unlock()
 		n, err := w.Write(lines)
 		q.mu.Lock()
-		q.account(lines, n, head, told)
+		q.account(lines, n, prefix, reported)
 		b = q.end(b, err)
 	}
 }
 
-// frame puts before lines what must come first: the end of a line that a full disk
-// tore, and the number of those that were lost. It returns the length of that and
-// that number too. q.mu is held.
-func (q *queue) frame(lines []byte) (framed []byte, head int, told uint64) {
+// withReport puts before lines what must come first: the end of a line that a full disk
+// tore, and a line that says how many were lost. It also returns the length of this prefix
+// and that number. q.mu is held.
+func (q *queue) withReport(lines []byte) (all []byte, prefix int, reported uint64) {
 	if !q.torn && q.lost == 0 {
 		return lines, 0, 0
 	}
@@ -245,25 +246,26 @@ func (q *queue) frame(lines []byte) (framed []byte, head int, told uint64) {
 	return append(b, lines...), len(b), q.lost
 }
 
-// account notes what became of lines, of which n bytes are written. q.mu is held.
-func (q *queue) account(lines []byte, n, head int, told uint64) {
-	if n >= head {
-		q.lost -= told
+// account notes which of lines are lost if only n bytes of them are written. Their first
+// prefix bytes report the loss of reported lines. q.mu is held.
+func (q *queue) account(lines []byte, n, prefix int, reported uint64) {
+	if n >= prefix {
+		q.lost -= reported
 	}
 	if n < len(lines) {
-		q.lost += uint64(bytes.Count(lines[max(n, head):], []byte{'\n'}))
+		q.lost += uint64(bytes.Count(lines[max(n, prefix):], []byte{'\n'}))
 	}
 	if n > 0 {
 		q.torn = lines[n-1] != '\n'
 	}
-	q.odd.Store(q.torn || q.lost > 0)
+	q.reportFirst.Store(q.torn || q.lost > 0)
 }
 
-// cut notes that a line was lost, or written in part, past the queue.
-func (q *queue) cut(torn bool) {
+// noteLost notes that a fast write lost a line, or wrote only a part of it.
+func (q *queue) noteLost(torn bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.lost++
 	q.torn = q.torn || torn
-	q.odd.Store(true)
+	q.reportFirst.Store(true)
 }

@@ -8,32 +8,32 @@ import (
 // window is the time within which repeated refusals are one line.
 const window = time.Second
 
-// maxRefused is how many different refusals have lines of their own in a window, for
-// each uid that has grants and for all others together. With the lines that sum
-// repetitions, and the one that sums what is over, it makes 101 lines a second.
+// maxRefused is how many different refusals get lines of their own in a window, for each
+// uid that has grants and for all others together. With the lines that sum repetitions,
+// and the one for all that exceed it, that makes 101 lines a second.
 const maxRefused = 50
 
-// overBudget is the rule of the line that sums what is over.
+// overBudget is the rule of the line that sums the refusals beyond maxRefused.
 const overBudget = "refusals over the budget"
 
-// refusals turns refused requests into few lines: whoever is refused can be so tens
-// of thousands of times a second, and must not fill the disk or hide what others do
-// by it. Nothing is lost but detail: the counts of the lines add up to the number of
-// refusals.
+// refusals turns refused requests into few lines. A user can be refused tens of thousands
+// of times a second, and must neither fill the disk nor hide what others do. Only detail
+// is lost: the counts of the lines add up to the number of refusals.
 type refusals struct {
 	write func(*Entry)
 
 	mu        sync.Mutex
-	budgets   map[uint32]*budget // of uids with grants, and so as few as the configuration names
-	strangers *budget            // of all others
+	budgets   map[uint32]*budget // of the uids with grants, which are few
+	strangers *budget            // of all other uids together
 	closed    bool
 }
 
-// budget is one window of those who share it. It begins with a refusal.
+// budget counts the refusals of one uid, or of all strangers, within one window. It begins
+// with a refusal.
 type budget struct {
 	timer *time.Timer
-	seen  map[refusal]*Entry // its Count is that of the refusals after the first
-	over  Entry
+	seen  map[refusal]*Entry // Count is the number of refusals after the first
+	over  Entry              // sums the refusals beyond maxRefused
 }
 
 // refusal is what makes two refusals the same.
@@ -42,8 +42,8 @@ type refusal struct {
 	mount, op, id, errno, rule string
 }
 
-// admit reports whether e has a line of its own now. What has not is counted, and
-// written when the window ends.
+// admit reports whether e gets a line of its own now. If not it is counted, and written
+// when the window ends.
 func (r *refusals) admit(e *Entry) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -68,7 +68,7 @@ func (r *refusals) admit(e *Entry) bool {
 	return false
 }
 
-// budget returns that of e's uid. r.mu is held.
+// budget returns the budget of e's uid. r.mu is held.
 func (r *refusals) budget(e *Entry) *budget {
 	b := r.budgets[e.UID]
 	if e.Stranger {
@@ -95,7 +95,7 @@ func (r *refusals) budget(e *Entry) *budget {
 	return b
 }
 
-// remove ends a window, and reports whether nobody else did.
+// remove ends a window. It reports false if close has ended it already.
 func (r *refusals) remove(b *budget, uid uint32, stranger bool) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -110,7 +110,7 @@ func (r *refusals) remove(b *budget, uid uint32, stranger bool) bool {
 	return true
 }
 
-// sum writes the lines of a window that is over.
+// sum writes the lines of a window that has ended.
 func (r *refusals) sum(b *budget) {
 	for _, e := range b.seen {
 		if e.Count > 0 {
@@ -122,7 +122,7 @@ func (r *refusals) sum(b *budget) {
 	}
 }
 
-// close writes what is still counted. Refusals after it have a line each.
+// close writes what is still counted. Later refusals get a line each.
 func (r *refusals) close() {
 	r.mu.Lock()
 	windows := []*budget{r.strangers}

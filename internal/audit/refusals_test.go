@@ -155,7 +155,7 @@ func TestCloseWritesWhatIsStillCounted(t *testing.T) {
 	})
 }
 
-// Whatever comes at whatever moment, nothing is counted twice or not at all.
+// Each refusal is counted exactly once, at whatever moment it comes.
 func TestCountsAddUpUnderConcurrency(t *testing.T) {
 	out := new(sink)
 	l := audit.NewLog(out, audit.Config{})

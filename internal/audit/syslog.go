@@ -12,7 +12,7 @@ import (
 // syslogSocket is where a syslog daemon of this machine listens.
 const syslogSocket = "/dev/log"
 
-// priority is that of every line: facility authpriv, severity informational.
+// priority is the priority of every line: facility authpriv, severity informational.
 const priority = 10<<3 | 6
 
 // syslog writes each line as one datagram, as syslog(3) does.
@@ -43,7 +43,7 @@ func (s *syslog) dial() error {
 	return nil
 }
 
-// Write sends lines, and returns how many bytes of them it could send.
+// Write sends lines, and returns how many of their bytes it could send.
 func (s *syslog) Write(lines []byte) (int, error) {
 	n := 0
 	for line := range bytes.Lines(lines) {
@@ -55,7 +55,8 @@ func (s *syslog) Write(lines []byte) (int, error) {
 	return n, nil
 }
 
-// send sends one line, once more where the syslog daemon was restarted.
+// send sends one line. If the syslog daemon was restarted it connects and sends it again,
+// once.
 func (s *syslog) send(line []byte) error {
 	s.buf = fmt.Appendf(s.buf[:0], "<%d>%s connfs[%d]: %s", priority, time.Now().Format(time.Stamp),
 		os.Getpid(), line)
@@ -63,7 +64,7 @@ func (s *syslog) send(line []byte) error {
 	if err == nil {
 		return nil
 	}
-	s.conn.Close()
+	_ = s.conn.Close() // it is of no use any more
 	if err := s.dial(); err != nil {
 		return err
 	}

@@ -1,6 +1,15 @@
-// Package broker is the read path, always in this order: decide, look into the
-// cache or join the shared fetch, audit, reply. Nothing is served that was not
-// decided for this caller now, and no decision is kept with a value.
+// Package broker is the read path. Its steps always come in this order: decide, look into
+// the cache or join the shared fetch, audit, reply. Each request is decided anew for its
+// caller, and no decision is kept with a value.
+//
+// To follow one read, begin at [Broker.Open] and [Broker.Read], which package fs calls:
+//
+//	Open, Read       broker.go  ask the policy, and write the audit line
+//	  decidedValue   broker.go  asks the policy again after a wait
+//	    value        fetch.go   takes the value from the cache, or joins a flight
+//	      start      quota.go   starts the flight, or queues it where its user has too many
+//	        fetch    fetch.go   asks the pool of resolver children
+//	          land   fetch.go   puts the value into the cache and wakes those who wait
 package broker
 
 import (
@@ -20,16 +29,16 @@ import (
 
 // Fetcher resolves connections: the pool of resolver children.
 type Fetcher interface {
-	// Fetch returns the rendered connection in a slot of the cache, pinned for
-	// the caller and not committed, and the backend that had it. Its error is a
-	// *conn.Error.
+	// Fetch returns the rendered connection as a value of the cache, and the name of the
+	// backend that had it. The value is pinned for the caller and not committed. The error
+	// is a *conn.Error.
 	Fetch(ctx context.Context, id string) (*cache.Value, string, error)
 	// List returns the ids that the backends hold, in order, and whether every
 	// backend answered.
 	List(ctx context.Context) (ids []string, complete bool, err error)
 }
 
-// Auditor takes the audit lines. Write does not wait beyond the deadline.
+// Auditor takes the audit lines. Write returns at the deadline at the latest.
 type Auditor interface {
 	Write(e *audit.Entry, until time.Time) error
 }
@@ -42,7 +51,7 @@ type State struct {
 	NegativeTTL time.Duration // how long "absent" may be kept
 	Timeout     time.Duration // deadline of one read
 	Audit       Auditor
-	AuditMust   bool // what cannot be audited is denied
+	AuditMust   bool // a read that cannot be audited is denied
 }
 
 // Config describes a [Broker].
@@ -76,8 +85,8 @@ type absence struct {
 	until time.Time
 }
 
-// Bounds of the tables that a reader can make grow. What does not fit is forgotten,
-// which costs a fetch or a true size, never a right answer.
+// Bounds of the tables that readers can make grow. Entries that do not fit are forgotten.
+// That costs a fetch, or the true size in a listing, and never makes an answer wrong.
 const (
 	maxAbsent = 1 << 14
 	maxSizes  = 1 << 17
@@ -94,7 +103,7 @@ func New(cfg Config) *Broker {
 	return b
 }
 
-// forget empties what an earlier configuration answered. b.mu is held or b is new.
+// forget drops the answers of an earlier configuration. b.mu is held, or b is new.
 func (b *Broker) forget() {
 	b.flights = make(map[string]*flight)
 	b.absent = make(map[string]absence)
@@ -103,9 +112,9 @@ func (b *Broker) forget() {
 	b.listings = new(singleflight.Group)
 }
 
-// Replace swaps in the state of a new configuration: from now on every open and
-// every read, of open descriptors too, is decided and resolved by it. What the old
-// one fetched is dropped.
+// Replace puts the state of a new configuration in place: from now on it decides and
+// resolves every open and every read, those of open descriptors too. What the old one
+// fetched is dropped.
 func (b *Broker) Replace(st *State) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -114,7 +123,7 @@ func (b *Broker) Replace(st *State) {
 	b.cache.Clear()
 }
 
-// SetPolicy swaps in a policy whose users were looked up anew.
+// SetPolicy puts a policy in place whose users were looked up again.
 func (b *Broker) SetPolicy(p *policy.Policy) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -141,7 +150,7 @@ func (b *Broker) Open(cancel <-chan struct{}, c conn.Caller, id string) (uint64,
 	if !d.Allowed {
 		return 0, b.refuse(st, &e, notGranted(d))
 	}
-	v, cached, d, err := b.valueFor(cancel, c.UID, id, d)
+	v, cached, d, err := b.decidedValue(cancel, c.UID, id, d)
 	if !d.Allowed {
 		e = entry("open", start, c, id, d)
 	}
@@ -161,8 +170,8 @@ func (b *Broker) Open(cancel <-chan struct{}, c conn.Caller, id string) (uint64,
 
 // Read authorises the caller for id once more and returns up to n bytes from off of
 // the content that Open reported as version, resolving it again if its time is up.
-// The bytes may be used until release is called; there are none, and no release, at
-// the end.
+// The bytes may be used until release is called. At the end of the content data and
+// release are nil.
 func (b *Broker) Read(
 	cancel <-chan struct{}, c conn.Caller, id string, version uint64, off, n int,
 ) (data [][]byte, release func(), err error) {
@@ -171,7 +180,7 @@ func (b *Broker) Read(
 	if !d.Allowed {
 		return nil, nil, b.refuseRead(st, c, id, d, notGranted(d))
 	}
-	v, _, d, err := b.valueFor(cancel, c.UID, id, d)
+	v, _, d, err := b.decidedValue(cancel, c.UID, id, d)
 	if err == nil && v.Version() != version {
 		v.Release()
 		err = &conn.Error{
@@ -190,10 +199,10 @@ func (b *Broker) Read(
 	return data, v.Release, nil
 }
 
-// valueFor is value for a caller whom the decision d allowed to wait for it. After a
-// wait it decides again, since the grant may have been revoked meanwhile, and returns
-// the decision that counts.
-func (b *Broker) valueFor(
+// decidedValue returns the value of id to a caller whom the decision d allows to have it.
+// If the caller had to wait it decides again, since the grant may have been revoked
+// meanwhile. It returns the decision that counts, and whether the value was cached.
+func (b *Broker) decidedValue(
 	cancel <-chan struct{}, uid uint32, id string, d policy.Decision,
 ) (*cache.Value, bool, policy.Decision, error) {
 	v, cached, err := b.value(cancel, uid, id)
@@ -229,10 +238,11 @@ func (b *Broker) refuseRead(
 	return b.refuse(st, &e, err)
 }
 
-// resent is the bit of a request's unique that says that the kernel sends it again.
+// resent is the bit in the number of a request by which the kernel says that it sends the
+// request again.
 const resent = 1 << 63
 
-// entry returns the audit line of a request, as far as it is known when it comes.
+// entry returns the audit line of a request with what is known at its beginning.
 func entry(op string, now time.Time, c conn.Caller, id string, d policy.Decision) audit.Entry {
 	return audit.Entry{
 		Time: now, Op: op, Mount: c.Mount, UID: c.UID, GID: c.GID, PID: c.PID,
@@ -241,8 +251,8 @@ func entry(op string, now time.Time, c conn.Caller, id string, d policy.Decision
 	}
 }
 
-// refuse writes the line of a request that fails with err, and returns err. A line
-// that cannot be written cannot refuse it any further.
+// refuse writes the line of a request that fails with err, and returns err. If the line
+// cannot be written, that is only logged: the request fails anyway.
 func (b *Broker) refuse(st *State, e *audit.Entry, err error) error {
 	e.Errno = b.errno(err)
 	e.Stranger = !st.Policy.ReadsAnything(e.UID)
@@ -255,8 +265,8 @@ func (b *Broker) refuse(st *State, e *audit.Entry, err error) error {
 	return err
 }
 
-// audit writes a line, at the latest when the reader's time is up. Its error counts only where
-// the configuration says that there is no read without an audit.
+// audit writes a line, and gives up at the reader's deadline. It returns an error only
+// where the configuration says that nothing is read without an audit.
 func (st *State) audit(e *audit.Entry) error {
 	if err := st.Audit.Write(e, e.Time.Add(st.Timeout)); err != nil && st.AuditMust {
 		return &conn.Error{
@@ -268,8 +278,8 @@ func (st *State) audit(e *audit.Entry) error {
 }
 
 // Stat returns the size of id's content, or -1 while it is not known, without
-// asking any backend. Whether there is such a connection it says only where the
-// last listing is complete and fresh.
+// asking any backend. It says that there is no such connection only if it knows: from a
+// recent read, or from a listing that is complete and fresh.
 func (b *Broker) Stat(c conn.Caller, id string) (int, error) {
 	st := b.state.Load()
 	if d := st.Policy.Decide(c.UID, id); !d.Allowed {

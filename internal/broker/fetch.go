@@ -9,28 +9,31 @@ import (
 	"github.com/connfs/connfs/internal/cache"
 )
 
-// flight is one fetch that all readers of an id share. It has its own deadline and
-// goes on when a reader is interrupted, so that a retry finds its result. One that
-// waits for its turn is given up with its last reader.
+// flight is one fetch that all readers of an id share. It has its own deadline and goes on
+// when a reader is interrupted, so that a retry finds its result. A flight that is still
+// queued is given up when its last reader leaves.
+//
+// It is more than x/sync's singleflight does: each reader that waits gets a pin on the
+// value, and a flight can be queued, moved to another user's quota, or given up.
 type flight struct {
 	id      string
 	done    chan struct{}
-	quota   *quota        // at whose expense it is
-	turn    *list.Element // its place in the queue of quota; nil: under way
-	unknown bool          // counted as a guess
-	waiting int           // readers; guarded by Broker.mu until done is closed
+	quota   *quota        // the user who pays for it
+	queued  *list.Element // its place in the queue of quota; nil: it is under way
+	guess   bool          // nothing was known of the id, and the quota counts that
+	waiting int           // how many readers wait; guarded by Broker.mu until done is closed
 	value   *cache.Value
 	err     error
 }
 
-// value returns the value of id, pinned for the caller, from the cache or by the
-// shared fetch.
+// value returns the value of id from the cache or from the shared fetch, pinned for the
+// caller, and whether the answer was already known.
 func (b *Broker) value(cancel <-chan struct{}, uid uint32, id string) (*cache.Value, bool, error) {
 	if v := b.cache.Get(id); v != nil {
 		return v, true, nil
 	}
 	b.mu.Lock()
-	// Between the look into the cache and here a fetch may have ended.
+	// A fetch may have ended since the look into the cache.
 	if v := b.cache.Get(id); v != nil {
 		b.mu.Unlock()
 		return v, true, nil
@@ -47,14 +50,14 @@ func (b *Broker) value(cancel <-chan struct{}, uid uint32, id string) (*cache.Va
 	case f == nil:
 		f = &flight{id: id, done: make(chan struct{})}
 		b.flights[id] = f
-		b.depart(f, q)
-	case f.turn != nil && q.inFlight < MaxInFlight:
-		// It waits for another user's fetches, which must not delay this one.
+		b.start(f, q)
+	case f.queued != nil && q.inFlight < MaxInFlight:
+		// It is queued behind another user's fetches, which must not delay this reader.
 		f.unqueue()
-		b.depart(f, q)
+		b.start(f, q)
 	}
 	var deadline <-chan time.Time
-	if f.turn != nil {
+	if f.queued != nil {
 		deadline = time.After(b.state.Load().Timeout)
 	}
 	f.waiting++
@@ -73,13 +76,13 @@ func (b *Broker) value(cancel <-chan struct{}, uid uint32, id string) (*cache.Va
 	}
 }
 
-// leave takes one reader off f.
+// leave takes one reader off f, who does not wait any longer.
 func (b *Broker) leave(f *flight) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	select {
 	case <-f.done:
-		// It ended at the same moment, and has pinned the value for us.
+		// The flight ended at the same moment, and has pinned the value for this reader.
 		if f.value != nil {
 			f.value.Release()
 		}
@@ -87,7 +90,7 @@ func (b *Broker) leave(f *flight) {
 	default:
 	}
 	f.waiting--
-	if f.waiting == 0 && f.turn != nil {
+	if f.waiting == 0 && f.queued != nil {
 		f.unqueue()
 		if b.flights[f.id] == f {
 			delete(b.flights, f.id)
@@ -95,7 +98,7 @@ func (b *Broker) leave(f *flight) {
 	}
 }
 
-// fetch resolves the id of f and hands the result to everybody who waits.
+// fetch resolves the id of f and gives the result to everybody who waits.
 func (b *Broker) fetch(st *State, f *flight) {
 	ctx, cancel := context.WithTimeout(context.Background(), st.Timeout)
 	defer cancel()
@@ -104,14 +107,14 @@ func (b *Broker) fetch(st *State, f *flight) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.land(f, v, source, err)
-	b.arrive(f, err)
+	b.startNext(f, err)
 }
 
-// land keeps what a fetch brought and ends the wait for it. b.mu is held.
+// land keeps the result of a fetch and wakes those who wait for it. b.mu is held.
 func (b *Broker) land(f *flight, v *cache.Value, source string, err error) {
 	st := b.state.Load()
-	// After a Replace the flight is no longer in the table, and what it brought
-	// serves those who wait for it and nobody else.
+	// After a Replace the flight is no longer in the table. Its result then serves only
+	// those who already wait for it.
 	valid := b.flights[f.id] == f
 	if valid {
 		delete(b.flights, f.id)
@@ -135,7 +138,7 @@ func (b *Broker) land(f *flight, v *cache.Value, source string, err error) {
 	close(f.done)
 }
 
-// miss remembers that there is no id for ttl. b.mu is held.
+// miss remembers for ttl that there is no connection id. b.mu is held.
 func (b *Broker) miss(id string, err error, ttl time.Duration) {
 	if ttl <= 0 {
 		return
@@ -154,7 +157,7 @@ func (b *Broker) miss(id string, err error, ttl time.Duration) {
 	b.absent[id] = absence{err, now.Add(ttl)}
 }
 
-// remember keeps the size of a content, which outlives it. b.mu is held.
+// remember keeps the size of a connection for longer than its content. b.mu is held.
 func (b *Broker) remember(id string, size int) {
 	if len(b.sizes) >= maxSizes {
 		clear(b.sizes)

@@ -13,7 +13,7 @@ import (
 // listFresh is how long a listing answers without asking the backends again.
 const listFresh = 5 * time.Second
 
-// listing is what the backends last said they hold.
+// listing is what the backends hold, as they last answered.
 type listing struct {
 	ids      []string // sorted; shared with readers, never changed
 	complete bool     // every backend answered
@@ -25,16 +25,16 @@ func (l *listing) lacks(id string) bool {
 	return l.complete && time.Now().Before(l.until) && !l.has(id)
 }
 
-// has reports whether id was listed, lately or not.
+// has reports whether id is in the listing, which may be old.
 func (l *listing) has(id string) bool {
 	i := sort.SearchStrings(l.ids, id)
 	return i < len(l.ids) && l.ids[i] == id
 }
 
-// List returns every id that is known, sorted; the caller must not change it, and
-// must show of it only what MayRead allows. It asks the backends where the last
-// answer is too old, and shows what is known where they do not answer. For a caller
-// who may read nothing it asks nobody.
+// List returns every id that is known, sorted. The caller must not change the slice, and
+// must show of it only what MayRead allows. If the last answer is too old it asks the
+// backends; if they do not answer it returns what is known. For a caller who may read
+// nothing it returns nothing and asks nobody.
 func (b *Broker) List(cancel <-chan struct{}, c conn.Caller) ([]string, error) {
 	for {
 		ids, pending := b.listed(c)
@@ -50,8 +50,8 @@ func (b *Broker) List(cancel <-chan struct{}, c conn.Caller) ([]string, error) {
 	}
 }
 
-// listed returns the ids where the listing is fresh, and none to a caller who may read
-// nothing. Otherwise pending receives when the listing under way is there.
+// listed returns the ids if the listing is fresh, and nil for a caller who may read
+// nothing. Otherwise it returns a channel that receives when the listing has arrived.
 func (b *Broker) listed(c conn.Caller) (ids []string, pending <-chan singleflight.Result) {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -16,20 +16,20 @@ const (
 	maxUIDFailures = 20
 )
 
-// failureLog says in one line why a read failed, and the same thing about the same
-// id not more than once a second: a reader that retries in a loop must not fill the
-// disk. It writes on a goroutine of its own, so that no reader waits for the log.
+// failureLog logs in one line why a read failed. It logs the same kind of failure of the
+// same id at most once a second: a reader that retries in a loop must not fill the disk.
+// It writes on a goroutine of its own, so that no reader waits for the log.
 type failureLog struct {
 	log *slog.Logger
 
 	mu      sync.Mutex
-	since   time.Time // when the second began
-	said    map[failure]bool
-	byUID   map[uint32]int
-	lines   int
-	unsaid  int // failures over the bounds
-	pending []record
-	writing bool
+	since   time.Time        // when the second began
+	logged  map[failure]bool // in this second
+	byUID   map[uint32]int   // lines of each uid in this second
+	lines   int              // in this second
+	dropped int              // failures beyond the bounds, of which no line tells yet
+	pending []record         // to be written
+	writing bool             // a goroutine writes
 }
 
 // failure is what makes two failures the same.
@@ -51,8 +51,8 @@ func newFailureLog(log *slog.Logger) *failureLog {
 	return &failureLog{log: log}
 }
 
-// failure logs err. A refusal by policy is in the audit, and an interrupted reader
-// is no failure.
+// failure logs err, unless it is a refusal by the policy, which is in the audit, or an
+// interrupted reader, which is not a failure.
 func (l *failureLog) failure(c conn.Caller, id string, err error) {
 	kind := conn.KindOf(err)
 	if kind == conn.NotGranted || kind == conn.Interrupted {
@@ -65,41 +65,41 @@ func (l *failureLog) failure(c conn.Caller, id string, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if time.Since(l.since) >= time.Second {
-		l.begin()
+		l.nextSecond()
 	}
 	key := failure{id, kind}
 	switch {
-	case l.said[key]:
+	case l.logged[key]:
 	case l.lines == maxFailures || l.byUID[c.UID] == maxUIDFailures ||
 		len(l.pending) > 2*maxFailures:
-		l.unsaid++
+		l.dropped++
 	default:
-		l.said[key] = true
+		l.logged[key] = true
 		l.lines++
 		if id == "" {
-			l.say(record{level, err.Error(), nil})
+			l.enqueue(record{level, err.Error(), nil})
 			return
 		}
 		l.byUID[c.UID]++
-		l.say(record{level, "not served", []any{"id", id, "uid", c.UID, "error", err.Error()}})
+		l.enqueue(record{level, "not served", []any{"id", id, "uid", c.UID, "error", err.Error()}})
 	}
 }
 
-// begin starts another second. l.mu is held.
-func (l *failureLog) begin() {
-	if l.unsaid > 0 && len(l.pending) <= 2*maxFailures {
-		l.say(record{
+// nextSecond starts counting for another second. l.mu is held.
+func (l *failureLog) nextSecond() {
+	if l.dropped > 0 && len(l.pending) <= 2*maxFailures {
+		l.enqueue(record{
 			slog.LevelWarn, "more reads were not served: the audit has them",
-			[]any{"count", l.unsaid},
+			[]any{"count", l.dropped},
 		})
-		l.unsaid = 0
+		l.dropped = 0
 	}
 	l.since, l.lines = time.Now(), 0
-	l.said, l.byUID = make(map[failure]bool), make(map[uint32]int)
+	l.logged, l.byUID = make(map[failure]bool), make(map[uint32]int)
 }
 
-// say queues a line. l.mu is held.
-func (l *failureLog) say(r record) {
+// enqueue adds a line to those to be written. l.mu is held.
+func (l *failureLog) enqueue(r record) {
 	l.pending = append(l.pending, r)
 	if !l.writing {
 		l.writing = true

@@ -8,21 +8,26 @@ import (
 )
 
 // A refusal costs the daemon as much as an answer, and one user can ask tens of thousands
-// of times a second. So refusals beyond a rate are held back: whoever asks in vain waits,
-// and not who reads.
+// of times a second. So refusals beyond a rate are held back: those who are refused wait,
+// and not those who read.
 const (
-	// in the long run, for each uid that has grants and for all others together
+	// refusalEvery is the time between two refusals in the long run: of each uid that has
+	// grants, and of all other uids together.
 	refusalEvery = time.Millisecond
-	refusalBurst = 200 * time.Millisecond // saved up while nobody was refused: 200 refusals at once
-	refusalWait  = time.Second            // the longest wait
+	// refusalBurst is how much of it can be saved up while nobody is refused: enough for
+	// 200 refusals at once.
+	refusalBurst = 200 * time.Millisecond
+	// refusalWait is the longest wait.
+	refusalWait = time.Second
 )
 
 // pacer says how long each refusal waits.
 type pacer struct {
 	mu sync.Mutex
-	// when the next refusal of a uid with grants is due; as few as the configuration names
-	byUID     map[uint32]time.Time
-	strangers time.Time // of all others, who could have any number of uids
+	// byUID is when the next refusal is due of each uid that has grants; these are few.
+	byUID map[uint32]time.Time
+	// strangers is the same for all other uids together, of which there can be any number.
+	strangers time.Time
 }
 
 // wait counts a refusal at now and returns how long it has to wait.
@@ -51,10 +56,10 @@ func (p *pacer) wait(uid uint32, stranger bool, now time.Time) time.Duration {
 	return max(0, due.Sub(now))
 }
 
-// Pace holds a request back that is about to be refused with err, where the caller is
-// refused too often. It is for requests during which the kernel holds nothing that others
-// wait for: not for LOOKUP and READ, whose directory entries, pages and places in the
-// background queue are shared.
+// Pace holds back a request that is about to be refused with err, if the caller is refused
+// too often. It is only for requests during which the kernel holds nothing that other users
+// wait for: not for LOOKUP and READ, since directory entries, pages and places in the
+// kernel's background queue are shared.
 func (b *Broker) Pace(cancel <-chan struct{}, c conn.Caller, err error) {
 	switch conn.KindOf(err) {
 	case conn.NotGranted, conn.NoSlot:
@@ -63,7 +68,7 @@ func (b *Broker) Pace(cancel <-chan struct{}, c conn.Caller, err error) {
 	}
 	wait := b.pacer.wait(c.UID, !b.state.Load().Policy.ReadsAnything(c.UID), time.Now())
 	if wait < refusalEvery {
-		return // less than a timer is good for
+		return // too short for a timer
 	}
 	timer := time.NewTimer(wait)
 	defer timer.Stop()

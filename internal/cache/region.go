@@ -29,7 +29,7 @@ func NewRegion(size int) (*Region, error) {
 	}
 	err = errors.Join(unix.Madvise(mem, unix.MADV_DONTDUMP), unix.Madvise(mem, unix.MADV_DONTFORK))
 	if err != nil {
-		unix.Munmap(mem)
+		err = errors.Join(err, unix.Munmap(mem))
 		return nil, fmt.Errorf("keeping %d bytes out of core dumps: %w", size, err)
 	}
 	return &Region{mem: mem, size: size, locked: unix.Mlock(mem)}, nil
