@@ -37,10 +37,10 @@
 //	                            |  lost  |  the next write begins with a line that says
 //	                            +--------+  how many lines are missing; then idle again
 //
-// A write that fails, in any state, leads to lost too. Where the audit is required no
-// line is fast, and in stuck too each reader waits until its own deadline. [Log.Reopen]
-// may come at any time: a write that is under way ends in the old file, which is
-// closed after it.
+// Where write(2) can block, a line leads from idle straight to queued. A write that fails,
+// in any state, leads to lost. Where the audit is required no line is fast, and in stuck
+// each reader still waits until its own deadline. [Log.Reopen] may come at any time: a write
+// that is under way ends in the old file, which is closed after it.
 package audit
 
 import (

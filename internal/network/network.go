@@ -14,8 +14,8 @@ import (
 	"github.com/connfs/connfs/conn"
 )
 
-// Classify returns what an error of the network, of TLS or of a time limit means, in
-// words that hold nothing of err's text.
+// Classify returns what an error of the network, of TLS or of a time limit means. Its words
+// hold nothing of err's text, which might hold a secret.
 func Classify(err error) *conn.Error {
 	answer := func(kind conn.Kind, reason string) *conn.Error {
 		return &conn.Error{Kind: kind, Reason: reason}

@@ -10,16 +10,16 @@ import (
 	"github.com/connfs/connfs/conn"
 )
 
-// Checked is what became of one call to a backend or KMS.
+// Checked is the result of one call to a backend or KMS.
 type Checked struct {
 	Name string `json:"name"` // of the backend or KMS
-	// as the service's own documentation names it: "ssm:GetParameter"
+	// Call is named as in the service's own documentation: "ssm:GetParameter".
 	Call   string    `json:"call"`
 	Result string    `json:"result"` // "ok", or the kind of the failure
 	Kind   conn.Kind `json:"kind"`   // of the failure
 	Reason string    `json:"reason,omitempty"`
 	Hint   string    `json:"hint,omitempty"`
-	// Only is what alone needs the call, where no read does: "listing" or "sealing".
+	// Only says what needs the call if a read does not: "listing" or "sealing".
 	Only string `json:"only,omitempty"`
 }
 
@@ -29,8 +29,8 @@ func EncodeChecks(checks []Checked) []byte {
 	return b
 }
 
-// Check tries the credentials and permissions of every backend and KMS. A child of its
-// own does it, which has no login of another's to go on with.
+// Check tries the credentials and permissions of every backend and KMS. A separate child
+// does it.
 func (p *Pool) Check(ctx context.Context) ([]Checked, error) {
 	a, err := p.alone(ctx, Frame{Op: OpCheck, Timeout: p.cfg.Timeout}, "trying the backends")
 	if err != nil {
@@ -43,12 +43,12 @@ func (p *Pool) Check(ctx context.Context) ([]Checked, error) {
 	return checks, nil
 }
 
-// grace is how much longer than its request a child of its own may take: its answer,
-// which says what took so long, should come before the front's.
+// grace is how much longer than its request a separate child may take: its own answer, which
+// says what took so long, should come before the front gives up.
 const grace = 2 * time.Second
 
-// alone has a child of its own answer one request, within the frame's timeout. doing
-// is what the child does, for the messages.
+// alone has a separate child answer one request, within the frame's timeout. doing says
+// what the child does, for the messages.
 func (p *Pool) alone(ctx context.Context, f Frame, doing string) (answer, error) {
 	start := time.Now()
 	ctx, cancel := context.WithTimeout(ctx, f.Timeout+grace)

@@ -61,15 +61,16 @@ type Process struct {
 // Kill ends the child and waits until the kernel has taken back its memory.
 func (p *Process) Kill() {
 	p.once.Do(func() {
-		p.cmd.Process.Kill()
-		p.In.Close()
-		p.cmd.Wait()
+		// All three fail only if the child has ended by itself, or say that it was killed.
+		_ = p.cmd.Process.Kill()
+		_ = p.In.Close()
+		_ = p.cmd.Wait()
 		close(p.gone)
 	})
 	<-p.gone
 }
 
-// answer is what a request waits for.
+// answer is the answer to a request.
 type answer struct {
 	header Header
 	meta   []byte
@@ -97,7 +98,7 @@ type child struct {
 	answered time.Time // when the first answer came
 
 	onFirst func() // called once, at the first answer to a request
-	onDead  func()
+	onDead  func() // called once, when the pipe has ended
 }
 
 // startChild starts a process, gives it the settings and returns at once; requests
@@ -157,8 +158,8 @@ func (c *child) ask(ctx context.Context, f Frame) (answer, error) {
 	}
 }
 
-// send writes a frame. A child that does not even take it before ctx ends is killed,
-// so that the pipe, which is full then, blocks nobody beyond the deadline.
+// send writes a frame. A child that does not take it before ctx ends is killed: its pipe
+// is full, and must block nobody beyond the deadline.
 func (c *child) send(ctx context.Context, f *Frame) error {
 	c.write.Lock()
 	defer c.write.Unlock()
@@ -176,14 +177,14 @@ func (c *child) send(ctx context.Context, f *Frame) error {
 	return errGone
 }
 
-// alive reports whether the pipe of the child has not ended.
+// alive reports whether the child's pipe is still open.
 func (c *child) alive() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return !c.dead
 }
 
-// forget takes a request back, and reports false if its answer is already here.
+// forget takes a request back. It reports false if the answer has already arrived.
 func (c *child) forget(id uint64) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -199,7 +200,7 @@ func (c *child) requests() int {
 	return c.served
 }
 
-// outlived reports whether the child's epoch is over, so that its end is no accident.
+// outlived reports whether the child's epoch is over, so that its end was to be expected.
 func (c *child) outlived(epoch time.Duration) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -214,8 +215,7 @@ func (c *child) read() {
 			break
 		}
 		a := answer{header: h, meta: meta}
-		// A value has a digest, and nothing else has: only a value may not go
-		// into ordinary memory.
+		// Only a body with a digest is secret, and goes into locked memory.
 		if h.Digest != 0 {
 			a.value, a.err = c.readValue(int(h.Body), h.Digest)
 		} else if h.Body > 0 {
@@ -279,10 +279,9 @@ func (c *child) readValue(n int, digest uint64) (*cache.Value, error) {
 	return v, nil
 }
 
-// Configure runs a child for one question: it reads the configuration as req says,
-// with the environment block env, and is gone when Configure returns. The first
-// result is the front's settings, in clear; the body goes into the memory that keep
-// returns.
+// Configure starts a child that reads the configuration as req says, with the environment
+// block env. The child has ended when Configure returns. front is the front's part of the
+// settings, in clear. body goes into the memory that keep returns.
 func Configure(
 	ctx context.Context, cmd *Command, req *ConfigureRequest, env []byte,
 	keep func(n int) ([]byte, error),

@@ -7,9 +7,9 @@ import (
 	"github.com/connfs/connfs/internal/cache"
 )
 
-// identity is what one generation of children hands to the next: connfs's own logins,
-// as an opaque blob in a locked slot. Children die young, and without it each would
-// log in to the cloud anew.
+// identity is what one generation of children hands to the next: connfs's own logins, as an
+// opaque blob in locked memory. Children live only for seconds, and without it each of them
+// would log in to the cloud again.
 type identity struct {
 	mu     sync.Mutex
 	blob   *cache.Value // nil: nobody has logged in yet
@@ -30,7 +30,7 @@ func (i *identity) keep(blob *cache.Value) {
 	i.blob = blob
 }
 
-// close gives the blob's pages back, and keeps nothing from now on.
+// close drops the blob. Nothing is kept from now on.
 func (i *identity) close() {
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -40,7 +40,7 @@ func (i *identity) close() {
 	i.blob, i.closed = nil, true
 }
 
-// give sends the blob to a child, if there is one.
+// give sends the blob to a child, if there is a blob.
 func (i *identity) give(ctx context.Context, c *child) error {
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -50,8 +50,8 @@ func (i *identity) give(ctx context.Context, c *child) error {
 	return c.send(ctx, &Frame{Op: OpAdopt, Parts: i.blob.Slices(0, i.blob.Size())})
 }
 
-// handOver takes what the child knows of its logins to the spare, and keeps it for the
-// children after that.
+// handOver asks the child for its logins, gives them to the spare, and keeps them for the
+// children after it.
 func (p *Pool) handOver(ctx context.Context, c *child) {
 	a, err := c.ask(ctx, Frame{Op: OpIdentity, Timeout: p.cfg.Timeout})
 	if err != nil || a.value == nil {
@@ -62,6 +62,7 @@ func (p *Pool) handOver(ctx context.Context, c *child) {
 	spare := p.spare
 	p.mu.Unlock()
 	if spare != nil && spare != c {
-		p.identity.give(ctx, spare)
+		// A spare that does not get them logs in itself.
+		_ = p.identity.give(ctx, spare)
 	}
 }

@@ -20,19 +20,19 @@ type Config struct {
 	// Blob returns the settings for the children, as Configure returned them. It
 	// lies in locked memory and must stay there until Close.
 	Blob []byte
-	// Epoch is how long a child lives after its first answer. Plaintext that a
-	// child has touched is gone from memory at most so long after the read.
+	// Epoch is how long a child lives after its first answer. It is also the longest time
+	// that plaintext stays in a child's memory after a read.
 	Epoch time.Duration
-	// Timeout bounds one request, with whatever repetition it needs.
+	// Timeout bounds one request, all its repetitions included.
 	Timeout time.Duration
-	// Concurrency bounds the requests under way; more of them wait. 0 means 256: an outage
-	// that holds the fetches of a dozen users must leave places for others'.
+	// Concurrency bounds the requests under way; more of them wait. 0 means 256: while an
+	// outage holds up the fetches of a dozen users, there must be places for others.
 	Concurrency int
 	Log         *slog.Logger // nil: the default logger
 }
 
-// Pool keeps a child for the requests of now and a spare for the next epoch, so
-// that no read waits for a process to start.
+// Pool keeps a child for the present requests and a spare for the next epoch, so that no
+// read waits for a process to start.
 type Pool struct {
 	cfg   Config
 	limit chan struct{}
@@ -41,14 +41,14 @@ type Pool struct {
 	current *child
 	spare   *child
 	all     map[*child]bool
-	failed  time.Time // when a child could last not be started
+	failed  time.Time // when the last attempt failed to start a spare
 	closed  bool
 
 	identity identity
 }
 
-// NewPool starts the first child and returns once it has said that it works, or
-// with its reason why not.
+// NewPool starts the first child and returns when the child says that it works, or its
+// reason why it does not.
 func NewPool(ctx context.Context, cfg Config) (*Pool, error) {
 	if cfg.Concurrency == 0 {
 		cfg.Concurrency = 256
@@ -100,8 +100,8 @@ func (p *Pool) start(ctx context.Context) (*child, error) {
 		go c.proc.Kill()
 		return nil, errClosed
 	}
-	// One that has died already has been forgotten, and must not be taken for
-	// alive for ever after.
+	// A child that has died already was removed from p.all before it was in it, and must
+	// not be added now.
 	if !c.alive() {
 		return nil, errGone
 	}
@@ -109,7 +109,7 @@ func (p *Pool) start(ctx context.Context) (*child, error) {
 	return c, nil
 }
 
-// acquire returns the child for a request, and sees to the next spare.
+// acquire returns the child for a request, and has a new spare made if it takes the spare.
 func (p *Pool) acquire(ctx context.Context) (*child, error) {
 	p.mu.Lock()
 	if p.closed {
@@ -125,7 +125,7 @@ func (p *Pool) acquire(ctx context.Context) (*child, error) {
 	if c != nil {
 		return c, nil
 	}
-	// The spare is used up, or never came to be: this request starts its own.
+	// There is no spare: this request starts a child of its own.
 	c, err := p.start(ctx)
 	if err != nil {
 		return nil, err
@@ -133,20 +133,23 @@ func (p *Pool) acquire(ctx context.Context) (*child, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	switch {
-	case !p.all[c]: // it died meanwhile, as the request will find out
+	case !p.all[c]: // it died meanwhile, as the request will notice
 		return c, nil
 	case p.current == nil:
 		p.current = c
 	case p.spare == nil:
 		p.spare = c
-	default: // others had the same idea
+	default: // other requests did the same, and there are enough children
 		go c.proc.Kill()
 	}
 	return p.current, nil
 }
 
-// refill makes a spare where there is none. A child that cannot be started is
-// tried again by the next request, not in a loop.
+// refill makes a spare if there is no spare. If it cannot be started, the next request
+// tries again: there is no loop.
+//
+// This and acquire are not single flights: a request may need a child while a spare is still
+// starting. So each starts its own, and keeps it only if there is still a place for it.
 func (p *Pool) refill() {
 	p.mu.Lock()
 	if p.spare != nil || p.closed || time.Since(p.failed) < time.Second {
@@ -172,8 +175,8 @@ func (p *Pool) refill() {
 	}
 }
 
-// window is how long a child takes new requests after its first answer. What is
-// left of the epoch is for the requests under way.
+// window is how long a child takes new requests after its first answer. The rest of the
+// epoch is for the requests that are under way.
 func (p *Pool) window() time.Duration { return p.cfg.Epoch - min(p.cfg.Epoch/5, time.Second) }
 
 // firstAnswer starts the clock of a child: from now on it may hold plaintext.
@@ -184,8 +187,8 @@ func (p *Pool) firstAnswer(c *child) {
 		ctx, cancel := context.WithTimeout(context.Background(), p.cfg.Timeout)
 		defer cancel()
 		p.handOver(ctx, c)
-		// Reads go on: the next child should have logged in when its turn comes. A
-		// single read is no reason to keep a connection to the database open.
+		// While reads go on, the next child should have logged in before it is needed. A
+		// single read is not a reason to keep a connection to the database open.
 		if c.requests() > 1 {
 			p.warmSpare(ctx)
 		}
@@ -207,11 +210,12 @@ func (p *Pool) warmSpare(ctx context.Context) {
 	if c == nil {
 		return
 	}
-	c.ask(ctx, Frame{Op: OpWarm, Timeout: p.cfg.Timeout})
+	// If it fails, the first request that needs a connection says why.
+	_, _ = c.ask(ctx, Frame{Op: OpWarm, Timeout: p.cfg.Timeout})
 }
 
-// died forgets a child whose pipe ended: killed at the end of its epoch, or by
-// accident.
+// died forgets a child whose pipe ended: because it was killed at the end of its epoch, or
+// by accident.
 func (p *Pool) died(c *child) {
 	p.mu.Lock()
 	delete(p.all, c)
@@ -223,15 +227,15 @@ func (p *Pool) died(c *child) {
 		p.current = nil
 	}
 	p.mu.Unlock()
-	// One that does not even start up is tried again by a request, not in a loop.
+	// If it did not even start up, the next request tries again: there is no loop.
 	if spare && time.Since(c.began) > time.Second {
 		go p.refill()
 	}
 }
 
-// do sends a frame to a child and returns its answer. A request that the end of an
-// epoch cut off is repeated on the next child, on a machine that is slow enough more
-// than once; one whose child ended by accident is repeated once.
+// do sends a frame to a child and returns its answer. A request that is cut off by the end
+// of an epoch is repeated on the next child, on a very slow machine more than once. A
+// request whose child ended by accident is repeated once.
 func (p *Pool) do(ctx context.Context, f Frame) (answer, error) {
 	return p.doWithin(ctx, f, p.cfg.Timeout)
 }
@@ -267,7 +271,7 @@ func (p *Pool) doWithin(ctx context.Context, f Frame, timeout time.Duration) (an
 		case err == nil:
 			return a, nil
 		case errors.Is(err, errGone) && (try == 0 || c != nil && c.outlived(p.cfg.Epoch)):
-			// Its end may not have been noticed yet; it must not get this one again.
+			// The pool may not have noticed its end yet, and must not choose it again.
 			p.retire(c)
 			continue
 		case errors.Is(err, errGone):
@@ -326,9 +330,9 @@ func (p *Pool) List(ctx context.Context) (*Listing, error) {
 // dagsTimeout bounds the reading of serialized DAGs, of which there may be thousands.
 const dagsTimeout = time.Minute
 
-// DAGs returns the rows of the metastore's serialized DAGs, those whose revision is
-// known[key] only as unchanged. A child of its own reads them: it may take longer than
-// an epoch, and leaves no documents behind in the others.
+// DAGs returns the rows of the metastore's serialized DAGs. A row whose revision is
+// known[key] is only said to be unchanged. A separate child reads them: that may take longer
+// than an epoch, and no document stays in the memory of the other children.
 func (p *Pool) DAGs(ctx context.Context, known map[string]string) ([]DAGRow, error) {
 	body, err := json.Marshal(known)
 	if err != nil {
@@ -357,7 +361,7 @@ func (p *Pool) Children() []int {
 	return pids
 }
 
-// Close kills every child, after which each request fails.
+// Close kills every child. Every later request fails.
 func (p *Pool) Close() {
 	p.mu.Lock()
 	p.closed = true

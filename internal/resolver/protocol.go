@@ -53,18 +53,18 @@ const (
 	OpIdentity
 	// OpAdopt: take the logins of a predecessor (the body). It has no answer.
 	OpAdopt
-	// OpCheck: try the credentials and permissions of every backend and KMS, and
-	// answer with what became of each call.
+	// OpCheck: try the credentials and permissions of every backend and KMS, and answer
+	// with the result of each call.
 	OpCheck
-	// OpSeal: seal, unseal or reseal a connection, or list those that could be. Meta is
-	// a [SealRequest]; the body is the value, where it is not in the metastore. The
-	// answer is a [SealAnswer], and the new value as its body, with a digest.
+	// OpSeal: seal, unseal or reseal a connection, or list those for which this can be done.
+	// Meta is a [SealRequest]; the body is the value if it is not in the metastore. The
+	// answer is a [SealAnswer], with the new value as its body, which has a digest.
 	OpSeal
 )
 
 // ConfigureRequest is the question of OpConfigure: what the command line said.
 type ConfigureRequest struct {
-	ConfigFile     string // config.toml; empty: none
+	ConfigFile     string // config.toml; empty: there is no such file
 	ConfigExplicit bool   // somebody asked for it, so it must be there
 	AirflowHome    string
 	Mountpoint     string // absolute
@@ -79,8 +79,7 @@ type ConfigureRequest struct {
 // SourceConfiguration is the source of errors in the configuration.
 const SourceConfiguration = "configuration"
 
-// Limits of a frame, in bytes. A length beyond them means that the other end is
-// broken.
+// Limits of a frame, in bytes. A greater length means that the other end is broken.
 const (
 	maxMeta = 16 << 20
 	maxBody = 64 << 20
@@ -93,15 +92,15 @@ type Frame struct {
 	Timeout time.Duration // how long the child may take; whole milliseconds
 	Meta    []byte
 	Body    []byte
-	// Parts are the body where it lies in pieces of locked memory; only WriteFrame
-	// knows them.
+	// Parts are the body if it lies in several pieces of locked memory. Only WriteFrame
+	// looks at them.
 	Parts [][]byte
 }
 
 const frameHeader = 1 + 8 + 4 + 4 + 4
 
-// WriteFrame writes f with one write for everything but the body, which may lie in
-// locked memory and is not copied.
+// WriteFrame writes f. The body may lie in locked memory, so it is not copied: it is
+// written by itself, after all the rest.
 func WriteFrame(w io.Writer, f *Frame) error {
 	parts, size := f.Parts, 0
 	if parts == nil && len(f.Body) > 0 {
@@ -127,7 +126,7 @@ func WriteFrame(w io.Writer, f *Frame) error {
 	return nil
 }
 
-// ReadFrame reads one frame. It returns io.EOF where the other end is gone.
+// ReadFrame reads one frame. It returns io.EOF if the other end has closed the pipe.
 func ReadFrame(r io.Reader) (*Frame, error) {
 	var b [frameHeader]byte
 	if _, err := io.ReadFull(r, b[:]); err != nil {
@@ -146,7 +145,7 @@ func ReadFrame(r io.Reader) (*Frame, error) {
 	return f, err
 }
 
-// readPart reads n bytes without trusting n with memory that never arrives.
+// readPart reads n bytes. It allocates memory only as the bytes arrive.
 func readPart(r io.Reader, n, limit uint32) ([]byte, error) {
 	if n == 0 {
 		return nil, nil
@@ -177,10 +176,10 @@ func unexpected(err error) error {
 type Header struct {
 	ID     uint64
 	OK     bool
-	Kind   conn.Kind // where not OK
-	Digest uint64    // of the body of OpGet, keyed
-	Meta   uint32    // OK: clear text (OpGet: the backend that answered); else a failure
-	Body   uint32
+	Kind   conn.Kind // the kind of the failure, unless OK
+	Digest uint64    // keyed, of a body that is secret; 0: the body is not secret
+	Meta   uint32    // length: of clear text (OpGet: the backend's name), or of a failure
+	Body   uint32    // length
 }
 
 const answerHeader = 8 + 1 + 1 + 8 + 4 + 4
@@ -206,8 +205,8 @@ func WriteAnswer(w io.Writer, h Header, meta, body []byte) error {
 	return err
 }
 
-// ReadHeader reads the header of an answer and its meta; the body is left to the
-// caller, who knows where it may go.
+// ReadHeader reads the header of an answer and its meta. The caller reads the body, since it
+// knows where the body may go.
 func ReadHeader(r io.Reader) (Header, []byte, error) {
 	var b [answerHeader]byte
 	if _, err := io.ReadFull(r, b[:]); err != nil {
@@ -240,9 +239,8 @@ func asError(err error) (*conn.Error, bool) {
 	return e, ok
 }
 
-// EncodeFailure returns the kind and the meta bytes for err. Of an error that
-// nobody classified nothing but that goes over the wire: its text might hold
-// anything.
+// EncodeFailure returns the kind and the meta bytes for err. The text of an error that is
+// not a *conn.Error might hold anything, so it does not go over the pipe.
 func EncodeFailure(err error) (conn.Kind, []byte) {
 	f := failure{Reason: "an unclassified error in the resolver"}
 	kind := conn.KindOf(err)
@@ -267,9 +265,9 @@ type Answer struct {
 	Backend string    `json:"backend"`
 	Result  string    `json:"result"`           // "found", or the kind of the failure
 	Kind    conn.Kind `json:"kind"`             // of the failure
-	Decides bool      `json:"decides"`          // the search ends with this answer
+	Decides bool      `json:"decides"`          // the search ended with this answer
 	Sealed  string    `json:"sealed,omitempty"` // by what the connection is sealed, in words
-	// who failed, where it is not the backend: a KMS
+	// By says who failed if it was not the backend: a KMS.
 	By       string        `json:"by,omitempty"`
 	Reason   string        `json:"reason,omitempty"`
 	Hint     string        `json:"hint,omitempty"`
@@ -290,23 +288,23 @@ func decodeAnswers(meta []byte) ([]Answer, error) {
 	return answers, nil
 }
 
-// DAGRow is one row of serialized DAGs: what it says of its DAG, or that nothing
-// changed in it.
+// DAGRow is one row of serialized DAGs: what it says about its DAG, or that it has not
+// changed.
 type DAGRow struct {
 	Key      string `json:"key"`
 	Revision string `json:"revision"`
 	ID       string `json:"id"` // dag_id
-	// Unchanged: the revision is the one that was known, and what follows is empty.
+	// Unchanged: the revision is the known one, and the fields below are empty.
 	Unchanged bool  `json:"unchanged,omitempty"`
 	DAGs      []DAG `json:"dags,omitempty"`
-	// Skipped are sentences on the row, or parts of it, that do not count.
+	// Skipped says in sentences which parts of the row do not count, and why.
 	Skipped []string `json:"skipped,omitempty"`
 }
 
-// DAG is what a row says of a DAG.
+// DAG is what a row says about a DAG.
 type DAG struct {
 	policy.Fact
-	// ids that its document shows: hints, no grants
+	// Connections are ids that its document mentions. They are hints, and grant nothing.
 	Connections []string `json:"connections,omitempty"`
 }
 
@@ -317,8 +315,8 @@ type Listing struct {
 	Failed   []Answer // those that did not
 }
 
-// EncodeListing returns l as meta and body: ids hold any byte but NUL, which ends
-// each.
+// EncodeListing returns l as meta and body. A NUL ends each id, which can hold every other
+// byte.
 func EncodeListing(l *Listing) (meta, body []byte) {
 	for _, id := range l.IDs {
 		body = append(append(body, id...), 0)

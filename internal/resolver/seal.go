@@ -17,22 +17,22 @@ const (
 	ActionRotate = "rotate" // reseal, if a KMS still seals it
 )
 
-// AllFields, as the only one of a request's fields, stands for all that can be sealed: in
-// a row of the metastore all but conn_type, which Airflow needs.
+// AllFields as the only field of a request stands for all fields that can be sealed. In a
+// row of the metastore these are all but conn_type, which Airflow needs.
 const AllFields = "all"
 
 // SealRequest is the question of OpSeal.
 type SealRequest struct {
 	Action string `json:"action"`
-	// List asks for no more than the ids of the rows that the action is for: all of the
-	// metastore to seal, and otherwise those that are sealed, by KMS where it is named.
+	// List asks only for the ids of the rows that the action is for: to seal, all rows of
+	// the metastore; for the other actions those that are sealed, by KMS if it is named.
 	List bool   `json:"list,omitempty"`
 	ID   string `json:"id"`
-	// Row: of the metastore; otherwise the body is the value, as a string backend keeps
-	// it, and the answer's body is the new one.
+	// Row: the connection is a row of the metastore. Otherwise the body is the value as a
+	// string backend keeps it, and the answer's body is the new value.
 	Row bool `json:"row,omitempty"`
-	// KMS is which one seals (seal, reseal), or has sealed (rotate). Reseal: empty is
-	// the one that did.
+	// KMS is the KMS that is to seal (seal, reseal), or that has sealed (rotate). Empty
+	// for reseal: the one that has sealed.
 	KMS    string   `json:"kms,omitempty"`
 	To     string   `json:"to,omitempty"`     // rotate: the new KMS; empty: the same
 	All    bool     `json:"all,omitempty"`    // rotate: also what its present key sealed
@@ -44,7 +44,7 @@ type SealRequest struct {
 type SealAnswer struct {
 	// Done is "sealed", "unsealed", "resealed" or "unchanged".
 	Done string `json:"done"`
-	// Note is how, or why not.
+	// Note says how, or why nothing was changed.
 	Note string `json:"note,omitempty"`
 }
 
@@ -52,9 +52,9 @@ type SealAnswer struct {
 // times, and write it.
 const sealTimeout = 20 * time.Second
 
-// Seal has a child seal, unseal or reseal one connection. Cut off in the middle it is
-// done again, which for what is done already is no harm. value, which may lie in locked
-// memory, is nil for a row; the new value, if there is one, is a value of the
+// Seal has a child seal, unseal or reseal one connection. If the child is cut off in the
+// middle, another does it again, which does no harm to what is done already. value is nil
+// for a row, and may lie in locked memory. The new value, if there is one, is a value of the
 // cache, which the caller releases.
 func (p *Pool) Seal(
 	ctx context.Context, req *SealRequest, value []byte,
@@ -78,7 +78,7 @@ func (p *Pool) Seal(
 	return done, a.value, nil
 }
 
-// SealRows returns the ids of the rows that an action is for.
+// SealRows returns the ids of the rows of the metastore that an action is for.
 func (p *Pool) SealRows(ctx context.Context, action, kms string) ([]string, error) {
 	question, err := json.Marshal(SealRequest{Action: action, List: true, KMS: kms})
 	if err != nil {

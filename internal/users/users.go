@@ -4,7 +4,7 @@
 // question goes to getent and id, at absolute paths, with a deadline and next to
 // no environment.
 //
-// A look-up can take seconds. Nothing on the read path may make one.
+// A look-up can take seconds. Nothing on the read path may look up a user.
 package users
 
 import (
@@ -37,7 +37,8 @@ type User struct {
 
 // Directory is the machine's name service.
 type Directory struct {
-	// candidates for the path of getent; none of them there: the local files alone are asked
+	// Getent holds candidates for the path of getent. If there is no such file, only the
+	// local files are asked.
 	Getent  []string
 	ID      []string      // candidates for the path of id, which knows an account's groups
 	Timeout time.Duration // of one command
@@ -64,7 +65,7 @@ func LookupUID(ctx context.Context, uid uint32) (User, error) {
 
 // Lookup is [Lookup] in this directory.
 func (d *Directory) Lookup(ctx context.Context, name string) (User, error) {
-	// no account's name, and never an option of getent
+	// Such a name cannot be an account, and must never reach getent as an option.
 	if name == "" || name[0] == '-' || strings.ContainsAny(name, ":\n\x00") {
 		return User{}, fmt.Errorf("user %q: %w", name, ErrUnknown)
 	}
@@ -85,14 +86,14 @@ func (d *Directory) LookupUID(ctx context.Context, uid uint32) (User, error) {
 	return d.ask(ctx, getent, number, func(u User) bool { return u.UID == uid })
 }
 
-// ask looks key, a name or a uid, up with getent, and the groups with id. An
-// account that is not the one that was asked for is none.
+// ask looks up key, a name or a uid, with getent, and the groups with id. If getent answers
+// with another account than same accepts, the user is unknown.
 func (d *Directory) ask(
 	ctx context.Context, getent, key string, same func(User) bool,
 ) (User, error) {
 	out, err := d.output(ctx, getent, "passwd", key)
 	var exit *exec.ExitError
-	// "one or more supplied key could not be found"
+	// getent(1), of exit code 2: "one or more supplied key could not be found".
 	if errors.As(err, &exit) && exit.ExitCode() == 2 {
 		return User{}, fmt.Errorf("user %q: %w", key, ErrUnknown)
 	}
@@ -122,11 +123,11 @@ func parsePasswd(out string) (User, error) {
 	}
 	uid, err := strconv.ParseUint(field[2], 10, 32)
 	if err != nil {
-		return User{}, errors.New("getent answered with a uid that is none")
+		return User{}, errors.New("getent answered with a uid that is not a number")
 	}
 	gid, err := strconv.ParseUint(field[3], 10, 32)
 	if err != nil {
-		return User{}, errors.New("getent answered with a gid that is none")
+		return User{}, errors.New("getent answered with a gid that is not a number")
 	}
 	return User{Name: field[0], UID: uint32(uid), GID: uint32(gid), Home: field[5]}, nil
 }
@@ -154,7 +155,7 @@ func parseGroups(primary uint32, ids []string) ([]uint32, error) {
 	for _, id := range ids {
 		gid, err := strconv.ParseUint(id, 10, 32)
 		if err != nil {
-			return nil, errors.New("a group number is none")
+			return nil, errors.New("the id of a group is not a number")
 		}
 		groups = append(groups, uint32(gid))
 	}

@@ -1,6 +1,6 @@
-// Package child is the resolver's side of the pipe: the role that reads the
-// configuration, asks the backends and renders. It holds plaintext in ordinary
-// memory, whatever libraries make of it, and relies on being killed soon.
+// Package child is the resolver's side of the pipe: the role that reads the configuration,
+// asks the backends and renders. It and its libraries hold plaintext in ordinary memory, and
+// rely on being killed soon.
 package child
 
 import (
@@ -72,7 +72,7 @@ type server struct {
 	path    *resolve.Path
 	keyring *kms.Keyring
 	sealer  sealer
-	failed  error // why there is no path
+	failed  error // why no request can be answered; nil: path is ready
 }
 
 func (s *server) init(key, blob []byte) {
@@ -114,7 +114,7 @@ func (s *server) init(key, blob []byte) {
 	}
 }
 
-// handle answers one request. Whatever goes wrong, there is an answer.
+// handle answers one request. If something goes wrong the answer says so.
 func (s *server) handle(f *resolver.Frame) {
 	if s.failed != nil {
 		s.reply(f, nil, nil, 0, s.failed)
@@ -176,7 +176,7 @@ func (s *server) get(ctx context.Context, f *resolver.Frame) {
 	s.reply(f, []byte(source), body, digest, nil)
 }
 
-// render returns what is served of a connection, where that can be.
+// render returns what is served of a connection, or why it cannot be served.
 func render(id string, c *conn.Connection, source string, format conn.Format) ([]byte, error) {
 	body, err := conn.Render(id, c, format)
 	if err != nil {
@@ -240,6 +240,6 @@ func (s *server) reply(f *resolver.Frame, meta, body []byte, digest uint64, err 
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	// Where the front is gone, the end of standard input ends this process.
-	resolver.WriteAnswer(s.out, h, meta, body)
+	// If the front is gone, the end of standard input ends this process.
+	_ = resolver.WriteAnswer(s.out, h, meta, body)
 }

@@ -24,7 +24,7 @@ func Configure(
 	ctx context.Context, req *resolver.ConfigureRequest, env []byte,
 ) (front, body []byte, err error) {
 	environ := strings.FieldsFunc(string(env), func(r rune) bool { return r == 0 })
-	// A backend that is opened to see whether its arguments are right may look for them.
+	// Backends are opened to check their arguments, and may look for these variables.
 	setLogin(backend.Masked(environ, settings.Login))
 	r, err := config.Load(ctx, config.Source{
 		ConfigFile:     req.ConfigFile,
@@ -63,7 +63,7 @@ func Configure(
 // setLogin gives this process the variables that clients of backends and KMS look for.
 func setLogin(variables []backend.Variable) {
 	for _, v := range variables {
-		// Fails for no name and value that came out of an environment.
+		// This cannot fail for a name and a value that came out of an environment.
 		_ = os.Setenv(v.Name, v.Value())
 	}
 }

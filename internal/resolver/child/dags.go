@@ -13,8 +13,8 @@ import (
 	"github.com/connfs/connfs/resolve/metastore"
 )
 
-// dags reads the serialized DAGs that changed since the revisions in known. A document
-// that is broken or hostile loses its own DAG, and the answer says why.
+// dags reads the serialized DAGs that changed since the revisions in known. A document that
+// is broken or hostile costs only its own DAG, and the answer says why.
 func (s *server) dags(ctx context.Context, known []byte) ([]byte, error) {
 	revisions := make(map[string]string)
 	if err := json.Unmarshal(known, &revisions); err != nil {

@@ -11,8 +11,8 @@ import (
 	"github.com/connfs/connfs/kms"
 )
 
-// explain returns what each backend answers for id. What a backend holds and connfs cannot
-// serve, since it is too large, is no connection to a reader either.
+// explain returns what each backend answers for id. If connfs could not serve what a backend
+// holds, because it is too large, the answer says that instead of "found".
 func (s *server) explain(ctx context.Context, id string) []resolver.Answer {
 	all := answers(s.path.Explain(ctx, id))
 	for i := range all {
@@ -26,7 +26,7 @@ func (s *server) explain(ctx context.Context, id string) []resolver.Answer {
 	return all
 }
 
-// serves returns why a read of id would fail; nil: it would not.
+// serves returns why a read of id would fail, and nil if it would not.
 func (s *server) serves(ctx context.Context, id string) *conn.Error {
 	c, source, err := s.path.Connection(ctx, id)
 	if err == nil {
@@ -37,11 +37,11 @@ func (s *server) serves(ctx context.Context, id string) *conn.Error {
 	return e
 }
 
-// unsealer is the keyring as the search path knows it.
+// unsealer is the keyring as the search path uses it.
 type unsealer struct{ *kms.Keyring }
 
-// Describe says which KMS a sealed connection names, what it sealed, and what stands there
-// in clear besides.
+// Describe says which KMS a sealed connection names, which fields are sealed, and which
+// fields stand there in clear and are not read.
 func (unsealer) Describe(sealed *conn.Connection) string {
 	d, err := kms.Describe(sealed)
 	if err != nil {

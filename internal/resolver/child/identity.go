@@ -7,7 +7,7 @@ import (
 	"github.com/connfs/connfs/internal/resolver"
 )
 
-// logins are what one child hands to the next, so that it need not log in anew.
+// logins are what one child hands to the next, so that it need not log in again.
 type logins struct {
 	Path map[string][]byte // of the backends, and what the breakers know; see resolve.Path
 	KMS  map[string][]byte // of the [kms.NAME], by NAME
@@ -29,8 +29,8 @@ func (s *server) identity(f *resolver.Frame) {
 	s.reply(f, nil, b.Bytes(), 1, nil)
 }
 
-// adopt takes the logins of a predecessor. What cannot be read is no reason to fail:
-// this child logs in itself.
+// adopt takes the logins of a predecessor. If it cannot read them, this child logs in
+// itself.
 func (s *server) adopt(blob []byte) {
 	var all logins
 	if s.failed == nil && gob.NewDecoder(bytes.NewReader(blob)).Decode(&all) == nil {

@@ -8,15 +8,14 @@ import (
 	"github.com/connfs/connfs/resolve/all"
 )
 
-// Settings are everything that a child needs to know: the opaque blob that the front
-// keeps for it. All of it may be secret.
+// Settings are all that a child needs to know. The front keeps them as an opaque blob. Any
+// part of them may be secret.
 type Settings struct {
 	Path all.Settings
 	KMS  map[string]kms.Settings // by the NAME of their [kms.NAME]
 }
 
-// Encode returns the blob. It is not JSON, which has no form for bytes that are no
-// UTF-8.
+// Encode returns the blob. It is not JSON, which cannot hold bytes that are not UTF-8.
 func (s *Settings) Encode() ([]byte, error) {
 	var b bytes.Buffer
 	err := gob.NewEncoder(&b).Encode(s)
