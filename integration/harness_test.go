@@ -73,11 +73,11 @@ func run(m *testing.M) (code int, err error) {
 	if built := os.Getenv("CONNFS_BIN"); built != "" {
 		err = install(built, connfsBinary, 0o711)
 	} else {
-		err = build("github.com/connfs/connfs/cmd/connfs", connfsBinary)
+		err = build("github.com/connfs/connfs/cmd/connfs", connfsBinary, false)
 	}
 	self, errSelf := os.Executable()
 	err = errors.Join(err, errSelf,
-		build("github.com/connfs/connfs/integration/memscan", memscanBinary),
+		build("github.com/connfs/connfs/integration/memscan", memscanBinary, false),
 		install(self, helperBinary, 0o755))
 	if err != nil {
 		return 0, err
@@ -112,9 +112,13 @@ func lookAtSources() error {
 }
 
 // build builds a command with mode 0711, as it is installed.
-func build(pkg, to string) error {
+func build(pkg, to string, cgo bool) error {
 	cmd := exec.Command("go", "build", "-trimpath", "-o", to, pkg)
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	enabled := "CGO_ENABLED=0"
+	if cgo {
+		enabled = "CGO_ENABLED=1"
+	}
+	cmd.Env = append(os.Environ(), enabled)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("building %s: %w\n%s", pkg, err, out)
 	}
@@ -136,6 +140,7 @@ func install(from, to string, mode os.FileMode) error {
 // mountpoint.
 type site struct {
 	t      *testing.T
+	binary string
 	dir    string
 	home   string // of the uid owner, mode 0700
 	mount  string
@@ -151,7 +156,7 @@ func newSite(t *testing.T) *site {
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	s := &site{
-		t: t, dir: dir, home: filepath.Join(dir, "home"), mount: filepath.Join(dir, "conn"),
+		t: t, binary: connfsBinary, dir: dir, home: filepath.Join(dir, "home"), mount: filepath.Join(dir, "conn"),
 		config: filepath.Join(dir, "config.toml"), audit: filepath.Join(dir, "audit.jsonl"),
 	}
 	must(t, os.Chmod(dir, 0o755), os.Mkdir(s.home, 0o700), os.Chown(s.home, owner, owner))
@@ -217,7 +222,7 @@ type daemon struct {
 
 // command returns the command line of `connfs mount`.
 func (s *site) command() *exec.Cmd {
-	cmd := exec.Command(connfsBinary, "mount", "--config", s.config, s.mount)
+	cmd := exec.Command(s.binary, "mount", "--config", s.config, s.mount)
 	cmd.Dir, cmd.Env = "/", []string{"PATH=" + os.Getenv("PATH")}
 	return cmd
 }

@@ -33,7 +33,12 @@ func (d *daemon) processes() (front int, children []int) {
 // status returns the fields of /proc/PID/status.
 func status(t *testing.T, pid int) map[string]string {
 	t.Helper()
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	return statusFile(t, fmt.Sprintf("/proc/%d/status", pid))
+}
+
+func statusFile(t *testing.T, path string) map[string]string {
+	t.Helper()
+	text, err := os.ReadFile(path)
 	must(t, err)
 	fields := make(map[string]string)
 	for line := range strings.Lines(string(text)) {
@@ -98,21 +103,13 @@ func TestProcessesAreClosedOff(t *testing.T) {
 				}
 			}
 			for _, pid := range children {
-				// A spare that was started just now has not come to its main yet.
-				eventually(t, "the child can gain no privileges", func() bool {
-					return status(t, pid)["NoNewPrivs"] == "1"
+				// A spare that was started just now has not become its user yet.
+				want := strings.Join([]string{c.uid, c.uid, c.uid, c.uid}, "\t")
+				eventually(t, fmt.Sprintf("child %d runs as %s", pid, c.uid), func() bool {
+					return status(t, pid)["Uid"] == want
 				})
 				st := status(t, pid)
-				for _, name := range []string{"CapInh", "CapPrm", "CapEff", "CapAmb"} {
-					if st[name] != "0000000000000000" {
-						t.Errorf("child %d: %s is %s", pid, name, st[name])
-					}
-				}
-				if want := strings.Join(
-					[]string{c.uid, c.uid, c.uid, c.uid}, "\t",
-				); st["Uid"] != want {
-					t.Errorf("child %d runs as %q, want %q", pid, st["Uid"], want)
-				}
+				wantNoRights(t, fmt.Sprintf("child %d", pid), st)
 				for _, group := range strings.Fields(st["Groups"] + " " + st["Gid"]) {
 					if group == "0" {
 						t.Errorf("child %d is in the group root", pid)
@@ -146,6 +143,121 @@ func TestProcessesAreClosedOff(t *testing.T) {
 				t.Error("a secret is in the log")
 			}
 		})
+	}
+}
+
+// wantNoRights fails unless a status of /proc shows a process without capabilities that can
+// gain none.
+func wantNoRights(t *testing.T, who string, status map[string]string) {
+	t.Helper()
+	wantNone(t, who, status, "CapInh", "CapPrm", "CapEff", "CapAmb")
+	if status["NoNewPrivs"] != "1" {
+		t.Errorf("%s can gain rights: NoNewPrivs is %s", who, status["NoNewPrivs"])
+	}
+}
+
+// wantNone fails unless these sets of capabilities are empty.
+func wantNone(t *testing.T, who string, status map[string]string, sets ...string) {
+	t.Helper()
+	for _, name := range sets {
+		if status[name] != "0000000000000000" {
+			t.Errorf("%s: %s is %s", who, name, status[name])
+		}
+	}
+}
+
+func TestChildrenHaveNoRightsHoweverConnfsIsBuilt(t *testing.T) {
+	t.Parallel()
+	withCgo := filepath.Join(baseDir, "connfs-cgo")
+	must(t, build("github.com/connfs/connfs/cmd/connfs", withCgo, true))
+	for _, c := range []struct {
+		name, binary string
+		owner        int // of airflow_home, and so the user of the children
+	}{
+		{"without cgo, as a user", connfsBinary, owner},
+		{"without cgo, as root", connfsBinary, 0},
+		{"with cgo, as a user", withCgo, owner},
+		{"with cgo, as root", withCgo, 0},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			secret := canary()
+			s := newSite(t)
+			s.binary = c.binary
+			// A _cmd runs in the child that reads the configuration, and shows its rights.
+			seen := filepath.Join(s.home, "status")
+			cfg := filepath.Join(s.home, "airflow.cfg")
+			text := fmt.Sprintf("[core]\nfernet_key_cmd = sh -c 'cat /proc/self/status > %s'\n", seen)
+			must(t, os.WriteFile(cfg, []byte(text), 0o600))
+			must(t, os.Chown(cfg, c.owner, c.owner), os.Chown(s.home, c.owner, c.owner))
+			s.configure(`ttl = "60s"`, grant(alice, "*"))
+			d := s.serve("AIRFLOW_CONN_A=http://u:" + secret + "@h")
+			for range 2 { // from the start on, and after a reload
+				wantNoRights(t, "the _cmd", statusFile(t, seen))
+				wantUser(t, "the _cmd", statusFile(t, seen), c.owner)
+				must(t, os.Remove(seen))
+				if got := as(t, alice).read(d.file("a")); !strings.Contains(string(got.Data), secret) {
+					t.Fatalf("read: %q, %d bytes", got.failure(), len(got.Data))
+				}
+				var children []int
+				eventually(t, "there are a child and a spare", func() bool {
+					_, children = d.processes()
+					return len(children) >= 2
+				})
+				for _, pid := range children {
+					wantClosedChild(t, pid, c.owner)
+				}
+				d.reload("connfs: reloaded")
+			}
+			if front := status(t, d.cmd.Process.Pid); !strings.HasPrefix(front["Uid"], "0\t") || front["CapEff"] == "0000000000000000" {
+				t.Errorf("the front runs as %s with the capabilities %s", front["Uid"], front["CapEff"])
+			}
+		})
+	}
+}
+
+// wantUser fails unless a status of /proc shows a process of this user and group alone.
+func wantUser(t *testing.T, who string, status map[string]string, uid int) {
+	t.Helper()
+	ids := strings.Repeat(fmt.Sprintf("%d\t", uid), 4)
+	group := uid
+	if uid != 0 {
+		group = 65534 // an account that this machine does not know has no group
+	}
+	groups := strings.Repeat(fmt.Sprintf("%d\t", group), 4)
+	if status["Uid"]+"\t" != ids || status["Gid"]+"\t" != groups {
+		t.Errorf("%s runs as %q, groups %q, want uid %d, gid %d", who, status["Uid"], status["Gid"], uid, group)
+	}
+	for _, g := range strings.Fields(status["Groups"]) {
+		if g == "0" && uid != 0 {
+			t.Errorf("%s is in the group root", who)
+		}
+	}
+}
+
+// wantClosedChild fails unless every thread of a child runs as its user without rights, and
+// nobody but root can look into it.
+func wantClosedChild(t *testing.T, pid, uid int) {
+	t.Helper()
+	// A spare that was started just now has not become its user yet.
+	eventually(t, fmt.Sprintf("child %d runs as uid %d", pid, uid), func() bool {
+		return strings.HasPrefix(status(t, pid)["Uid"], fmt.Sprintf("%d\t", uid))
+	})
+	threads, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", pid))
+	must(t, err)
+	for _, thread := range threads {
+		path := fmt.Sprintf("/proc/%d/task/%s/status", pid, thread.Name())
+		if _, err := os.Stat(path); err == nil { // else the thread has ended
+			wantNoRights(t, path, statusFile(t, path))
+			wantNone(t, path, statusFile(t, path), "CapBnd")
+			wantUser(t, path, statusFile(t, path), uid)
+		}
+	}
+	// A process that is not dumpable belongs to root, whoever runs it.
+	var st syscall.Stat_t
+	must(t, syscall.Stat(fmt.Sprintf("/proc/%d/environ", pid), &st))
+	if st.Uid != 0 {
+		t.Errorf("child %d can be traced by uid %d", pid, st.Uid)
 	}
 }
 

@@ -76,14 +76,6 @@ func (p *program) options(fl *flags) (session.Options, error) {
 func (p *program) resolver() int {
 	// The front ends it, by SIGKILL or by closing the pipe; a terminal does not.
 	harden.IgnoreTerminal()
-	if os.Geteuid() != 0 {
-		// A child that was started as another user can gain nothing any more. As
-		// root it still has to read the configuration, and gives root up itself.
-		if err := harden.NoNewPrivileges(); err != nil {
-			fmt.Fprintln(p.stderr, "connfs resolver:", err)
-			return exitFailed
-		}
-	}
 	harden.LockAll(false)
 	if err := child.Serve(p.stdin, p.stdout, child.Configure); err != nil && err != io.ErrUnexpectedEOF {
 		fmt.Fprintln(p.stderr, "connfs resolver:", err)

@@ -8,7 +8,6 @@ import (
 	"os/signal"
 	"strings"
 	"syscall"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -27,9 +26,6 @@ func Process() error {
 	}
 	return nil
 }
-
-// capIPCLock is CAP_IPC_LOCK of capabilities(7).
-const capIPCLock = 14
 
 // mclOnFault is MCL_ONFAULT of mlockall(2): pages are locked as they are touched,
 // so that Go's reserved address space costs nothing.
@@ -50,36 +46,8 @@ func LockAll(keeps bool) bool {
 	return unix.Mlockall(unix.MCL_CURRENT|unix.MCL_FUTURE|mclOnFault) == nil
 }
 
-func hasCapability(n uint) bool {
-	hdr := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
-	var data [2]unix.CapUserData
-	if unix.Capget(&hdr, &data[0]) != nil {
-		return false
-	}
-	return data[n/32].Effective&(1<<(n%32)) != 0
-}
-
-// NoNewPrivileges makes sure that nothing which the process runs gains rights it
-// does not have, setuid programs included. It acts on every thread.
-func NoNewPrivileges() error {
-	if err := allThreads(syscall.SYS_PRCTL, unix.PR_SET_NO_NEW_PRIVS, 1); err != nil {
-		return fmt.Errorf("setting no_new_privs: %w", err)
-	}
-	return nil
-}
-
-// DropCapabilities gives up every capability of every thread, for good once
-// NoNewPrivileges was called.
-func DropCapabilities() error {
-	hdr := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
-	var data [2]unix.CapUserData
-	if err := allThreads(syscall.SYS_CAPSET, uintptr(unsafe.Pointer(&hdr)), uintptr(unsafe.Pointer(&data[0]))); err != nil {
-		return fmt.Errorf("dropping capabilities: %w", err)
-	}
-	return nil
-}
-
-// BecomeUser gives up root for uid, gid and groups, in every thread, for good.
+// BecomeUser gives up root for uid, gid and groups in every thread, with cgo too: the C
+// library does it then. It is for good where uid is not 0, and capabilities go with it.
 func BecomeUser(uid, gid uint32, groups []uint32) error {
 	ids := make([]int, len(groups))
 	for i, g := range groups {

@@ -1,6 +1,7 @@
 package harden
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -9,12 +10,13 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
 
-// What Process and its companions do cannot be undone, so each is tried in a process
-// of its own: this binary, which does what role says and prints its state.
+// What this package does to a process cannot be undone, so each thing is tried in a process of
+// its own: this binary, which does what its role says and prints its state.
 const roleVariable = "CONNFS_TEST_HARDEN"
 
 func TestMain(m *testing.M) {
@@ -25,17 +27,20 @@ func TestMain(m *testing.M) {
 	threads()
 	var err error
 	switch role {
+	case "report":
 	case "process":
 		err = Process()
-	case "nnp":
-		err = NoNewPrivileges()
+	case "start":
+		err = start(nil, false)
+	case "start another user's":
+		err = start(someone, false)
+	case "start with capabilities":
+		err = start(nil, true)
 	case "drop":
-		if err = NoNewPrivileges(); err == nil {
-			err = DropCapabilities()
-		}
+		err = DropCapabilities()
 	case "become":
 		if err = Process(); err == nil {
-			err = BecomeUser(12345, 12346, []uint32{12347})
+			err = BecomeUser(someone.Uid, someone.Gid, someone.Groups)
 		}
 	}
 	if err != nil {
@@ -43,6 +48,47 @@ func TestMain(m *testing.M) {
 		os.Exit(1)
 	}
 	report()
+}
+
+var someone = &syscall.Credential{Uid: 12345, Gid: 12346, Groups: []uint32{12347}}
+
+// parentMark stands between what a started process prints and what the one that started it does.
+const parentMark = "--- the parent:\n"
+
+// starts is how many processes start starts.
+const starts = 4
+
+// start starts this binary several times in the role "report", the last time with its output.
+func start(user *syscall.Credential, keepCapabilities bool) error {
+	if err := Process(); err != nil {
+		return err
+	}
+	for i := range starts {
+		cmd := exec.Command("/proc/self/exe")
+		cmd.Env = environment("report")
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: user}
+		if i == starts-1 {
+			cmd.Stdout = os.Stdout
+		}
+		if err := errors.Join(Start(cmd, keepCapabilities), cmd.Wait()); err != nil {
+			return err
+		}
+	}
+	fmt.Print(parentMark)
+	// The threads that forked have told that they have, and end.
+	for rights() > 1 {
+		time.Sleep(time.Millisecond)
+	}
+	return nil
+}
+
+// rights returns how many different rights the threads of this process have.
+func rights() int {
+	kinds := make(map[string]bool)
+	for _, status := range statuses() {
+		kinds[strings.Join(status, " ")] = true
+	}
+	return len(kinds)
 }
 
 // threads makes some threads and keeps them.
@@ -65,27 +111,47 @@ func report() {
 	unix.Getrlimit(unix.RLIMIT_CORE, &limit)
 	dumpable, _ := unix.PrctlRetInt(unix.PR_GET_DUMPABLE, 0, 0, 0, 0)
 	fmt.Printf("core %d %d\ndumpable %d\n", limit.Cur, limit.Max, dumpable)
+	fmt.Println("check:", CheckRights())
+	for _, status := range statuses() {
+		for _, line := range status {
+			fmt.Println(line)
+		}
+	}
+}
+
+// statuses returns the lines of /proc that tell the rights of each thread.
+func statuses() [][]string {
+	var all [][]string
 	tasks, _ := os.ReadDir("/proc/self/task")
 	for _, task := range tasks {
 		status, err := os.ReadFile("/proc/self/task/" + task.Name() + "/status")
 		if err != nil {
 			continue
 		}
-		for _, line := range strings.Split(string(status), "\n") {
-			for _, key := range []string{"NoNewPrivs:", "CapEff:", "CapPrm:", "Uid:", "Gid:", "Groups:"} {
-				if strings.HasPrefix(line, key) {
-					fmt.Println(strings.Join(strings.Fields(line), " "))
-				}
+		var lines []string
+		for line := range strings.Lines(string(status)) {
+			key, _, _ := strings.Cut(line, ":")
+			switch key {
+			case "NoNewPrivs", "CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb", "Uid", "Gid", "Groups":
+				lines = append(lines, strings.Join(strings.Fields(line), " "))
 			}
 		}
+		all = append(all, lines)
 	}
+	return all
+}
+
+// environment is that of this binary in a role. With the race detector it would wait for a
+// second before it exits.
+func environment(role string) []string {
+	return append(os.Environ(), roleVariable+"="+role, "GORACE=atexit_sleep_ms=0")
 }
 
 // state runs this binary in a role and returns what it printed.
 func state(t *testing.T, role string) (string, error) {
 	t.Helper()
 	cmd := exec.Command("/proc/self/exe")
-	cmd.Env = append(os.Environ(), roleVariable+"="+role)
+	cmd.Env = environment(role)
 	out, err := cmd.CombinedOutput()
 	return string(out), err
 }
@@ -119,24 +185,88 @@ func TestProcessLeavesNoCoreAndNoDebugger(t *testing.T) {
 	}
 }
 
-func TestNoNewPrivilegesReachesEveryThread(t *testing.T) {
-	out, err := state(t, "nnp")
-	if err != nil {
-		t.Fatal(out, err)
-	}
-	if !underRaceDetector {
-		everywhere(t, out, "NoNewPrivs:", "NoNewPrivs: 1")
+const noCapability = " 0000000000000000"
+
+func TestStartedProcessesHaveNoRights(t *testing.T) {
+	for _, c := range []struct {
+		role     string
+		needs    bool // root
+		want     []string
+		differs  []string // keys of which the parent keeps its own
+		capables bool
+	}{
+		{"start", false, nil, []string{"CapPrm:", "CapEff:"}, false},
+		{"start another user's", true, []string{
+			"Uid: 12345 12345 12345 12345", "Gid: 12346 12346 12346 12346", "Groups: 12347",
+		}, []string{"CapPrm:", "CapEff:", "Uid:", "Gid:"}, false},
+		{"start with capabilities", true, nil, nil, true},
+	} {
+		t.Run(c.role, func(t *testing.T) {
+			own := first(strings.Join(statuses()[0], "\n"), "NoNewPrivs:")
+			out, err := state(t, c.role)
+			if c.needs && os.Geteuid() != 0 {
+				if err == nil && !c.capables {
+					t.Errorf("an ordinary user started a process of another one:\n%s", out)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(out, err)
+			}
+			child, parent, _ := strings.Cut(out, parentMark)
+			everywhere(t, child, "NoNewPrivs:", "NoNewPrivs: 1")
+			everywhere(t, child, "CapInh:", "CapInh:"+noCapability)
+			for _, key := range []string{"CapPrm:", "CapEff:", "CapAmb:", "CapBnd:"} {
+				switch {
+				case c.capables:
+					everywhere(t, child, key, first(parent, key))
+				case key != "CapBnd:" || os.Geteuid() == 0: // only root can empty it
+					everywhere(t, child, key, key+noCapability)
+				}
+			}
+			if passed := first(child, "check:") == "check: <nil>"; passed == c.capables {
+				t.Errorf("capabilities were kept: %v, %s", c.capables, first(child, "check:"))
+			}
+			for _, line := range c.want {
+				everywhere(t, child, line[:strings.Index(line, " ")], line)
+			}
+			// No thread of the parent lost anything, and the parent is as closed off as before.
+			everywhere(t, parent, "NoNewPrivs:", own)
+			for _, key := range c.differs {
+				if os.Geteuid() == 0 && first(parent, key) == first(child, key) {
+					t.Errorf("the parent has %s", first(parent, key))
+				}
+			}
+			if !strings.Contains(parent, "core 0 0\ndumpable 0\n") {
+				t.Errorf("the parent is not closed off any more:\n%s", parent)
+			}
+		})
 	}
 }
 
-func TestDropCapabilitiesReachesEveryThread(t *testing.T) {
+// first returns the first line that begins with key.
+func first(out, key string) string {
+	for line := range strings.Lines(out) {
+		if strings.HasPrefix(line, key) {
+			return strings.TrimSpace(line)
+		}
+	}
+	return ""
+}
+
+func TestDropCapabilitiesReachesEveryThreadOrSaysThatItCannot(t *testing.T) {
 	out, err := state(t, "drop")
+	if withCgo {
+		if err == nil || !strings.Contains(out, ErrCgo.Error()) {
+			t.Errorf("with cgo: %v\n%s", err, out)
+		}
+		return
+	}
 	if err != nil {
 		t.Fatal(out, err)
 	}
-	if !underRaceDetector {
-		everywhere(t, out, "CapEff:", "CapEff: 0000000000000000")
-		everywhere(t, out, "CapPrm:", "CapPrm: 0000000000000000")
+	for _, key := range []string{"CapEff:", "CapPrm:", "CapInh:"} {
+		everywhere(t, out, key, key+noCapability)
 	}
 }
 
@@ -154,7 +284,8 @@ func TestBecomeUserGivesUpRootOnEveryThread(t *testing.T) {
 	everywhere(t, out, "Uid:", "Uid: 12345 12345 12345 12345")
 	everywhere(t, out, "Gid:", "Gid: 12346 12346 12346 12346")
 	everywhere(t, out, "Groups:", "Groups: 12347")
-	everywhere(t, out, "CapEff:", "CapEff: 0000000000000000")
+	everywhere(t, out, "CapEff:", "CapEff:"+noCapability)
+	everywhere(t, out, "CapPrm:", "CapPrm:"+noCapability)
 	if !strings.Contains(out, "core 0 0\n") {
 		t.Errorf("cores are on again:\n%s", out)
 	}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/connfs/connfs/conn"
 	"github.com/connfs/connfs/internal/cache"
+	"github.com/connfs/connfs/internal/harden"
 )
 
 // Command says how a child is started.
@@ -23,9 +24,11 @@ type Command struct {
 	Env  []string
 	// Credential is the user that the child runs as; nil: the same as the front.
 	Credential *syscall.Credential
+	// KeepCapabilities leaves the child the capabilities of the front.
+	KeepCapabilities bool
 }
 
-// Start starts the child's process with the ends of its pipes.
+// Start starts the child's process with the ends of its pipes. It can gain no rights.
 func (c *Command) Start() (*Process, error) {
 	cmd := exec.Command(c.Path, c.Args[1:]...)
 	cmd.Args, cmd.Env, cmd.Dir, cmd.Stderr = c.Args, append([]string{}, c.Env...), "/", os.Stderr
@@ -39,7 +42,7 @@ func (c *Command) Start() (*Process, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := cmd.Start(); err != nil {
+	if err := harden.Start(cmd, c.KeepCapabilities); err != nil {
 		return nil, &conn.Error{
 			Kind: conn.Failed, Reason: "no resolver child can be started: " + err.Error(), Err: err,
 		}
@@ -282,7 +285,27 @@ func (c *child) readValue(n int, digest uint64) (*cache.Value, error) {
 // Configure starts a child that reads the configuration as req says, with the environment
 // block env. The child has ended when Configure returns. front is the front's part of the
 // settings, in clear. body goes into the memory that keep returns.
+//
+// Where req.EUID is 0, the child keeps its capabilities at first: it reads files of root's and
+// of others, and may become another user. If it is to go on as root and cannot drop them, it
+// fails with SourceCapabilities, and Configure starts it once more, without them.
 func Configure(
+	ctx context.Context, cmd *Command, req *ConfigureRequest, env []byte,
+	keep func(n int) ([]byte, error),
+) (front, body []byte, err error) {
+	if req.EUID == 0 {
+		first := *cmd
+		first.KeepCapabilities = true
+		front, body, err = configure(ctx, &first, req, env, keep)
+		if e, ok := asError(err); !ok || e.Source != SourceCapabilities {
+			return front, body, err
+		}
+	}
+	return configure(ctx, cmd, req, env, keep)
+}
+
+// configure asks one child.
+func configure(
 	ctx context.Context, cmd *Command, req *ConfigureRequest, env []byte,
 	keep func(n int) ([]byte, error),
 ) (front, body []byte, err error) {

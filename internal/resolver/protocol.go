@@ -76,8 +76,14 @@ type ConfigureRequest struct {
 	ShowSecrets bool
 }
 
-// SourceConfiguration is the source of errors in the configuration.
-const SourceConfiguration = "configuration"
+// Sources of errors that OpConfigure can have.
+const (
+	// SourceConfiguration: the configuration is wrong.
+	SourceConfiguration = "configuration"
+	// SourceCapabilities: the child must not go on with its capabilities, and cannot drop
+	// them. Started without them, it can read the configuration.
+	SourceCapabilities = "capabilities"
+)
 
 // Limits of a frame, in bytes. A greater length means that the other end is broken.
 const (

@@ -11,13 +11,12 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
-	"os"
 	"runtime/debug"
 	"sync"
 	"time"
 
 	"github.com/connfs/connfs/conn"
-	"github.com/connfs/connfs/internal/config"
+	"github.com/connfs/connfs/internal/harden"
 	"github.com/connfs/connfs/internal/resolver"
 	"github.com/connfs/connfs/kms"
 	"github.com/connfs/connfs/resolve"
@@ -77,12 +76,9 @@ type server struct {
 
 func (s *server) init(key, blob []byte) {
 	s.key = key
-	if os.Geteuid() == 0 {
-		// Root without its privileges: its uid alone still opens root's files.
-		if err := become(config.Identity{}); err != nil {
-			s.failed = conn.Errorf(conn.Failed, "", "%v", err)
-			return
-		}
+	if err := harden.CheckRights(); err != nil {
+		s.failed = conn.Errorf(conn.Failed, "", "the resolver was not started as connfs does it: %v", err)
+		return
 	}
 	settings, err := decodeSettings(blob)
 	if err != nil {

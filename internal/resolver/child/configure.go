@@ -43,6 +43,11 @@ func Configure(
 				Kind: conn.Invalid, Source: resolver.SourceConfiguration, Reason: wrong.Error(),
 			}
 		}
+		if errors.Is(err, harden.ErrCgo) {
+			return nil, nil, &conn.Error{
+				Kind: conn.Failed, Source: resolver.SourceCapabilities, Reason: err.Error(),
+			}
+		}
 		return nil, nil, &conn.Error{
 			Kind: conn.Failed, Source: resolver.SourceConfiguration, Reason: err.Error(),
 		}
@@ -68,13 +73,17 @@ func setLogin(variables []backend.Variable) {
 	}
 }
 
-// become gives up root, for another user or for root without its privileges.
+// become gives up root, for another user or for root without its capabilities. From then on
+// this process can gain no rights.
 func become(id config.Identity) error {
-	if err := harden.NoNewPrivileges(); err != nil {
-		return err
+	if id.UID != 0 {
+		if err := harden.BecomeUser(id.UID, id.GID, id.Groups); err != nil {
+			return err
+		}
+	} else if harden.CheckRights() != nil { // else it was started without them
+		if err := harden.DropCapabilities(); err != nil {
+			return err
+		}
 	}
-	if id.UID == 0 {
-		return harden.DropCapabilities()
-	}
-	return harden.BecomeUser(id.UID, id.GID, id.Groups)
+	return harden.CheckRights()
 }

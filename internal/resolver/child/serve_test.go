@@ -18,6 +18,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/connfs/connfs/conn"
+	"github.com/connfs/connfs/internal/harden"
 	"github.com/connfs/connfs/internal/resolver"
 	"github.com/connfs/connfs/internal/resolver/child"
 	"github.com/connfs/connfs/resolve/all"
@@ -26,8 +27,8 @@ import (
 	"github.com/connfs/connfs/resolve/metastore"
 )
 
-// TestMain is the test binary's second role: a real child, which gives up rights
-// that a test needs.
+// TestMain is the test binary's second role: a real child, which has no rights that a test
+// needs.
 func TestMain(m *testing.M) {
 	if len(os.Args) == 2 && os.Args[1] == "child" {
 		err := child.Serve(os.Stdin, os.Stdout, func(
@@ -87,7 +88,7 @@ func spawn(t *testing.T) *served {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := cmd.Start(); err != nil {
+	if err := harden.Start(cmd, false); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {

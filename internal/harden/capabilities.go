@@ -1,0 +1,91 @@
+package harden
+
+import (
+	"errors"
+	"fmt"
+	"syscall"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// capIPCLock is CAP_IPC_LOCK of capabilities(7).
+const capIPCLock = 14
+
+// capabilitySets are the capabilities of a thread, one bit each.
+type capabilitySets struct {
+	effective, permitted, inheritable uint64
+}
+
+// capabilities returns those of the calling thread.
+func capabilities() (capabilitySets, error) {
+	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var data [2]unix.CapUserData
+	if err := unix.Capget(&header, &data[0]); err != nil {
+		return capabilitySets{}, fmt.Errorf("reading capabilities: %w", err)
+	}
+	join := func(low, high uint32) uint64 { return uint64(high)<<32 | uint64(low) }
+	return capabilitySets{
+		effective:   join(data[0].Effective, data[1].Effective),
+		permitted:   join(data[0].Permitted, data[1].Permitted),
+		inheritable: join(data[0].Inheritable, data[1].Inheritable),
+	}, nil
+}
+
+// set makes them those of the calling thread. Ambient capabilities go with inheritable ones.
+func (c capabilitySets) set() error {
+	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	data := [2]unix.CapUserData{
+		{Effective: uint32(c.effective), Permitted: uint32(c.permitted), Inheritable: uint32(c.inheritable)},
+		{
+			Effective: uint32(c.effective >> 32), Permitted: uint32(c.permitted >> 32),
+			Inheritable: uint32(c.inheritable >> 32),
+		},
+	}
+	if err := unix.Capset(&header, &data[0]); err != nil {
+		return fmt.Errorf("setting capabilities: %w", err)
+	}
+	return nil
+}
+
+// hasCapability reports whether the calling thread has the capability of this number.
+func hasCapability(n uint) bool {
+	caps, err := capabilities()
+	return err == nil && caps.effective&(1<<n) != 0
+}
+
+// ErrCgo is the error of a binary with cgo: C may have started threads that Go does not
+// know, and capabilities that one thread keeps are capabilities that all can get back.
+var ErrCgo = errors.New("a process with cgo cannot drop the capabilities of every thread")
+
+// DropCapabilities gives up every capability of every thread, for good in a process that
+// [Start] started. With cgo it fails with [ErrCgo] and changes nothing.
+func DropCapabilities() error {
+	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var data [2]unix.CapUserData
+	_, _, errno := syscall.AllThreadsSyscall(syscall.SYS_CAPSET,
+		uintptr(unsafe.Pointer(&header)), uintptr(unsafe.Pointer(&data[0])), 0)
+	switch errno {
+	case 0:
+		return nil
+	case syscall.ENOTSUP:
+		return ErrCgo
+	}
+	return fmt.Errorf("dropping capabilities: %w", errno)
+}
+
+// CheckRights fails unless the calling thread has no capability and can never gain one,
+// as in a process that [Start] started.
+func CheckRights() error {
+	caps, err := capabilities()
+	if err != nil {
+		return err
+	}
+	if caps != (capabilitySets{}) {
+		return errors.New("the process still has capabilities")
+	}
+	if no, err := unix.PrctlRetInt(unix.PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0); err != nil || no != 1 {
+		return errors.New("the process can still gain rights: no_new_privs is not set")
+	}
+	return nil
+}

@@ -1,0 +1,5 @@
+//go:build !cgo
+
+package harden
+
+const withCgo = false

@@ -1,5 +1,0 @@
-//go:build !race
-
-package harden
-
-const underRaceDetector = false
