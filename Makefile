@@ -27,15 +27,13 @@ STEP    := scripts/step
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 LDFLAGS := -s -w -X main.version=$(VERSION)
 
-# The race detector needs cgo, with which a process that root started cannot give up
-# its rights, as children do; and scanning a process for secrets says nothing about the
-# race detector's.
-NO_RACE := ./cmd/connfs ./internal/harden ./internal/resolver/child ./integration/memscan
+# Scanning a process for secrets says nothing about the race detector's memory.
+NO_RACE := ./integration/memscan
 
 # What links the SDKs of the clouds, which take minutes to compile once more for the race
 # detector: it looks at these in `make race`.
 CLOUD := ./internal/awslogin ./internal/googlelogin ./internal/config ./kms ./resolve/all ./resolve/aws ./resolve/gcpsm \
-	./resolve/metastore ./resolve/vault
+	./resolve/metastore ./resolve/vault ./cmd/connfs ./internal/resolver/child
 
 # Those of them whose unit tests run with the integration tests, which they have, too.
 CLOUD_TOO := ./kms ./resolve/aws ./resolve/gcpsm ./resolve/metastore ./resolve/vault
