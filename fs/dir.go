@@ -9,8 +9,8 @@ import (
 	"github.com/connfs/connfs/conn"
 )
 
-// dirs holds the listings of open directories: a snapshot each, so that offsets
-// stay true while somebody reads on.
+// dirs holds the listings of open directories. Each is a snapshot, so that offsets stay
+// valid until the reader has read to the end.
 type dirs struct {
 	mu   sync.Mutex
 	next uint64
@@ -62,7 +62,7 @@ func (t *tree) entry(node uint64, size int, out *fuse.EntryOut) {
 	t.fileAttr(out.NodeId, size, &out.Attr)
 }
 
-// OpenDir takes a snapshot of what there is.
+// OpenDir takes a snapshot of the ids that are known.
 func (t *tree) OpenDir(cancel <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) fuse.Status {
 	ids, err := t.Provider.List(cancel, t.caller(&in.InHeader))
 	if err != nil {
@@ -75,15 +75,15 @@ func (t *tree) OpenDir(cancel <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOu
 // ReleaseDir drops the snapshot.
 func (t *tree) ReleaseDir(in *fuse.ReleaseIn) { t.dirs.drop(in.Fh) }
 
-// ReadDir lists what the caller may read. The caller is the one of this request: a
-// directory descriptor can change hands.
+// ReadDir lists what the caller of this request may read. It need not be the caller of
+// OpenDir: a directory descriptor can be passed on.
 func (t *tree) ReadDir(_ <-chan struct{}, in *fuse.ReadIn, out *fuse.DirEntryList) fuse.Status {
 	t.list(in, func(e fuse.DirEntry, _ string) bool { return out.AddDirEntry(e) })
 	return fuse.OK
 }
 
-// ReadDirPlus is ReadDir with the attributes, which the kernel keeps only where
-// they may be shared.
+// ReadDirPlus is ReadDir with the attributes. The kernel keeps them only if other users may
+// see them, which share_names allows.
 func (t *tree) ReadDirPlus(_ <-chan struct{}, in *fuse.ReadIn, out *fuse.DirEntryList) fuse.Status {
 	c := t.caller(&in.InHeader)
 	t.list(in, func(e fuse.DirEntry, id string) bool {
@@ -106,8 +106,8 @@ func (t *tree) ReadDirPlus(_ <-chan struct{}, in *fuse.ReadIn, out *fuse.DirEntr
 	return fuse.OK
 }
 
-// list calls add with the entries from the request's offset on, until it has no more
-// room.
+// list calls add with the entries from the request's offset on, until add reports that the
+// reply is full.
 func (t *tree) list(in *fuse.ReadIn, add func(e fuse.DirEntry, id string) bool) {
 	for i, dot := range []string{".", ".."} {
 		e := fuse.DirEntry{
@@ -119,7 +119,7 @@ func (t *tree) list(in *fuse.ReadIn, add func(e fuse.DirEntry, id string) bool) 
 	}
 	ids := t.dirs.get(in.Fh)
 	c := t.caller(&in.InHeader)
-	// An offset is whatever the reader seeks to.
+	// The reader can seek to any offset.
 	for i := int(min(max(in.Offset, 2)-2, uint64(len(ids)))); i < len(ids); i++ {
 		name, ok := conn.FileName(ids[i])
 		if !ok || !t.Provider.MayRead(c, ids[i]) {
@@ -154,8 +154,9 @@ func (t *tree) GetAttr(cancel <-chan struct{}, in *fuse.GetAttrIn, out *fuse.Att
 	return fuse.OK
 }
 
-// Access is never answered with ENOSYS, after which the kernel would say yes to
-// everybody. Its uid is the real one, which is why OPEN alone counts.
+// Access must never answer ENOSYS, after which the kernel would allow it to everybody.
+// access(2) asks with the caller's real uid, which need not be the uid that reads, so only
+// OPEN decides about reading.
 func (t *tree) Access(cancel <-chan struct{}, in *fuse.AccessIn) fuse.Status {
 	if in.NodeId == fuse.FUSE_ROOT_ID {
 		if in.Mask&fuse.W_OK != 0 {
@@ -180,9 +181,9 @@ func (t *tree) Access(cancel <-chan struct{}, in *fuse.AccessIn) fuse.Status {
 	return fuse.OK
 }
 
-// written answers an attempt to change the entry name: as a read of it would be
-// answered, and EROFS to those who may read it.
-func (t *tree) written(h *fuse.InHeader, name string) fuse.Status {
+// refuseWrite answers an attempt to change the entry name: EROFS to those who may read it,
+// and to others what a read would answer.
+func (t *tree) refuseWrite(h *fuse.InHeader, name string) fuse.Status {
 	id, err := conn.IDFromFileName(name)
 	if err == nil && !t.Provider.MayRead(t.caller(h), id) {
 		return fuse.EACCES
@@ -193,41 +194,41 @@ func (t *tree) written(h *fuse.InHeader, name string) fuse.Status {
 func (t *tree) Mknod(
 	_ <-chan struct{}, in *fuse.MknodIn, name string, _ *fuse.EntryOut,
 ) fuse.Status {
-	return t.written(&in.InHeader, name)
+	return t.refuseWrite(&in.InHeader, name)
 }
 
 func (t *tree) Mkdir(
 	_ <-chan struct{}, in *fuse.MkdirIn, name string, _ *fuse.EntryOut,
 ) fuse.Status {
-	return t.written(&in.InHeader, name)
+	return t.refuseWrite(&in.InHeader, name)
 }
 
 func (t *tree) Unlink(_ <-chan struct{}, h *fuse.InHeader, name string) fuse.Status {
-	return t.written(h, name)
+	return t.refuseWrite(h, name)
 }
 
 func (t *tree) Rmdir(_ <-chan struct{}, h *fuse.InHeader, name string) fuse.Status {
-	return t.written(h, name)
+	return t.refuseWrite(h, name)
 }
 
 func (t *tree) Rename(_ <-chan struct{}, in *fuse.RenameIn, old, _ string) fuse.Status {
-	return t.written(&in.InHeader, old)
+	return t.refuseWrite(&in.InHeader, old)
 }
 
 func (t *tree) Link(_ <-chan struct{}, in *fuse.LinkIn, name string, _ *fuse.EntryOut) fuse.Status {
-	return t.written(&in.InHeader, name)
+	return t.refuseWrite(&in.InHeader, name)
 }
 
 func (t *tree) Symlink(
 	_ <-chan struct{}, h *fuse.InHeader, _, name string, _ *fuse.EntryOut,
 ) fuse.Status {
-	return t.written(h, name)
+	return t.refuseWrite(h, name)
 }
 
 func (t *tree) Create(
 	_ <-chan struct{}, in *fuse.CreateIn, name string, _ *fuse.CreateOut,
 ) fuse.Status {
-	return t.written(&in.InHeader, name)
+	return t.refuseWrite(&in.InHeader, name)
 }
 
 func (t *tree) Tmpfile(<-chan struct{}, *fuse.CreateIn, *fuse.CreateOut) fuse.Status {

@@ -8,8 +8,8 @@ import (
 	"github.com/connfs/connfs/conn"
 )
 
-// errnos is the one table from the kind of a failure to what a reader sees. ENOSYS
-// is never in it: the kernel would take it as "do not ask again".
+// errnos is the one table from the kind of a failure to the error number that a reader gets.
+// It must never hold ENOSYS, after which the kernel would not ask again.
 var errnos = map[conn.Kind]syscall.Errno{
 	conn.Failed:      syscall.EIO,
 	conn.Absent:      syscall.ENOENT,
@@ -28,8 +28,7 @@ var errnos = map[conn.Kind]syscall.Errno{
 	conn.NoSuchName:  syscall.ENOENT,
 }
 
-// Errno returns the error number for err: 0 for nil, and EIO for what nobody
-// classified.
+// Errno returns the error number for err: 0 for nil, and EIO for an error of no known kind.
 func Errno(err error) syscall.Errno {
 	if err == nil {
 		return 0

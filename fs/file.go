@@ -8,12 +8,12 @@ import (
 	"github.com/connfs/connfs/conn"
 )
 
-// Open authorises and makes sure that there is content. The handle is its version,
-// so that it means the same to a daemon that took over after a restart.
+// Open authorises the caller and makes sure that there is content. The handle is the version
+// of the content, so that it means the same to a daemon that takes over after a restart.
 func (t *tree) Open(cancel <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) fuse.Status {
 	id, ok := t.names.id(in.NodeId)
 	if !ok {
-		// The kernel looks the name up again and comes back.
+		// The kernel looks the name up again and repeats the OPEN.
 		return fuse.Status(syscall.ESTALE)
 	}
 	c := t.caller(&in.InHeader)
@@ -33,10 +33,10 @@ func (t *tree) Open(cancel <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) 
 	return fuse.OK
 }
 
-// Read authorises once more. Direct I/O alone does not keep the content out of the
-// page cache, where anybody with a descriptor could read it unasked: splice,
-// sendfile, readahead and private mappings fill it. Such reads lack the mark of a
-// true read(2), and are refused.
+// Read authorises the caller again. Direct I/O alone does not keep the content out of the
+// page cache, where anybody with a descriptor could read it without connfs being asked:
+// splice, sendfile, readahead and private mappings fill the page cache. Such reads lack the
+// flag that a true read(2) has, and are refused.
 func (t *tree) Read(
 	cancel <-chan struct{}, in *fuse.ReadIn, _ []byte,
 ) (fuse.ReadResult, fuse.Status) {
@@ -63,28 +63,27 @@ func (t *tree) Read(
 	return &reply{data, release}, fuse.OK
 }
 
-// Release needs no work: a handle holds nothing.
+// Release has nothing to do: a handle holds no resources.
 func (t *tree) Release(<-chan struct{}, *fuse.ReleaseIn) {}
 
-// Flush is not asked for, and harmless.
+// Flush does nothing. The kernel does not ask for it, since Open sets FOPEN_NOFLUSH.
 func (t *tree) Flush(<-chan struct{}, *fuse.FlushIn) fuse.Status { return fuse.OK }
 
-// Ioctl tells Python's open, which asks whether the file is a terminal, that it is
-// not.
+// Ioctl answers ENOTTY: Python's open asks whether the file is a terminal.
 func (t *tree) Ioctl(<-chan struct{}, *fuse.IoctlIn, []byte, *fuse.IoctlOut, []byte) fuse.Status {
 	return fuse.Status(syscall.ENOTTY)
 }
 
-// Write cannot follow an Open that allows none.
+// Write is never asked, since Open refuses to open a file for writing.
 func (t *tree) Write(<-chan struct{}, *fuse.WriteIn, []byte) (uint32, fuse.Status) {
 	return 0, fuse.EROFS
 }
 
-// Fallocate is a write.
+// Fallocate would write.
 func (t *tree) Fallocate(<-chan struct{}, *fuse.FallocateIn) fuse.Status { return fuse.EROFS }
 
-// reply is a READ's answer out of locked memory. go-fuse writes the slices to the
-// kernel as they are, without a copy, and then calls Done.
+// reply is the answer to a READ, in locked memory. go-fuse writes the slices to the kernel
+// with write(2), without copying them, and then calls Done.
 type reply struct {
 	data    [][]byte
 	release func()
@@ -98,10 +97,10 @@ func (r *reply) Size() int {
 	return n
 }
 
-// Slices is what go-fuse asks for where it can write several buffers at once.
+// Slices is what go-fuse calls, since it can write several buffers at once.
 func (r *reply) Slices() ([][]byte, fuse.Status) { return r.data, fuse.OK }
 
-// Bytes would be a copy in memory that is not locked.
+// Bytes fails, because it would copy the content into memory that is not locked.
 func (r *reply) Bytes([]byte) ([]byte, fuse.Status) { return nil, fuse.EIO }
 
 func (r *reply) Done() { r.release() }

@@ -1,12 +1,16 @@
 // Package fs is the FUSE tree: one directory with one read-only file for each
-// connection. It turns the kernel's requests into questions to a [Provider] and
-// answers into bytes and error numbers, and decides nothing itself.
+// connection. It turns the kernel's requests into calls of a [Provider], and the
+// provider's answers into bytes and error numbers. It decides nothing itself.
 //
 // It uses go-fuse's raw API. LOOKUP answers every well-formed name with the same
 // constant entry, for every caller: the kernel shares directory entries among all
 // users, so an entry that depended on the caller would show, or take away, what
-// belongs to another. GETATTR, ACCESS, OPEN and READ are asked each time, and the
-// provider decides each time.
+// belongs to another user. The kernel asks GETATTR, ACCESS, OPEN and READ each time,
+// and the provider decides each time.
+//
+// fs.go has the provider and the attributes, names.go the node ids, dir.go what happens to
+// the directory (LOOKUP, READDIR, GETATTR and all attempts to write), file.go the reading
+// of a file, and errno.go the error numbers.
 //
 // No plaintext is kept here. A handle is the version of the content that was opened,
 // and the bytes of a reply lie in the provider's locked memory while the kernel
@@ -22,13 +26,13 @@ import (
 	"github.com/connfs/connfs/conn"
 )
 
-// Provider answers for the tree. Its errors are *conn.Error; [Errno] turns them into
-// error numbers. All methods may be called concurrently, and those with a cancel
-// channel return soon after it is closed, with an error of kind Interrupted.
+// Provider decides what the tree shows, and has the content. Its errors are *conn.Error;
+// [Errno] turns them into error numbers. All methods may be called concurrently. Those with
+// a cancel channel return soon after it is closed, with an error of kind Interrupted.
 type Provider interface {
 	// Grantable reports whether anybody could be allowed to read id.
 	Grantable(id string) bool
-	// MayRead reports whether this caller may, without asking anybody else.
+	// MayRead reports whether this caller may read id. It asks no backend.
 	MayRead(c conn.Caller, id string) bool
 	// Stat returns the size of the content in bytes, or -1 while it is not known.
 	// It never asks a backend.
@@ -43,11 +47,10 @@ type Provider interface {
 	) (data [][]byte, release func(), err error)
 	// Refuse records a read that the tree refused, and returns the error to give.
 	Refuse(c conn.Caller, id string, err error) error
-	// Pace may hold back a request that fails with err, where the caller fails too
-	// often.
+	// Pace may hold back a request that fails with err, if the caller fails too often.
 	Pace(cancel <-chan struct{}, c conn.Caller, err error)
-	// List returns the ids that are known, sorted, whoever may read them. The
-	// slice is shared and must not be changed.
+	// List returns all ids that are known, sorted. It does not matter who may read them.
+	// The slice is shared and must not be changed.
 	List(cancel <-chan struct{}, c conn.Caller) ([]string, error)
 }
 
@@ -75,7 +78,7 @@ type Config struct {
 
 // tree implements fuse.RawFileSystem.
 type tree struct {
-	fuse.RawFileSystem // ENOSYS for what nothing below answers
+	fuse.RawFileSystem // answers ENOSYS to requests that the tree has no method for
 	Config
 	names   *names
 	dirs    dirs
@@ -92,16 +95,16 @@ func New(cfg Config) fuse.RawFileSystem {
 	}
 }
 
-// Options sets what the tree needs of a mount, whatever way it is mounted.
+// Options sets what the tree needs in any mount.
 func Options(o *fuse.MountOptions) {
 	o.FsName, o.Name = "connfs", "connfs"
 	o.DisableXAttrs = true
-	// Without it every READ of data in memory costs three more system calls.
+	// With splice every READ of data in memory would cost three more system calls.
 	o.DisableSplice = true
-	// Without ASYNC_DIO an io_uring reader gets the content repeated.
+	// Without ASYNC_DIO an io_uring reader gets the content several times over.
 	o.ExtraCapabilities |= fuse.CAP_ASYNC_DIO | fuse.CAP_READDIRPLUS_AUTO
-	// An OPEN that is not asked is an OPEN that is not authorised; and an id-mapped
-	// mount reports every caller as uid -1.
+	// The kernel must ask every OPEN, since OPEN authorises; and an id-mapped mount would
+	// report every caller as uid -1.
 	o.DisabledCapabilities |= fuse.CAP_NO_OPEN_SUPPORT | fuse.CAP_ALLOW_IDMAP | fuse.CAP_PASSTHROUGH
 }
 
@@ -111,7 +114,7 @@ func (t *tree) caller(h *fuse.InHeader) conn.Caller {
 	return conn.Caller{UID: h.Uid, GID: h.Gid, PID: h.Pid, Unique: h.Unique, Mount: t.Mount}
 }
 
-// refuse is status for a request that may be held back.
+// refuse returns the status for err. It may hold the request back first.
 func (t *tree) refuse(cancel <-chan struct{}, c conn.Caller, err error) fuse.Status {
 	t.Provider.Pace(cancel, c, err)
 	return status(err)
@@ -119,7 +122,7 @@ func (t *tree) refuse(cancel <-chan struct{}, c conn.Caller, err error) fuse.Sta
 
 func status(err error) fuse.Status { return fuse.Status(Errno(err)) }
 
-// StatFs says nothing about the content, and the same to everybody.
+// StatFs tells everybody the same, and nothing about the content.
 func (t *tree) StatFs(_ <-chan struct{}, _ *fuse.InHeader, out *fuse.StatfsOut) fuse.Status {
 	out.Bsize, out.Frsize, out.NameLen = 4096, 4096, nameMax
 	return fuse.OK

@@ -10,18 +10,21 @@ import (
 	"github.com/hanwen/go-fuse/v2/fuse"
 )
 
-// How many ids the daemon remembers the names of. A node that was forgotten is
-// answered with ESTALE, upon which the kernel looks the name up again.
+// For how many ids the tree remembers which node is theirs. A request for a node that was
+// forgotten is answered with ESTALE, and then the kernel looks the name up again.
 const (
-	maxNames = 1 << 17 // of ids that somebody may be allowed to read
-	// of ids that nobody may; kept apart, so that inventing them costs the others nothing
-	maxUngranted  = 1 << 13
+	// maxNames is for ids that somebody may be allowed to read.
+	maxNames = 1 << 17
+	// maxUngranted is for ids that nobody may read. They are kept apart, so that a user who
+	// invents ids makes the tree forget no others.
+	maxUngranted = 1 << 13
+
 	keyBytes      = 32
 	firstFileNode = fuse.FUSE_ROOT_ID + 1
 )
 
-// names maps node ids, which are a keyed hash of the connection's id, back to it:
-// OPEN and READ carry nothing else. The key keeps anybody from finding two names
+// names finds the connection's id for a node id, since OPEN and READ carry nothing else. A
+// node id is a keyed hash of the connection's id. Without the key nobody can find two names
 // with the same node.
 type names struct {
 	key []byte
@@ -33,8 +36,8 @@ type names struct {
 	ungranted table
 }
 
-// table is a bounded map that forgets the oldest entry first, but gives one that
-// was used a second chance.
+// table is a bounded map. It forgets the oldest entry first, except that an entry that was
+// opened since is kept for one more round.
 type table struct {
 	ids   map[uint64]*name
 	queue []uint64 // ring
@@ -43,7 +46,7 @@ type table struct {
 
 type name struct {
 	id   string
-	used bool // opened since it last stood at the end of the queue
+	used bool // opened since it was added, or last spared
 }
 
 func newNames() *names {
@@ -66,14 +69,14 @@ func (n *names) node(id string) uint64 {
 	return max(binary.LittleEndian.Uint64(h.Sum(sum[:0])), firstFileNode)
 }
 
-// remember returns the node id of id and keeps the way back.
+// remember returns the node id of id, and remembers which id the node stands for.
 func (n *names) remember(id string, granted bool) uint64 {
 	node := n.node(id)
 	n.keep(node, id, granted)
 	return node
 }
 
-// keep is remember for a node that was computed before.
+// keep remembers that node stands for id.
 func (n *names) keep(node uint64, id string, granted bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()

@@ -174,7 +174,7 @@ func TestAnAlternativeBackendIsAskedFirst(t *testing.T) {
 			names := a.do(request{Op: "list", Path: d.mount}).Names
 			return strings.Join(names, " ") == "m0.json m1.json m2.json only.json"
 		})
-		// Nobody's id reaches the backend that is not granted.
+		// An id that is not granted never reaches the backend.
 		b.proxy.Calls()
 		as(t, bob).fails(d.file("only"), "EACCES")
 		if n := b.proxy.Calls(); calls(n, b.get) != 0 {
@@ -241,7 +241,7 @@ func TestErrnoOfAnAlternativeBackendThatFails(t *testing.T) {
 				t.Errorf("%s: readers are served again after %v", c.name, took)
 			}
 		}
-		// An outage costs the service one probe in half a second, however many ask.
+		// In an outage the service gets one probe each half second, however many readers ask.
 		b.proxy.Calls()
 		b.proxy.Inject(servers.Fault{Hang: true})
 		since := time.Now()

@@ -66,7 +66,7 @@ func TestErrnoOfWhatIsStored(t *testing.T) {
 	d, a := s.serve(), as(t, alice)
 	for id, errno := range map[string]string{
 		"m0":        "EKEYREJECTED", // no token
-		"m1":        "EBADMSG",      // a port that is none
+		"m1":        "EBADMSG",      // a port that is not a number
 		"m2":        "EBADMSG",      // bytes that are no UTF-8
 		"m3":        "EFBIG",
 		"m5":        "EKEYREJECTED", // flagged as encrypted, and not

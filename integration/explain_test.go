@@ -11,7 +11,7 @@ import (
 	"testing"
 )
 
-// Every kind of no has its own words, whoever asks, and none shows a value.
+// Each reason for a refusal is explained in its own words, and no explanation shows a value.
 func TestExplainSaysEveryKindOfNo(t *testing.T) {
 	t.Parallel()
 	large := strings.Repeat("x", 1<<20)
@@ -163,7 +163,7 @@ func TestExplainSaysEveryKindOfNo(t *testing.T) {
 	}
 }
 
-// An ordinary user explains with a configuration of its own, and for itself alone.
+// An ordinary user can only explain its own reads, with a configuration of its own.
 func TestExplainForAnOrdinaryUser(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)

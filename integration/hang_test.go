@@ -28,7 +28,7 @@ type disk struct {
 	stuck int           // writes that wait
 }
 
-// newDisk mounts one and returns the path of its file.
+// newDisk mounts such a disk and returns the path of its file.
 func newDisk(t *testing.T) (*disk, string) {
 	t.Helper()
 	dir := t.TempDir()
@@ -139,8 +139,8 @@ func hangingSite(t *testing.T, required bool) (*daemon, *disk, string) {
 	return d, disk, text
 }
 
-// A disk that hangs holds up those whose lines it was writing, and nobody who comes later;
-// what it could not take is counted.
+// A disk that hangs holds up the readers whose lines it was writing, and nobody who comes
+// later. The lines that it could not take are counted.
 func TestADiskThatHangsHoldsUpNobodyWhoComesLater(t *testing.T) {
 	t.Parallel()
 	d, disk, text := hangingSite(t, false)
@@ -193,8 +193,8 @@ func TestADiskThatHangsDeniesWhatMustBeAudited(t *testing.T) {
 	a.reads(d.file("x"), text)
 }
 
-// The end takes the mount away although the disk hangs, and lets go of who waits. The
-// process itself is for the kernel to end, once the disk works again.
+// Ending the daemon takes the mount away although the disk hangs, and releases the readers
+// that wait. The kernel ends the process itself once the disk works again.
 func TestADiskThatHangsDoesNotKeepTheMount(t *testing.T) {
 	t.Parallel()
 	for _, required := range []bool{false, true} {

@@ -94,7 +94,7 @@ func run(m *testing.M) (code int, err error) {
 }
 
 // lookAtSources makes `go test` run these tests again, in place of a cached result, when
-// a source of the daemon changes: the binary that they run is none of their imports.
+// a source of the daemon changes: the tests do not import the binary that they run.
 func lookAtSources() error {
 	for _, dir := range []string{"cmd", "conn", "fs", "internal", "kms", "resolve"} {
 		root := filepath.Join("..", dir)
@@ -235,7 +235,7 @@ func (s *site) serve(env ...string) *daemon {
 	return s.launch(cmd)
 }
 
-// launch is serve for a command of the caller's own.
+// launch is serve with another command line.
 func (s *site) launch(cmd *exec.Cmd) *daemon {
 	s.t.Helper()
 	log, err := os.CreateTemp(s.dir, "log")
@@ -253,8 +253,8 @@ func (s *site) launch(cmd *exec.Cmd) *daemon {
 	return d
 }
 
-// end stops the daemon, whatever state the test left it in, and shows its log if the
-// test failed.
+// end stops the daemon in whatever state the test left it, and shows its log if the test
+// failed.
 func (d *daemon) end() {
 	d.cmd.Process.Signal(syscall.SIGTERM)
 	select {
@@ -316,7 +316,7 @@ func (d *daemon) await(text string) {
 	}
 }
 
-// reload has the daemon read its configuration anew and waits for one more line that
+// reload has the daemon read its configuration again and waits for one more line that
 // begins with outcome.
 func (d *daemon) reload(outcome string) {
 	d.t.Helper()
@@ -327,16 +327,16 @@ func (d *daemon) reload(outcome string) {
 	})
 }
 
-// refused runs a daemon that must not start and returns its exit code and what it said.
+// refused runs a daemon that must not start and returns its exit code and what it printed.
 func (s *site) refused(cmd *exec.Cmd) (int, string) {
 	s.t.Helper()
-	var said bytes.Buffer
-	cmd.Stderr, cmd.Stdout = &said, &said
+	var printed bytes.Buffer
+	cmd.Stderr, cmd.Stdout = &printed, &printed
 	must(s.t, cmd.Start())
 	timer := time.AfterFunc(patience, func() { cmd.Process.Kill() })
 	defer timer.Stop()
 	cmd.Wait()
-	return cmd.ProcessState.ExitCode(), said.String()
+	return cmd.ProcessState.ExitCode(), printed.String()
 }
 
 // eventually waits until a condition holds.

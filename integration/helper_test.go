@@ -36,7 +36,7 @@ type request struct {
 	For   time.Duration
 }
 
-// reply is what came of it.
+// reply is the result of a request.
 type reply struct {
 	Errno   string // symbolic; empty: success
 	Other   string // an error that is no errno
@@ -140,7 +140,7 @@ func list(path string) ([]string, error) {
 	return d.Readdirnames(-1)
 }
 
-// pageRead reads through the page cache, in one of the ways there are.
+// pageRead reads through the page cache, in the way that q.Op names.
 func pageRead(q *request, r *reply) (err error) {
 	f, err := os.Open(q.Path)
 	if err != nil {
@@ -362,8 +362,8 @@ func (r *reply) failure() string {
 
 func shorten(b []byte) []byte { return b[:min(len(b), 200)] }
 
-// output runs a program under uid and returns its standard output, what it said on
-// standard error, and its exit code.
+// output runs a program under uid and returns its standard output, its standard
+// error, and its exit code.
 func output(t *testing.T, uid int, args ...string) (stdout []byte, stderr string, code int) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)

@@ -68,7 +68,7 @@ func says(t *testing.T, uid int, args ...string) string {
 	return string(out)
 }
 
-// gained is what one way of reading came to, in the words of passed.c.
+// gained is the result of one way of reading, in the words of passed.c.
 type gained struct {
 	outcome  string
 	data     string
@@ -94,9 +94,9 @@ func passed(t *testing.T, path string, from, to int, ways ...string) map[string]
 	return all
 }
 
-// Ways of reading from a descriptor: those that give the content to whoever may have
-// it, those that the kernel may not know, and those through the page cache, which give
-// it to nobody.
+// Ways of reading from a descriptor: those that give the content to a user who may read it,
+// those that the kernel may not know, and those through the page cache, which give it to
+// nobody.
 var (
 	directWays = []string{
 		"read", "pread", "preadv2", "preadv2-hipri", "preadv2-sync", "odirect", "aio", "uring",
@@ -142,7 +142,7 @@ func TestPassedDescriptorGivesNothingAway(t *testing.T) {
 				t.Errorf("uid %d, %s: %q", to, way, outcome)
 			}
 		}
-		// A handle bypasses the directory, and not the open.
+		// A handle bypasses the directory, but not the open.
 		want := gained{outcome: "EPERM"}
 		if to == 0 {
 			want.outcome = "EACCES"
@@ -153,8 +153,8 @@ func TestPassedDescriptorGivesNothingAway(t *testing.T) {
 	}
 }
 
-// The probe sees what there is to be seen: the page cache of an ordinary file gives its
-// content to whoever holds the descriptor.
+// The probe works: through the page cache of an ordinary file, anybody with the descriptor
+// gets the content.
 func TestPassedDescriptorOfAnOrdinaryFile(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
@@ -281,7 +281,7 @@ func TestUserNamespacesChangeNobody(t *testing.T) {
 	}
 }
 
-// An overlay reads as whoever mounted it.
+// An overlay reads as the user who mounted it.
 func TestOverlayReadsAsRoot(t *testing.T) {
 	t.Parallel()
 	for _, granted := range []bool{false, true} {
@@ -314,8 +314,8 @@ exec setpriv --reuid=%[3]d --regid=%[3]d --clear-groups cat merged/mine.json`, s
 	}
 }
 
-// What one user has open, and what root mounted, stays as it is whatever others do to
-// the same names: the kernel shares its directory entries among all users.
+// The kernel shares its directory entries among all users. Nothing that others do to the
+// same names may change what one user has open, or what root has mounted.
 func TestOutsidersDisturbNothing(t *testing.T) {
 	t.Parallel()
 	d, mine, yours := two(t)
@@ -613,8 +613,8 @@ func TestFloodOfRefusalsHarmsNoReader(t *testing.T) {
 	t.Logf("before: %s; during %d refused calls: %s", before, calls, during)
 }
 
-// A mapping that asks for its pages at once keeps asking for one that is refused. That
-// can be ended, and harms nobody else.
+// A mapping that is to be filled at once asks again and again for a page that is refused.
+// It can be ended, and harms nobody else.
 func TestRefusedMappingCanBeKilled(t *testing.T) {
 	d, _, yours := two(t)
 	cmd, _, out, _ := background(t, alice, "python3.11", "-c",

@@ -171,7 +171,7 @@ func TestThousandReadersMakeOneQuery(t *testing.T) {
 	}
 }
 
-// "There is none" is remembered for its own time, and asked for once.
+// That a connection is absent is asked for once, and remembered for its own time.
 func TestAbsenceIsAskedForOnce(t *testing.T) {
 	t.Parallel()
 	d, db, _ := counted(t, "negative_ttl = \"60s\"", []string{"made-up"})
@@ -184,7 +184,7 @@ func TestAbsenceIsAskedForOnce(t *testing.T) {
 	if n := queries(t, db.Dir, "none"); n != 1 {
 		t.Errorf("%d queries, want 1", n)
 	}
-	// What is not granted reaches no backend at all.
+	// Ids that are not granted reach no backend at all.
 	as(t, bob).fails(d.file("secret_of_alice"), "EACCES")
 	if n := queries(t, db.Dir, "secret_of_alice"); n != 0 {
 		t.Errorf("%d queries for what is not granted", n)

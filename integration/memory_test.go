@@ -256,8 +256,8 @@ func vmFlags(t *testing.T, pid int, addr uint64) string {
 	return ""
 }
 
-// holdsNothing checks that no trace of the secrets is left once the time of everything
-// that was read until now is up.
+// holdsNothing checks that no trace of the secrets is left when the time of all values that
+// were read until now is up.
 func (d *daemon) holdsNothing(when string, secrets ...string) {
 	d.t.Helper()
 	time.Sleep(max(memoryTTL, memoryEpoch) + settle)

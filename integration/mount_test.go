@@ -484,9 +484,9 @@ func TestStaleMountIsReplaced(t *testing.T) {
 func TestSecondDaemonIsRefused(t *testing.T) {
 	t.Parallel()
 	d, mine, _ := two(t)
-	code, said := d.refused(d.command())
-	if code != 8 || !strings.Contains(said, d.mount+": another connfs serves this mountpoint") {
-		t.Errorf("exit code %d: %s", code, said)
+	code, printed := d.refused(d.command())
+	if code != 8 || !strings.Contains(printed, d.mount+": another connfs serves this mountpoint") {
+		t.Errorf("exit code %d: %s", code, printed)
 	}
 	as(t, alice).reads(d.file("mine"), mine)
 }
@@ -541,10 +541,10 @@ func TestMountpointsThatAreRefused(t *testing.T) {
 			s := newSite(t)
 			s.configure("", s.environment()+grant(alice, "*"))
 			must(t, c.make(s))
-			code, said := s.refused(s.command())
-			if code != 8 || !strings.Contains(said, s.mount+": ") ||
-				!strings.Contains(said, c.says) {
-				t.Errorf("exit code %d: %s; want 8 and %q", code, said, c.says)
+			code, printed := s.refused(s.command())
+			if code != 8 || !strings.Contains(printed, s.mount+": ") ||
+				!strings.Contains(printed, c.says) {
+				t.Errorf("exit code %d: %s; want 8 and %q", code, printed, c.says)
 			}
 			if mounted(t, s.mount) {
 				t.Error("mounted")
@@ -586,11 +586,11 @@ func TestMissingDevice(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
 	s.configure("", s.environment()+grant(alice, "*"))
-	code, said := s.refused(inNamespace("mount -t tmpfs none /dev; mknod -m 666 /dev/null c 1 3",
+	code, printed := s.refused(inNamespace("mount -t tmpfs none /dev; mknod -m 666 /dev/null c 1 3",
 		s.command()))
-	if code != 8 || !strings.Contains(said, "there is no /dev/fuse on this machine") ||
-		!strings.Contains(said, "modprobe fuse") {
-		t.Errorf("exit code %d: %s", code, said)
+	if code != 8 || !strings.Contains(printed, "there is no /dev/fuse on this machine") ||
+		!strings.Contains(printed, "modprobe fuse") {
+		t.Errorf("exit code %d: %s", code, printed)
 	}
 }
 
@@ -668,11 +668,11 @@ func TestOrdinaryUserNeedsLeaveToMountForOthers(t *testing.T) {
 		"%s; echo 'mount_max = 10' >%[2]s/fuse.conf; mount --bind %[2]s/fuse.conf /etc/fuse.conf",
 		s.ordinary(), s.dir,
 	)
-	code, said := s.refused(inNamespace(script,
+	code, printed := s.refused(inNamespace(script,
 		asAlice(connfsBinary, "mount", "--config", s.config, s.mount)))
 	if code != 8 ||
-		!strings.Contains(said, "/etc/fuse.conf does not let an ordinary user mount for them") ||
-		!strings.Contains(said, "user_allow_other") {
-		t.Errorf("exit code %d: %s", code, said)
+		!strings.Contains(printed, "/etc/fuse.conf does not let an ordinary user mount for them") ||
+		!strings.Contains(printed, "user_allow_other") {
+		t.Errorf("exit code %d: %s", code, printed)
 	}
 }

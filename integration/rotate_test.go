@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// Lines are written all the time while the file is renamed and opened anew: each open has
+// Lines are written all the time while the file is renamed and opened again: each open has
 // its line, whole, in one file or another.
 func TestRotationLosesNoLine(t *testing.T) {
 	for _, required := range []bool{false, true} {

@@ -79,9 +79,9 @@ func (p *proxy) call(method, path string, body any) {
 	must(p.t, err)
 	defer answer.Body.Close()
 	if answer.StatusCode >= 300 {
-		var said bytes.Buffer
-		said.ReadFrom(answer.Body)
-		p.t.Fatalf("toxiproxy: %s %s: %s %s", method, path, answer.Status, said.String())
+		var body bytes.Buffer
+		body.ReadFrom(answer.Body)
+		p.t.Fatalf("toxiproxy: %s %s: %s %s", method, path, answer.Status, body.String())
 	}
 }
 
@@ -91,7 +91,7 @@ func (p *proxy) url(server string) string {
 		fmt.Sprintf("@localhost:%d/", p.port))
 }
 
-// add puts something in the way of what the server answers.
+// add disturbs the answers of the server.
 func (p *proxy) add(kind string, attributes map[string]any) {
 	p.t.Helper()
 	p.call("POST", "/proxies/server/toxics", map[string]any{
@@ -108,8 +108,8 @@ func (p *proxy) slow(d time.Duration) {
 // swallow lets no answer through, and leaves connections open.
 func (p *proxy) swallow() { p.t.Helper(); p.add("timeout", map[string]any{"timeout": 0}) }
 
-// reset breaks off every connection. Toxiproxy's own way of doing so was seen to leave
-// one open now and then.
+// reset breaks off every connection. Toxiproxy's own way of doing so sometimes left one
+// open.
 func (p *proxy) reset() {
 	p.t.Helper()
 	p.refuse()
@@ -136,7 +136,7 @@ func (p *proxy) refuse() {
 	p.call("POST", "/proxies/server", map[string]any{"enabled": false})
 }
 
-// heal takes everything away again.
+// heal removes all disturbances.
 func (p *proxy) heal() {
 	p.t.Helper()
 	if p.broken != nil {

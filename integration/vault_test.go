@@ -10,7 +10,7 @@ import (
 	"github.com/connfs/connfs/integration/servers"
 )
 
-// Children die young; the login to Vault must not be made anew by each of them.
+// Children live for seconds, and must not log in to Vault one by one.
 func TestVaultLoginOutlivesTheChildren(t *testing.T) {
 	t.Parallel()
 	v := servers.StartVault(t)

@@ -67,8 +67,8 @@ type Answer struct {
 	Fields map[string]any `json:"fields"`
 	// URI is Airflow's get_uri of it.
 	URI string `json:"uri"`
-	// Dejson is the extra decoded, and written by Python's json.dumps; nil where
-	// there is none or it is no JSON.
+	// Dejson is the extra, decoded and then written by Python's json.dumps. It is nil if
+	// there is no extra, or it is not JSON.
 	Dejson *string `json:"dejson"`
 	// Python3114 is what Airflow answers where its Python checks the brackets of a
 	// URI as Python 3.11.4 does, if that is another answer.
@@ -157,7 +157,7 @@ type LocalFile struct {
 }
 
 // ReadLocalFiles returns what the LocalFilesystemBackend of that version says about each
-// question. Where it has no such connection, Error is "absent".
+// question. If it has no such connection, Error is "absent".
 func ReadLocalFiles(t testing.TB, version string, questions []LocalFile) []Answer {
 	t.Helper()
 	return ask(t, version, t.TempDir(), "localfiles.py", questions)

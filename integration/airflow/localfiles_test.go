@@ -24,14 +24,15 @@ import (
 // fileCount is how many files are made up; each is asked for three ids.
 const fileCount = 600
 
-// localFiles makes up files of connections. Each holds "sound", which only what spoils
-// the whole file hides, and most hold "x".
+// localFiles makes up files of connections. Each holds "sound", which is found unless the
+// whole file is spoilt, and most hold "x".
 type localFiles struct {
 	*rand.Rand
 	values []string
 }
 
-func pick[T any](l *localFiles, of ...T) T { return of[l.IntN(len(of))] }
+// pick returns one of choices.
+func pick[T any](l *localFiles, choices ...T) T { return choices[l.IntN(len(choices))] }
 
 func (l *localFiles) file() (name, text string) {
 	switch l.IntN(5) {

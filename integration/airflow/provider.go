@@ -11,7 +11,7 @@ type Question struct {
 }
 
 // Provider asks the secrets backends of Airflow 3.3.2's providers, as its server
-// process does. An answer with neither an Error nor a Value is that there is none.
+// process does. An answer with neither an Error nor a Value says that the connection is absent.
 func Provider(t testing.TB, questions []Question) []Answer {
 	t.Helper()
 	for i := range questions {

@@ -44,8 +44,8 @@ func seed(t *testing.T) int64 {
 	return n
 }
 
-// difference is one way in which an Airflow means to read a value otherwise than
-// 2.10.5, which connfs follows.
+// difference is one way in which another Airflow deliberately reads a value differently
+// from 2.10.5, which connfs follows.
 type difference struct {
 	name    string
 	in      []string // the Airflows
@@ -69,7 +69,7 @@ func (r reading) found() *conn.Connection {
 	return r.c
 }
 
-// differences are all that there are. Of fields that no difference names,
+// differences is the list of all of them. In fields that no difference names,
 // answers must be equal.
 var differences = []difference{
 	{
@@ -245,11 +245,11 @@ func TestValuesMeanWhatTheyMeanToAirflow(t *testing.T) {
 	}
 }
 
-// equal is what compare returns of two answers that do not differ.
+// equal is what compare returns for two equal answers.
 const equal = "equal"
 
-// compare returns equal, the name of the difference that explains why an Airflow
-// answers otherwise than connfs, or "" if nothing does.
+// compare returns equal, or the name of the difference that explains why an Airflow answers
+// differently from connfs, or "" if nothing explains it.
 func compare(version, value string, r reading, a airflow.Answer) string {
 	if r.err != nil && (a.Error != "" || !hasForm(a)) || r.err == nil &&
 		agrees(r.c, a, (*conn.Connection).URI) {
@@ -272,8 +272,8 @@ func parse(value string) reading {
 	return reading{c, err}
 }
 
-// hasForm says whether there is a file for what Airflow found. There is none for
-// a field that is neither text nor, the port, an integer of 64 bits.
+// hasForm says whether connfs has a file for what Airflow found: each field must be text,
+// and the port an integer of 64 bits.
 func hasForm(a airflow.Answer) bool {
 	for name, v := range a.Fields {
 		switch v := v.(type) {

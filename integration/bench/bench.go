@@ -102,11 +102,11 @@ func (b *bench) prepare() {
 func (b *bench) output(name string, args ...string) []byte {
 	out, err := exec.Command(name, args...).Output()
 	if err != nil {
-		said := ""
+		stderr := ""
 		if e, ok := err.(*exec.ExitError); ok {
-			said = string(e.Stderr)
+			stderr = string(e.Stderr)
 		}
-		b.Fatalf("%s %v: %v %s%s", name, args, err, out, said)
+		b.Fatalf("%s %v: %v %s%s", name, args, err, out, stderr)
 	}
 	return out
 }

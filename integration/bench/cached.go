@@ -112,18 +112,18 @@ func (b *bench) load(d *daemon, cpus string, args ...string) reading {
 
 // compare returns the rows of one number of threads. The first daemon is the base.
 func compare(threads int, daemons []*daemon, got map[*daemon][]reading) [][]string {
-	median := func(d *daemon, of func(reading) float64) float64 {
+	median := func(d *daemon, figure func(reading) float64) float64 {
 		var v []float64
 		for _, r := range got[d] {
-			v = append(v, of(r))
+			v = append(v, figure(r))
 		}
 		return at(v, 0.5)
 	}
 	var out [][]string
 	for _, d := range daemons {
 		ratios := make(map[string]float64)
-		cell := func(what, format string, of func(reading) float64) string {
-			m, base := median(d, of), median(daemons[0], of)
+		cell := func(what, format string, figure func(reading) float64) string {
+			m, base := median(d, figure), median(daemons[0], figure)
 			ratios[what] = m / base
 			return fmt.Sprintf(format+" (%.2f)", m, m/base)
 		}

@@ -57,7 +57,8 @@ func vault(b *bench, n int) source {
 	b.must(err)
 	r.Header.Set("X-Vault-Token", v.Token)
 	settings := fmt.Sprintf("[secrets]\nbackend = \"vault\"\nbackend_kwargs = "+
-		"{ url = %q, token = %q, mount_point = \"secret\", connections_path = \"c\" }", v.URL, v.Token)
+		"{ url = %q, token = %q, mount_point = \"secret\", connections_path = \"c\" }",
+		v.URL, v.Token)
 	return source{"Vault, KV 2", "net/http, open connection", settings, func(id string) error {
 		var secret struct {
 			Data struct{ Data map[string]any }

@@ -31,11 +31,11 @@ func (b *bench) launch(name, file, program string, args ...string) *daemon {
 	for d.read(file) == nil {
 		select {
 		case <-d.ended:
-			b.Fatalf("%s ended: %s", name, d.said())
+			b.Fatalf("%s ended: %s", name, d.logEnd())
 		default:
 		}
 		if time.Now().After(deadline) {
-			b.Fatalf("%s serves nothing: %s", name, d.said())
+			b.Fatalf("%s serves nothing: %s", name, d.logEnd())
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
@@ -102,7 +102,8 @@ func (b *bench) floor(name string, args ...string) *daemon {
 		append([]string{"-mount", "{MOUNT}", "-allow-uids", strconv.Itoa(uid)}, args...)...)
 }
 
-func (d *daemon) said() string {
+// logEnd returns the end of the daemon's log.
+func (d *daemon) logEnd() string {
 	text, _ := os.ReadFile(d.log)
 	return string(text[max(0, len(text)-2000):])
 }

@@ -29,7 +29,7 @@ type FaultProxy struct {
 	calls  map[string]int
 }
 
-// Fault is something that goes wrong with calls. The zero Fault is none.
+// Fault is something that goes wrong with calls. With the zero value nothing does.
 type Fault struct {
 	// Call is what goes wrong, as [FaultProxy.Calls] names it; with a final "*" all
 	// that begin so. Empty: every call.

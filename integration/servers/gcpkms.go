@@ -41,7 +41,7 @@ type GoogleKMS struct {
 	keys   map[string]*googleKey // by resource name
 	faults []GoogleFault
 	calls  map[string]int
-	token  string // that calls must carry; empty: any, or none
+	token  string // that calls must carry; empty: calls need no token
 }
 
 // googleKey is one key; its versions count from 1, and the last is the primary one.
@@ -55,7 +55,7 @@ type googleKeyVersion struct {
 	state kmspb.CryptoKeyVersion_CryptoKeyVersionState
 }
 
-// GoogleFault is what goes wrong with one call. The zero fault is none.
+// GoogleFault is what goes wrong with one call. With the zero value nothing does.
 type GoogleFault struct {
 	Hang bool  // no answer for as long as the client waits
 	Err  error // answered instead
@@ -333,7 +333,7 @@ func sumOf(b []byte) *wrapperspb.Int64Value {
 	return wrapperspb.Int64(int64(crc32.Checksum(b, crc32c)))
 }
 
-// sumIs reports whether sum is that of b; where there is none, nothing is checked.
+// sumIs reports whether sum is the checksum of b. It also accepts that there is no sum.
 func sumIs(sum *wrapperspb.Int64Value, b []byte) bool {
 	return sum == nil || sum.Value == sumOf(b).Value
 }

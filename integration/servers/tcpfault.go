@@ -23,8 +23,8 @@ type TCPFaultProxy struct {
 	closed bool
 }
 
-// TCPFault is something that goes wrong with connections, those that are open too. The
-// zero TCPFault is none.
+// TCPFault is something that goes wrong with connections, those that are open too. With the
+// zero value nothing goes wrong.
 type TCPFault struct {
 	// Latency passes before each piece of an answer is sent on.
 	Latency time.Duration

@@ -2,7 +2,6 @@ package servers
 
 import (
 	"bytes"
-	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -123,18 +122,6 @@ func (v *Vault) Mount(path string, version int) {
 	v.Do("POST", "/v1/sys/mounts/"+path, map[string]any{
 		"type": "kv", "options": map[string]string{"version": strconv.Itoa(version)},
 	})
-}
-
-// NewToken makes a token with these policies, which lives for ttl ("1h"; empty: for
-// long).
-func (v *Vault) NewToken(ttl string, policies ...string) string {
-	v.t.Helper()
-	answer := v.Do("POST", "/v1/auth/token/create", map[string]any{
-		"policies": policies, "ttl": cmp.Or(ttl, "24h"), "no_parent": true,
-	})
-	auth, _ := answer["auth"].(map[string]any)
-	token, _ := auth["client_token"].(string)
-	return token
 }
 
 // Seal makes the server refuse everything until [Vault.Unseal].

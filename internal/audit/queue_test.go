@@ -15,7 +15,7 @@ import (
 	"github.com/connfs/connfs/internal/audit"
 )
 
-// gate is a sink that takes nothing until it is opened.
+// gate is a sink that accepts nothing until it is opened.
 type gate struct {
 	sink
 	open chan struct{}

@@ -1,7 +1,12 @@
-// Package cache holds plaintext, and nothing else does in the front process. A
-// value lies in locked pages from the moment it is read from the resolver's pipe
-// until its time is up, and is wiped then; a reply under way pins it for as long
-// as the kernel copies it, which is the only thing that can outlast its time.
+// Package cache holds plaintext. It is the only place in the front process that does. A
+// value lies in locked pages from the moment it is read from the resolver's pipe until its
+// time is up, and is wiped then. Only a reply under way keeps it longer: it pins the value
+// while the kernel copies it.
+//
+// The life of a value: Reserve gives a slot, which package resolver fills from the pipe by
+// read(2); Commit makes it the value of an id for its time; Get pins it for each reader;
+// Slices gives the bytes of a reply, which package fs writes to the kernel by write(2); the
+// last Release after its time wipes it.
 package cache
 
 import (
@@ -30,7 +35,7 @@ type Cache struct {
 	owners  map[uint32]*owner // of committed values
 	commits uint64            // so far
 
-	drain sync.Mutex // guards the last page, into which unwanted bytes are read
+	drain sync.Mutex // guards the last page, into which Discard reads unwanted bytes
 }
 
 // New returns a cache of size bytes, of which one page is kept for [Cache.Discard].
@@ -46,10 +51,10 @@ func New(size int) (*Cache, error) {
 	return c, nil
 }
 
-// owner is what one uid has had fetched.
+// owner holds the values that were fetched for one uid.
 type owner struct {
 	pages          int
-	oldest, newest *Value // in the order of their fetch
+	oldest, newest *Value // ends of a list, in the order of their commits
 }
 
 // victim returns the owner's oldest value that no reply pins.
@@ -64,8 +69,8 @@ func (o *owner) victim() *Value {
 // LockError says why the values are not locked in memory; nil if they are.
 func (c *Cache) LockError() error { return c.region.LockError() }
 
-// Value is one plaintext. Whoever got it from Reserve, Get or Pin has one pin and
-// gives it back with Release; the bytes may be used until then.
+// Value is one plaintext, in a slot of locked pages. Each call of Reserve, Get or Pin gives
+// pins to the caller, who gives each back with Release. The bytes may be used until then.
 type Value struct {
 	cache   *Cache
 	pages   []int
@@ -86,22 +91,22 @@ type Value struct {
 // Size returns the length of the plaintext in bytes.
 func (v *Value) Size() int { return v.size }
 
-// Version is the keyed digest of the content that the resolver computed: equal
-// for equal content, and of no use without the key.
+// Version is the keyed digest of the content, which the resolver computed. It is equal for
+// equal content, and tells nothing about the content without the key.
 func (v *Value) Version() uint64 { return v.version }
 
 // SetVersion is called once, before Commit.
 func (v *Value) SetVersion(version uint64) { v.version = version }
 
-// Source returns the name of the backend that the value came from, as Commit or
-// SetSource was told.
+// Source returns the name of the backend that the value came from, which Commit or SetSource
+// has set.
 func (v *Value) Source() string { return v.source }
 
-// SetSource is for a value that is never committed.
+// SetSource sets the source of a value that is never committed.
 func (v *Value) SetSource(name string) { v.source = name }
 
-// SetOwner says for which uid the value was fetched, which decides whose values make
-// room for others. It is called once, before Commit.
+// SetOwner says for which uid the value was fetched. The cache makes room at the expense of
+// the owner with the most pages. It is called once, before Commit.
 func (v *Value) SetOwner(uid uint32) { v.owner = uid }
 
 // Slices returns the n bytes from offset off, or fewer at the end, as they lie in
@@ -223,8 +228,8 @@ func (c *Cache) Clear() {
 	}
 }
 
-// Discard calls fill with locked memory for up to n bytes that nobody wants, until
-// they are consumed, and wipes it. fill returns how many it took.
+// Discard has fill read n bytes that nobody wants into locked memory, piece by piece, and
+// wipes it. fill returns how many bytes it has read.
 func (c *Cache) Discard(n int, fill func([]byte) (int, error)) error {
 	c.drain.Lock()
 	defer c.drain.Unlock()
@@ -240,7 +245,7 @@ func (c *Cache) Discard(n int, fill func([]byte) (int, error)) error {
 	return nil
 }
 
-// Close wipes all. No value may be in use.
+// Close wipes everything. No value may be in use.
 func (c *Cache) Close() error {
 	c.Clear()
 	return c.region.Close()
@@ -259,7 +264,7 @@ func (c *Cache) forget(v *Value) {
 	}
 }
 
-// link puts a value at the end of its owner's. c.mu is held.
+// link adds a value at the end of its owner's list. c.mu is held.
 func (c *Cache) link(v *Value) {
 	o := c.owners[v.owner]
 	if o == nil {
@@ -275,7 +280,7 @@ func (c *Cache) link(v *Value) {
 	o.newest = v
 }
 
-// unlink takes a value out again. c.mu is held.
+// unlink takes a value out of its owner's list. c.mu is held.
 func (c *Cache) unlink(v *Value) {
 	o := c.owners[v.owner]
 	if o.pages -= len(v.pages); o.pages == 0 {

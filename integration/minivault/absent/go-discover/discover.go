@@ -10,7 +10,7 @@ import (
 // Provider finds peers in one cloud.
 type Provider any
 
-// Providers are none.
+// Providers is empty.
 var Providers map[string]Provider
 
 // Discover finds nothing.
