@@ -10,16 +10,6 @@ import (
 	"github.com/connfs/connfs/conn"
 )
 
-// Check is the outcome of one call to a KMS of the configuration.
-type Check struct {
-	KMS  string // the NAME of [kms.NAME]
-	Call string // as the service's own documentation and policies name it: "kms:Decrypt"
-	// Sealing says that only seal, reseal and rotate need the call, and reads do not.
-	Sealing bool
-	// Err is nil, or a *conn.Error that says why the call failed.
-	Err error
-}
-
 // calls is a Client whose service has its own names for encrypting and decrypting.
 type calls interface {
 	calls() (encrypt, decrypt string)
@@ -28,15 +18,15 @@ type calls interface {
 // Check tries the credentials and permissions for every KMS of the configuration, all at
 // once: it has each one encrypt a random key, and decrypt it again, bound to a context
 // that no connection has (conn_id ""). Where encrypting fails, decrypting is not tried.
-func (k *Keyring) Check(ctx context.Context) []Check {
+func (k *Keyring) Check(ctx context.Context) []conn.Check {
 	names := slices.Sorted(maps.Keys(k.named))
-	results := make([][]Check, len(names))
+	results := make([][]conn.Check, len(names))
 	var wg sync.WaitGroup
 	for i, name := range names {
 		wg.Go(func() { results[i] = k.check(ctx, name) })
 	}
 	wg.Wait()
-	var all []Check
+	var all []conn.Check
 	for _, r := range results {
 		all = append(all, r...)
 	}
@@ -44,10 +34,10 @@ func (k *Keyring) Check(ctx context.Context) []Check {
 }
 
 // check tries the KMS of that NAME.
-func (k *Keyring) check(ctx context.Context, name string) []Check {
+func (k *Keyring) check(ctx context.Context, name string) []conn.Check {
 	s, err := k.service(ctx, name, nil)
 	if err != nil {
-		return []Check{{KMS: name, Call: "open", Err: err}}
+		return []conn.Check{{Name: name, Call: "open", Err: err}}
 	}
 	encrypt, decrypt := "encrypt", "decrypt"
 	if c, ok := s.client.(calls); ok {
@@ -59,11 +49,15 @@ func (k *Keyring) check(ctx context.Context, name string) []Check {
 	defer clear(key)
 	if err != nil {
 		err = named(s.name, err)
-		return []Check{
-			{KMS: name, Call: encrypt, Sealing: conn.KindOf(err) == conn.Denied, Err: err},
+		var only conn.Only
+		if conn.KindOf(err) == conn.Denied {
+			only = conn.OnlySealing
+		}
+		return []conn.Check{
+			{Name: name, Call: encrypt, Only: only, Err: err},
 		}
 	}
-	checks := []Check{{KMS: name, Call: encrypt, Sealing: true}, {KMS: name, Call: decrypt}}
+	checks := []conn.Check{{Name: name, Call: encrypt, Only: conn.OnlySealing}, {Name: name, Call: decrypt}}
 	back, err := s.client.Decrypt(ctx, extra, bound)
 	defer clear(back)
 	switch {

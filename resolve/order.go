@@ -3,6 +3,7 @@ package resolve
 import (
 	"cmp"
 	"fmt"
+
 	"github.com/connfs/connfs/resolve/backend"
 )
 

@@ -2,8 +2,11 @@ package resolve
 
 import (
 	"context"
-	"github.com/connfs/connfs/resolve/backend"
+	"slices"
 	"sync"
+
+	"github.com/connfs/connfs/conn"
+	"github.com/connfs/connfs/resolve/backend"
 )
 
 // breakerSuffix tells a breaker's state from the identity of its backend. No name of a
@@ -41,39 +44,34 @@ func (p *Path) Adopt(all map[string][]byte) {
 	}
 }
 
-// Checked is what one backend of a path said when it was tried.
-type Checked struct {
-	Name   string
-	Checks []backend.Check
-}
-
 // Check tries the credentials and permissions of every backend that has some, of all of
 // them at once, so that one that hangs takes no time from the others. A backend that is
-// no [backend.Checker] is asked for its listing.
-func (p *Path) Check(ctx context.Context) []Checked {
-	all := make([]Checked, len(p.entries))
+// no [backend.Checker] is asked for its listing. The results are in the order of the path.
+func (p *Path) Check(ctx context.Context) []conn.Check {
+	results := make([][]conn.Check, len(p.entries))
 	var wg sync.WaitGroup
 	for i, e := range p.entries {
-		wg.Go(func() { all[i] = e.check(ctx) })
+		wg.Go(func() { results[i] = e.check(ctx) })
 	}
 	wg.Wait()
-	return all
+	return slices.Concat(results...)
 }
 
-func (e Entry) check(ctx context.Context) Checked {
+func (e Entry) check(ctx context.Context) []conn.Check {
 	c, ok := e.Backend.(backend.Checker)
 	if !ok {
 		_, err := e.list(ctx)
-		return Checked{e.Name, []backend.Check{{Call: "list", Err: err}}}
+		return []conn.Check{{Name: e.Name, Call: "list", Err: err}}
 	}
-	checks, err := within(ctx, e.Name, func() ([]backend.Check, error) { return c.Check(ctx), nil })
+	checks, err := within(ctx, e.Name, func() ([]conn.Check, error) { return c.Check(ctx), nil })
 	if err != nil {
-		checks = []backend.Check{{Call: "check", Err: err}}
+		checks = []conn.Check{{Call: "check", Err: err}}
 	}
 	for i, one := range checks {
+		checks[i].Name = e.Name
 		if one.Err != nil {
 			checks[i].Err = classified(e.Name, one.Err)
 		}
 	}
-	return Checked{e.Name, checks}
+	return checks
 }

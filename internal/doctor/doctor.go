@@ -15,7 +15,6 @@ import (
 	"github.com/connfs/connfs/internal/daemon"
 	"github.com/connfs/connfs/internal/harden"
 	"github.com/connfs/connfs/internal/policy"
-	"github.com/connfs/connfs/internal/resolver"
 	"github.com/connfs/connfs/internal/session"
 )
 
@@ -105,7 +104,7 @@ func checkBackends(ctx context.Context, s *session.Session, add addFinding) {
 	}
 	failed := make(map[string]bool)
 	for _, c := range checks {
-		if c.Result == "ok" {
+		if c.Err == nil {
 			add("ok", c.Name, "", "%s", c.Call)
 			continue
 		}
@@ -128,12 +127,16 @@ func checkBackends(ctx context.Context, s *session.Session, add addFinding) {
 
 // checkedFinding returns what a call that failed means. One that no read needs is a
 // warning.
-func checkedFinding(c resolver.Checked) Finding {
-	f := Finding{"fail", c.Name, fmt.Sprintf("%s: %s: %s", c.Call, c.Result, c.Reason), c.Hint}
+func checkedFinding(c conn.Check) Finding {
+	var e *conn.Error
+	if !errors.As(c.Err, &e) {
+		e = &conn.Error{}
+	}
+	f := Finding{"fail", c.Name, fmt.Sprintf("%s: %s: %s", c.Call, e.Kind, e.Reason), e.Hint}
 	switch c.Only {
-	case "listing":
+	case conn.OnlyListing:
 		f.Level, f.Hint = "warn", "only listing (ls) needs this call; connections can be read without it"
-	case "sealing":
+	case conn.OnlySealing:
 		f.Level, f.Hint = "warn", "only sealing needs this call; what is sealed already may still open"
 	}
 	return f

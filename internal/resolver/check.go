@@ -10,33 +10,20 @@ import (
 	"github.com/connfs/connfs/conn"
 )
 
-// Checked is the result of one call to a backend or KMS.
-type Checked struct {
-	Name string `json:"name"` // of the backend or KMS
-	// Call is named as in the service's own documentation: "ssm:GetParameter".
-	Call   string    `json:"call"`
-	Result string    `json:"result"` // "ok", or the kind of the failure
-	Kind   conn.Kind `json:"kind"`   // of the failure
-	Reason string    `json:"reason,omitempty"`
-	Hint   string    `json:"hint,omitempty"`
-	// Only says what needs the call if a read does not: "listing" or "sealing".
-	Only string `json:"only,omitempty"`
-}
-
 // EncodeChecks returns checks as the meta of an answer.
-func EncodeChecks(checks []Checked) []byte {
+func EncodeChecks(checks []conn.Check) []byte {
 	b, _ := json.Marshal(checks)
 	return b
 }
 
 // Check tries the credentials and permissions of every backend and KMS. A separate child
 // does it.
-func (p *Pool) Check(ctx context.Context) ([]Checked, error) {
+func (p *Pool) Check(ctx context.Context) ([]conn.Check, error) {
 	a, err := p.alone(ctx, Frame{Op: OpCheck, Timeout: p.cfg.Timeout}, "trying the backends")
 	if err != nil {
 		return nil, err
 	}
-	var checks []Checked
+	var checks []conn.Check
 	if err := json.Unmarshal(a.meta, &checks); err != nil {
 		return nil, fmt.Errorf("reading the resolver's checks: %w", err)
 	}

@@ -9,7 +9,6 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/connfs/connfs/conn"
-	"github.com/connfs/connfs/internal/resolver"
 )
 
 func TestCheckAsksAChildOfItsOwn(t *testing.T) {
@@ -20,18 +19,18 @@ func TestCheckAsksAChildOfItsOwn(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, pid := range before {
-		if len(checks) > 0 && checks[0].Reason == fmt.Sprint(pid) {
+		if len(checks) > 0 && checks[0].Call == fmt.Sprint("pid ", pid) {
 			t.Errorf("child %d, which serves reads, was asked", pid)
 		}
 	}
-	want := resolver.Checked{
-		Name: "fake", Call: "fake:Get", Result: "denied", Kind: conn.Denied, Reason: "no right",
-		Hint: "grant it",
-	}
+	want := conn.Check{Name: "fake", Call: "fake:Get", Err: &conn.Error{
+		Kind: conn.Denied, Reason: "no right", Hint: "grant it",
+	}}
 	if len(checks) != 2 {
 		t.Fatalf("got %+v", checks)
 	}
-	if diff := cmp.Diff(want, checks[1]); diff != "" {
+	same := cmp.Comparer(func(a, b *conn.Error) bool { return *a == *b })
+	if diff := cmp.Diff(want, checks[1], same); diff != "" {
 		t.Errorf("check (-want +got):\n%s", diff)
 	}
 	await(t, "the child that checked is gone", func() bool {

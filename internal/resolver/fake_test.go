@@ -153,12 +153,11 @@ func (f *fake) check(frame *resolver.Frame) {
 		f.fail(frame, conn.Errorf(conn.Failed, "", "no settings"))
 		return
 	}
-	f.answer(frame, resolver.EncodeChecks([]resolver.Checked{
-		{Name: "fake", Call: "pid", Result: "ok", Reason: strconv.Itoa(os.Getpid())},
-		{
-			Name: "fake", Call: "fake:Get", Result: "denied", Kind: conn.Denied, Reason: "no right",
-			Hint: "grant it",
-		},
+	f.answer(frame, resolver.EncodeChecks([]conn.Check{
+		{Name: "fake", Call: "pid " + strconv.Itoa(os.Getpid())},
+		{Name: "fake", Call: "fake:Get", Err: &conn.Error{
+			Kind: conn.Denied, Reason: "no right", Hint: "grant it",
+		}},
 	}), nil, 0)
 }
 

@@ -604,7 +604,7 @@ func (h Harness) check(t *testing.T) {
 		t.Fatalf("%d results, want one for each verb", len(checks))
 	}
 	for i, c := range checks {
-		if c.KMS != name || c.Call == "" || c.Err != nil || c.Sealing != (i == 0) {
+		if c.Name != name || c.Call == "" || c.Err != nil || (c.Only == conn.OnlySealing) != (i == 0) {
 			t.Errorf("%+v", c)
 		}
 	}

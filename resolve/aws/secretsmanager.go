@@ -203,11 +203,11 @@ func (b *SecretsManager) Warm(ctx context.Context) error {
 
 // Check implements [backend.Checker]. Whether kms:Decrypt is granted only reading a connection
 // would show.
-func (b *SecretsManager) Check(ctx context.Context) []backend.Check {
+func (b *SecretsManager) Check(ctx context.Context) []conn.Check {
 	if b.disabled {
 		return nil
 	}
 	_, _, get := b.get(ctx, b.name(checkID))
 	_, list := b.list(ctx, 1)
-	return []backend.Check{{Call: "secretsmanager:GetSecretValue", Err: get}, {Call: "secretsmanager:ListSecrets", Err: list, Listing: true}}
+	return []conn.Check{{Call: "secretsmanager:GetSecretValue", Err: get}, {Call: "secretsmanager:ListSecrets", Err: list, Only: conn.OnlyListing}}
 }

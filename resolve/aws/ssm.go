@@ -211,7 +211,7 @@ func (b *SSM) Warm(ctx context.Context) error {
 
 // Check implements [backend.Checker]. Whether kms:Decrypt is granted only reading a connection
 // would show.
-func (b *SSM) Check(ctx context.Context) []backend.Check {
+func (b *SSM) Check(ctx context.Context) []conn.Check {
 	if b.disabled {
 		return nil
 	}
@@ -224,7 +224,7 @@ func (b *SSM) Check(ctx context.Context) []backend.Check {
 		}
 		list = err
 	}
-	return []backend.Check{{Call: "ssm:GetParameter", Err: get}, {Call: call, Err: list, Listing: true}}
+	return []conn.Check{{Call: "ssm:GetParameter", Err: get}, {Call: call, Err: list, Only: conn.OnlyListing}}
 }
 
 // checkID is an id that no site uses: [backend.Checker] asks for it.

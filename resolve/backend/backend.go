@@ -45,18 +45,8 @@ type Warmer interface {
 // Checker is a Backend that can try its credentials and permissions.
 type Checker interface {
 	// Check makes a harmless call of each kind that the backend needs, without
-	// reading any connection, and returns one result a call.
-	Check(ctx context.Context) []Check
-}
-
-// Check is what became of one call of a [Checker].
-type Check struct {
-	Call string // as the service's own documentation and policies name it: "ssm:GetParameter"
-	// Err is nil, or a *conn.Error that says why the call failed.
-	Err error
-	// Listing says that only [Lister] needs the call: without it connections can be read,
-	// and not named.
-	Listing bool
+	// reading any connection, and returns one result a call, without the Name.
+	Check(ctx context.Context) []conn.Check
 }
 
 // Successor is a Backend whose login outlives the process: the resolver child that

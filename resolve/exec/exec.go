@@ -133,15 +133,15 @@ func (e *Store) Warm(ctx context.Context) error {
 }
 
 // Check implements [backend.Checker].
-func (e *Store) Check(ctx context.Context) []backend.Check {
+func (e *Store) Check(ctx context.Context) []conn.Check {
 	a, err := e.askIfAble(ctx, "check")
-	checks := []backend.Check{{Call: "start", Err: err}}
+	checks := []conn.Check{{Call: "start", Err: err}}
 	if a == nil {
 		return checks
 	}
 	more, err := a.checks()
 	if err != nil {
-		return append(checks, backend.Check{Call: "check", Err: err})
+		return append(checks, conn.Check{Call: "check", Err: err})
 	}
 	return append(checks, more...)
 }

@@ -173,19 +173,19 @@ func (a *answer) ids() ([]string, error) {
 }
 
 // checks returns the results of the answer to a check.
-func (a *answer) checks() ([]backend.Check, error) {
+func (a *answer) checks() ([]conn.Check, error) {
 	if err := failure(a.members, "ok"); err != nil {
 		return nil, err
 	}
 	list, _ := a.members.Get("checks").([]any)
-	var checks []backend.Check
+	var checks []conn.Check
 	for _, item := range list {
 		one, ok := item.(*python.Object)
 		if !ok {
 			return nil, breach("checks is not a list of objects")
 		}
 		call, _ := one.Get("call").(string)
-		checks = append(checks, backend.Check{Call: strings.TrimPrefix(cleanReason(call), "the program says: "), Err: failure(one, "ok")})
+		checks = append(checks, conn.Check{Call: strings.TrimPrefix(cleanReason(call), "the program says: "), Err: failure(one, "ok")})
 	}
 	return checks, nil
 }

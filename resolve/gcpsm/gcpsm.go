@@ -243,7 +243,7 @@ func (g *Store) Warm(ctx context.Context) error {
 
 // Check implements [backend.Checker]. What is accessed is a secret that nobody has: Google says
 // that it is not there to whoever may read it.
-func (g *Store) Check(ctx context.Context) []backend.Check {
+func (g *Store) Check(ctx context.Context) []conn.Check {
 	if g.disabled {
 		return nil
 	}
@@ -260,7 +260,7 @@ func (g *Store) Check(ctx context.Context) []backend.Check {
 		}
 		return err
 	})
-	return []backend.Check{{Call: "secretmanager.versions.access", Err: access}, {Call: "secretmanager.secrets.list", Err: list, Listing: true}}
+	return []conn.Check{{Call: "secretmanager.versions.access", Err: access}, {Call: "secretmanager.secrets.list", Err: list, Only: conn.OnlyListing}}
 }
 
 // Identity implements [backend.Successor].

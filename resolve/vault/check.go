@@ -5,21 +5,20 @@ import (
 	"slices"
 
 	"github.com/connfs/connfs/conn"
-	"github.com/connfs/connfs/resolve/backend"
 )
 
 // Check implements [backend.Checker]: the login, the token, and what it may do in each folder.
-func (v *Store) Check(ctx context.Context) []backend.Check {
+func (v *Store) Check(ctx context.Context) []conn.Check {
 	login := "auth/" + v.login.auth.mount + "/" + v.login.auth.path
 	if !v.login.auth.calls() {
 		login = "token"
 	}
 	session, err := v.login.session(ctx)
-	checks := []backend.Check{{Call: login, Err: err}}
+	checks := []conn.Check{{Call: login, Err: err}}
 	if err != nil {
 		return checks
 	}
-	checks = append(checks, backend.Check{Call: "auth/token/lookup-self", Err: v.api.get(ctx, session.Token, "auth/token/lookup-self", nil, nil)})
+	checks = append(checks, conn.Check{Call: "auth/token/lookup-self", Err: v.api.get(ctx, session.Token, "auth/token/lookup-self", nil, nil)})
 	if v.mount == "" {
 		return checks
 	}
@@ -34,8 +33,11 @@ func (v *Store) Check(ctx context.Context) []backend.Check {
 }
 
 // may asks whether the token has a capability on a path.
-func (v *Store) may(ctx context.Context, s *session, capability, path string) backend.Check {
-	c := backend.Check{Call: capability + " " + path, Listing: capability == "list"}
+func (v *Store) may(ctx context.Context, s *session, capability, path string) conn.Check {
+	c := conn.Check{Call: capability + " " + path}
+	if capability == "list" {
+		c.Only = conn.OnlyListing
+	}
 	var answer struct {
 		Data struct {
 			Capabilities []string `json:"capabilities"`
