@@ -95,7 +95,7 @@ func (s *source) open(ctx context.Context, id string, find Finder) (*service, er
 	return opened, nil
 }
 
-// opened returns the KMS with its client; nil: there is none yet.
+// opened returns the KMS with its client; nil: it has none yet.
 func (s *source) opened() *service {
 	s.mu.Lock()
 	defer s.mu.Unlock()

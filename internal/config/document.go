@@ -30,7 +30,8 @@ type table struct {
 	label  string // in messages, where it is not the name: "kms.main"
 	values map[string]any
 	pos    *position
-	odd    bool // it has unknown keys, one of which may be meant for one that seems to be missing
+	// hasUnknown says that the table has an unknown key, which may be a misspelt required one.
+	hasUnknown bool
 }
 
 // value is a key's value and where it comes from.
@@ -91,7 +92,7 @@ func (t *table) key(name string) string {
 
 // require reports a key that is not there.
 func (t *table) require(name, message, hint string) {
-	if _, ok := t.values[name]; !ok && !t.odd {
+	if _, ok := t.values[name]; !ok && !t.hasUnknown {
 		t.fail(name, message, hint)
 	}
 }
@@ -105,7 +106,7 @@ func (t *table) fail(name, message, hint string) {
 func (t *table) unknown() {
 	for _, name := range slices.Sorted(maps.Keys(t.values)) {
 		if !slices.Contains(known(t.name), name) {
-			t.odd = true
+			t.hasUnknown = true
 			t.fail(name, "unknown key", suggest(t.name, name))
 		}
 	}

@@ -59,7 +59,7 @@ func (e Errors) Unwrap() []error {
 	return errs
 }
 
-// report collects what is wrong and what is merely odd.
+// report collects errors and warnings.
 type report struct {
 	errs     Errors
 	warnings []string

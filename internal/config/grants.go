@@ -30,7 +30,7 @@ func readGrants(root *table) []policy.Rule {
 			t.fail("connections", "the list is empty, which grants nothing", `every connection: ["*"]`)
 		}
 		rule.Connections = connections.v
-		if len(t.report.errs) == before && !t.odd {
+		if len(t.report.errs) == before && !t.hasUnknown {
 			rules = append(rules, rule)
 		}
 	}

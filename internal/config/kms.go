@@ -73,7 +73,7 @@ func (l *loader) readKeyService(name string, t *table) keyService {
 	}
 	k.Mode = k.text(t, "mode", oneOf("envelope", "direct"))
 	readKeyCache(t, &k)
-	if kind == nil || len(t.report.errs) > before || t.odd {
+	if kind == nil || len(t.report.errs) > before || t.hasUnknown {
 		return k
 	}
 	for _, wrong := range kms.CheckSettings(k.Settings) {

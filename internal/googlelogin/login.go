@@ -59,7 +59,7 @@ type Login struct {
 	logins      singleflight.Group
 
 	mu    sync.Mutex
-	token *Token // nil: there is none yet
+	token *Token // nil: nobody has logged in yet
 }
 
 // New returns a Login. It reads no file and connects to nothing.
@@ -157,7 +157,7 @@ func (l *Login) drop(refused *Token) {
 	}
 }
 
-// Identity returns the token for the next process; nil where there is none.
+// Identity returns the token for the next process; nil: nobody has logged in yet.
 func (l *Login) Identity() []byte {
 	t := l.kept()
 	if !t.good() {

@@ -287,7 +287,7 @@ func (h Harness) tampering(t *testing.T) {
 		"another key's name": func(o object) {
 			o.extra()["key"] = foreign.extra()["key"]
 		},
-		"a key's name that is none":   func(o object) { o.extra()["key"] = "nothing" },
+		"a key that does not exist":   func(o object) { o.extra()["key"] = "nothing" },
 		"no key's name":               func(o object) { o.extra()["key"] = "" },
 		"first bit of the ciphertext": func(o object) { o.extra().flip("ciphertext", 0) },
 		"middle bit of the ciphertext": func(o object) {
@@ -337,7 +337,7 @@ func (h Harness) tampering(t *testing.T) {
 		"another mode":          func(o object) { o["mode"] = opposite.Mode },
 		"an unknown mode":       func(o object) { o["mode"] = "both" },
 		"an unknown key":        func(o object) { o["added"] = "by a form" },
-		"a field that is none":  func(o object) { o["fields"] = "extra,secret" },
+		"an unknown field":      func(o object) { o["fields"] = "extra,secret" },
 		"fields out of order":   func(o object) { o["fields"] = "password,extra" },
 		"a field twice":         func(o object) { o["fields"] = "extra,extra,password" },
 		"fields without extra":  func(o object) { o["fields"] = "password" },
