@@ -2,7 +2,6 @@ package localfile
 
 import (
 	"encoding/base64"
-	"fmt"
 	"math"
 	"math/big"
 	"strconv"
@@ -48,29 +47,21 @@ func yamlScalar(tag, text string) (any, bool) {
 // groups of sixty.
 func yamlInteger(text string) (any, bool) {
 	sign, digits := yamlSign(strings.ReplaceAll(text, "_", ""))
-	n, ok := new(big.Int), true
-	switch {
-	case strings.HasPrefix(digits, "0b"):
-		_, ok = n.SetString(digits[2:], 2)
-	case strings.HasPrefix(digits, "0x"):
-		_, ok = n.SetString(digits[2:], 16)
-	case strings.HasPrefix(digits, "0"):
-		_, ok = n.SetString(digits, 8)
-	default:
-		for part := range strings.SplitSeq(digits, ":") {
-			group, valid := new(big.Int).SetString(part, 10)
-			if !valid || len(part) > python.MaxDigits {
-				return nil, false
-			}
-			n.Add(n.Mul(n, big.NewInt(60)), group)
+	base := 0 // as the digits say: 0b, 0x or 0 before them
+	if strings.Contains(digits, ":") {
+		base = 10
+	}
+	n := new(big.Int)
+	for part := range strings.SplitSeq(digits, ":") {
+		group, ok := new(big.Int).SetString(part, base)
+		if !ok {
+			return nil, false
 		}
+		n.Add(n.Mul(n, big.NewInt(60)), group)
 	}
-	if sign < 0 {
-		n.Neg(n)
-	}
-	decimal := n.String()
-	// Python reads longer ones in other bases, and cannot write them.
-	return python.Integer(decimal), ok && len(strings.TrimPrefix(decimal, "-")) <= python.MaxDigits
+	decimal := n.Mul(n, big.NewInt(int64(sign))).String()
+	// Python does not read longer ones, or reads them in other bases and cannot write them.
+	return python.Integer(decimal), len(strings.TrimPrefix(decimal, "-")) <= python.MaxDigits
 }
 
 func yamlFloating(text string) (any, bool) {
@@ -112,14 +103,14 @@ func yamlTime(text string) bool {
 	if m == nil {
 		return false
 	}
-	var n [9]int
-	for i, part := range m[1:] {
-		n[i], _ = strconv.Atoi(part)
+	date, clock := strings.Join(m[1:4], "-"), "0:0:0"
+	if m[4] != "" {
+		clock = strings.Join(m[4:7], ":")
 	}
-	year, month, day, hour, minute, second, zone := n[0], n[1], n[2], n[3], n[4], n[5], n[6]*60+n[7]
-	date := time.Date(year, time.Month(month), day, 0, 0, 0, 0, time.UTC)
-	return year > 0 && date.Day() == day && date.Month() == time.Month(month) &&
-		hour < 24 && minute < 60 && second < 60 && zone < 24*60
+	_, err := time.Parse("2006-1-2 15:4:5", date+" "+clock)
+	hours, _ := strconv.Atoi(m[7])
+	minutes, _ := strconv.Atoi(m[8])
+	return err == nil && m[1] != "0000" && hours*60+minutes < 24*60
 }
 
 // jsonKey returns the key that json.dumps writes for one of [yamlBuilder.key].
@@ -137,17 +128,14 @@ func pythonKey(key any) string {
 		return "text " + k
 	case bool:
 		if k {
-			return "number 1"
+			return "1"
 		}
-		return "number 0"
-	case python.Integer:
-		return "number " + string(k)
+		return "0"
 	case float64:
 		if k == math.Trunc(k) && !math.IsInf(k, 0) {
 			n, _ := big.NewFloat(k).Int(nil)
-			return "number " + n.String()
+			return n.String()
 		}
-		return "number " + python.DumpJSON(k)
 	}
-	return fmt.Sprint(key)
+	return python.DumpJSON(key)
 }
