@@ -1,11 +1,12 @@
 package aws
 
 import (
+	"cmp"
 	"context"
 	"maps"
+	"net/url"
 	"slices"
 	"strings"
-	"sync"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
@@ -23,11 +24,8 @@ import (
 // It does not read secrets in batches: BatchGetSecretValue has a hundredth of the
 // rate of GetSecretValue and needs a right of its own.
 type SecretsManager struct {
-	store
+	service[secretsmanager.Client]
 	words map[string][]string // of each field
-
-	mu     sync.Mutex
-	client *secretsmanager.Client // nil: not yet
 }
 
 // secretsManagerKinds is what the codes of Secrets Manager mean where a secret is
@@ -57,7 +55,9 @@ func OpenSecretsManager(s *backend.Secrets, kw *arguments.Object) (backend.Backe
 	words := extraWords(kw)
 	// Current providers do not look at these any more.
 	kw.Ignore("full_url_mode", "are_secret_values_urlencoded")
-	b := &SecretsManager{store: openStore(s, kw, "SecretsManagerBackend", "2017-10-17"), words: words}
+	b := &SecretsManager{words: words}
+	b.store = openStore(s, kw, "SecretsManagerBackend", "2017-10-17")
+	b.newClient, b.address = newSecretsManagerClient, secretsManagerAddress
 	b.disabled = !enabled
 	if b.prefix = strings.TrimRight(prefix, separator); b.prefix != "" {
 		b.separator = separator
@@ -104,31 +104,17 @@ func (b *SecretsManager) parse(text string) (*conn.Connection, error) {
 	return conn.Parse(text)
 }
 
-func (b *SecretsManager) call(ctx context.Context, kinds map[string]conn.Kind, f func(context.Context, *secretsmanager.Client) error) error {
-	return b.login.Call(ctx, kinds, func(ctx context.Context) error {
-		client, err := b.open(ctx)
-		if err != nil {
-			return err
-		}
-		return f(ctx, client)
+func newSecretsManagerClient(cfg aws.Config, endpoint *string) *secretsmanager.Client {
+	return secretsmanager.NewFromConfig(cfg, func(o *secretsmanager.Options) {
+		o.BaseEndpoint = cmp.Or(endpoint, o.BaseEndpoint)
 	})
 }
 
-func (b *SecretsManager) open(ctx context.Context) (*secretsmanager.Client, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.client == nil {
-		cfg, err := b.login.Config(ctx)
-		if err != nil {
-			return nil, err
-		}
-		b.client = secretsmanager.NewFromConfig(cfg, func(o *secretsmanager.Options) {
-			if endpoint := b.login.Endpoint(); endpoint != nil {
-				o.BaseEndpoint = endpoint
-			}
-		})
-	}
-	return b.client, nil
+func secretsManagerAddress(ctx context.Context, c *secretsmanager.Client) (url.URL, error) {
+	o := c.Options()
+	endpoint, err := o.EndpointResolverV2.ResolveEndpoint(ctx,
+		secretsmanager.EndpointParameters{Region: &o.Region, Endpoint: o.BaseEndpoint})
+	return endpoint.URI, err
 }
 
 // get reads a secret.
@@ -156,49 +142,23 @@ func (b *SecretsManager) List(ctx context.Context) ([]string, error) {
 }
 
 // list returns names of secrets, of so many pages at most; 0: all.
-func (b *SecretsManager) list(ctx context.Context, pages int) (names []string, err error) {
+func (b *SecretsManager) list(ctx context.Context, pages int) ([]string, error) {
 	in := &secretsmanager.ListSecretsInput{MaxResults: aws.Int32(100)}
 	if b.prefix != "" {
-		in.Filters = []smtypes.Filter{{Key: smtypes.FilterNameStringTypeName, Values: []string{b.prefix + b.separator}}}
+		in.Filters = []smtypes.Filter{
+			{Key: smtypes.FilterNameStringTypeName, Values: []string{b.prefix + b.separator}},
+		}
 	}
-	for page := 1; ; page++ {
-		var out *secretsmanager.ListSecretsOutput
-		err := b.call(ctx, nil, func(ctx context.Context, c *secretsmanager.Client) (err error) {
-			out, err = c.ListSecrets(ctx, in)
-			return err
+	return b.pages(ctx, pages,
+		func(ctx context.Context, c *secretsmanager.Client, token *string) (page, error) {
+			in.NextToken = token
+			out, err := c.ListSecrets(ctx, in)
+			if err != nil {
+				return page{}, err
+			}
+			return page{namesOf(out.SecretList,
+				func(s *smtypes.SecretListEntry) *string { return s.Name }), out.NextToken}, nil
 		})
-		if err != nil {
-			return nil, err
-		}
-		for _, s := range out.SecretList {
-			names = append(names, aws.ToString(s.Name))
-		}
-		if aws.ToString(out.NextToken) == "" || page == pages {
-			return names, nil
-		}
-		in.NextToken = out.NextToken
-	}
-}
-
-// Warm implements [backend.Warmer].
-func (b *SecretsManager) Warm(ctx context.Context) error {
-	if b.disabled {
-		return nil
-	}
-	if err := b.login.Warm(ctx); err != nil {
-		return err
-	}
-	c, err := b.open(ctx)
-	if err != nil {
-		return err
-	}
-	o := c.Options()
-	endpoint, err := o.EndpointResolverV2.ResolveEndpoint(ctx, secretsmanager.EndpointParameters{Region: &o.Region, Endpoint: o.BaseEndpoint})
-	if err != nil {
-		return nil // the first look-up will say what is wrong
-	}
-	b.login.Connect(ctx, endpoint.URI)
-	return nil
 }
 
 // Check implements [backend.Checker]. Whether kms:Decrypt is granted only reading a connection

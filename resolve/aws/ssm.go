@@ -1,9 +1,10 @@
 package aws
 
 import (
+	"cmp"
 	"context"
+	"net/url"
 	"strings"
-	"sync"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/ssm"
@@ -18,11 +19,8 @@ import (
 // AWS Systems Manager, named by a prefix and its id. Look-ups that come while others
 // are under way go together, ten in a call.
 type SSM struct {
-	store
+	service[ssm.Client]
 	batch batcher
-
-	mu     sync.Mutex
-	client *ssm.Client // nil: not yet
 }
 
 // ssmKinds is what the codes of Parameter Store mean where a parameter is read. A name
@@ -35,7 +33,9 @@ var ssmKinds = map[string]conn.Kind{
 
 func OpenSSM(s *backend.Secrets, kw *arguments.Object) (backend.Backend, error) {
 	prefix, enabled := kw.Optional("connections_prefix", "/airflow/connections")
-	b := &SSM{store: openStore(s, kw, "SystemsManagerParameterStoreBackend", "2014-11-06")}
+	b := &SSM{}
+	b.store = openStore(s, kw, "SystemsManagerParameterStoreBackend", "2014-11-06")
+	b.newClient, b.address = newSSMClient, ssmAddress
 	b.disabled = !enabled
 	b.prefix, b.separator = strings.TrimRight(prefix, "/"), "/"
 	if !strings.HasPrefix(b.prefix, "/") && b.prefix != "" {
@@ -54,32 +54,17 @@ func (b *SSM) Connection(ctx context.Context, id string) (*conn.Connection, erro
 	return b.find(ctx, id, b.batch.get, conn.Parse)
 }
 
-// call calls f with the client.
-func (b *SSM) call(ctx context.Context, kinds map[string]conn.Kind, f func(context.Context, *ssm.Client) error) error {
-	return b.login.Call(ctx, kinds, func(ctx context.Context) error {
-		client, err := b.open(ctx)
-		if err != nil {
-			return err
-		}
-		return f(ctx, client)
+func newSSMClient(cfg aws.Config, endpoint *string) *ssm.Client {
+	return ssm.NewFromConfig(cfg, func(o *ssm.Options) {
+		o.BaseEndpoint = cmp.Or(endpoint, o.BaseEndpoint)
 	})
 }
 
-func (b *SSM) open(ctx context.Context) (*ssm.Client, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.client == nil {
-		cfg, err := b.login.Config(ctx)
-		if err != nil {
-			return nil, err
-		}
-		b.client = ssm.NewFromConfig(cfg, func(o *ssm.Options) {
-			if endpoint := b.login.Endpoint(); endpoint != nil {
-				o.BaseEndpoint = endpoint
-			}
-		})
-	}
-	return b.client, nil
+func ssmAddress(ctx context.Context, c *ssm.Client) (url.URL, error) {
+	o := c.Options()
+	endpoint, err := o.EndpointResolverV2.ResolveEndpoint(ctx,
+		ssm.EndpointParameters{Region: &o.Region, Endpoint: o.BaseEndpoint})
+	return endpoint.URI, err
 }
 
 // one reads a parameter.
@@ -138,75 +123,38 @@ func (b *SSM) List(ctx context.Context) ([]string, error) {
 	return b.ids(names), nil
 }
 
-func (b *SSM) describe(ctx context.Context) (names []string, err error) {
+func (b *SSM) describe(ctx context.Context) ([]string, error) {
 	in := &ssm.DescribeParametersInput{MaxResults: aws.Int32(50)}
 	if b.prefix != "" {
-		in.ParameterFilters = []ssmtypes.ParameterStringFilter{{Key: aws.String("Path"), Option: aws.String("Recursive"), Values: []string{b.prefix}}}
+		in.ParameterFilters = []ssmtypes.ParameterStringFilter{
+			{Key: aws.String("Path"), Option: aws.String("Recursive"), Values: []string{b.prefix}},
+		}
 	}
-	for {
-		var out *ssm.DescribeParametersOutput
-		err := b.call(ctx, nil, func(ctx context.Context, c *ssm.Client) (err error) {
-			out, err = c.DescribeParameters(ctx, in)
-			return err
-		})
+	return b.pages(ctx, 0, func(ctx context.Context, c *ssm.Client, token *string) (page, error) {
+		in.NextToken = token
+		out, err := c.DescribeParameters(ctx, in)
 		if err != nil {
-			return nil, err
+			return page{}, err
 		}
-		for _, p := range out.Parameters {
-			names = append(names, aws.ToString(p.Name))
-		}
-		if aws.ToString(out.NextToken) == "" {
-			return names, nil
-		}
-		in.NextToken = out.NextToken
-	}
+		return page{namesOf(out.Parameters,
+			func(p *ssmtypes.ParameterMetadata) *string { return p.Name }), out.NextToken}, nil
+	})
 }
 
 // byPath lists by the path, pages at most; 0: all.
-func (b *SSM) byPath(ctx context.Context, pages int) (names []string, err error) {
-	path := b.prefix
-	if path == "" {
-		path = "/"
+func (b *SSM) byPath(ctx context.Context, pages int) ([]string, error) {
+	in := &ssm.GetParametersByPathInput{
+		Path: aws.String(cmp.Or(b.prefix, "/")), Recursive: aws.Bool(true), MaxResults: aws.Int32(10),
 	}
-	in := &ssm.GetParametersByPathInput{Path: &path, Recursive: aws.Bool(true), MaxResults: aws.Int32(10)}
-	for page := 1; ; page++ {
-		var out *ssm.GetParametersByPathOutput
-		err := b.call(ctx, nil, func(ctx context.Context, c *ssm.Client) (err error) {
-			out, err = c.GetParametersByPath(ctx, in)
-			return err
-		})
+	return b.pages(ctx, pages, func(ctx context.Context, c *ssm.Client, token *string) (page, error) {
+		in.NextToken = token
+		out, err := c.GetParametersByPath(ctx, in)
 		if err != nil {
-			return nil, err
+			return page{}, err
 		}
-		for _, p := range out.Parameters {
-			names = append(names, aws.ToString(p.Name))
-		}
-		if aws.ToString(out.NextToken) == "" || page == pages {
-			return names, nil
-		}
-		in.NextToken = out.NextToken
-	}
-}
-
-// Warm implements [backend.Warmer].
-func (b *SSM) Warm(ctx context.Context) error {
-	if b.disabled {
-		return nil
-	}
-	if err := b.login.Warm(ctx); err != nil {
-		return err
-	}
-	c, err := b.open(ctx)
-	if err != nil {
-		return err
-	}
-	o := c.Options()
-	endpoint, err := o.EndpointResolverV2.ResolveEndpoint(ctx, ssm.EndpointParameters{Region: &o.Region, Endpoint: o.BaseEndpoint})
-	if err != nil {
-		return nil // the first look-up will say what is wrong
-	}
-	b.login.Connect(ctx, endpoint.URI)
-	return nil
+		return page{namesOf(out.Parameters,
+			func(p *ssmtypes.Parameter) *string { return p.Name }), out.NextToken}, nil
+	})
 }
 
 // Check implements [backend.Checker]. Whether kms:Decrypt is granted only reading a connection
