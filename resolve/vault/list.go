@@ -7,6 +7,8 @@ import (
 	"strings"
 	"sync"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/connfs/connfs/conn"
 	"github.com/connfs/connfs/resolve/backend"
 )
@@ -25,14 +27,12 @@ func (v *Store) List(ctx context.Context) ([]string, error) {
 		return nil, conn.Errorf(conn.Failed, "", "mount_point is null, so ids name mounts, and Vault cannot be asked for all of them")
 	}
 	l := &listing{v: v, limit: make(chan struct{}, listers)}
-	ctx, l.cancel = context.WithCancel(ctx)
-	defer l.cancel()
+	l.group, ctx = errgroup.WithContext(ctx)
 	for _, base := range v.bases {
 		l.start(ctx, base, "", 0)
 	}
-	l.wg.Wait()
-	if l.err != nil {
-		return nil, l.err
+	if err := l.group.Wait(); err != nil {
+		return nil, err
 	}
 	slices.Sort(l.ids)
 	return slices.Compact(l.ids), nil
@@ -40,26 +40,23 @@ func (v *Store) List(ctx context.Context) ([]string, error) {
 
 // listing is a listing under way.
 type listing struct {
-	v      *Store
-	cancel context.CancelFunc
-	limit  chan struct{}
-	wg     sync.WaitGroup
+	v     *Store
+	group *errgroup.Group
+	limit chan struct{} // of calls; a folder starts others before it is done
 
 	mu      sync.Mutex
 	folders int
 	ids     []string
-	err     error // the first one
 }
 
 // start lists a folder within a base, and what is in it.
 func (l *listing) start(ctx context.Context, base, folder string, depth int) {
-	l.wg.Go(func() {
+	l.group.Go(func() error {
 		l.limit <- struct{}{}
 		keys, err := l.keys(ctx, base, folder, depth)
 		<-l.limit
 		if err != nil {
-			l.fail(err)
-			return
+			return err
 		}
 		for _, key := range keys {
 			name, isFolder := strings.CutSuffix(key, "/")
@@ -73,6 +70,7 @@ func (l *listing) start(ctx context.Context, base, folder string, depth int) {
 				l.start(ctx, base, folder+key, depth+1)
 			}
 		}
+		return nil
 	})
 }
 
@@ -102,14 +100,4 @@ func (l *listing) found(id string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.ids = append(l.ids, id)
-}
-
-// fail ends the listing with its first error.
-func (l *listing) fail(err error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.err == nil {
-		l.err = err
-		l.cancel()
-	}
 }
