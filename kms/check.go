@@ -57,7 +57,9 @@ func (k *Keyring) check(ctx context.Context, name string) []conn.Check {
 			{Name: name, Call: encrypt, Only: only, Err: err},
 		}
 	}
-	checks := []conn.Check{{Name: name, Call: encrypt, Only: conn.OnlySealing}, {Name: name, Call: decrypt}}
+	checks := []conn.Check{
+		{Name: name, Call: encrypt, Only: conn.OnlySealing}, {Name: name, Call: decrypt},
+	}
 	back, err := s.client.Decrypt(ctx, extra, bound)
 	defer clear(back)
 	switch {

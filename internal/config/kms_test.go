@@ -86,13 +86,16 @@ credentials_file = "gcp.json"
 }
 
 func TestKeyServicesAreShown(t *testing.T) {
-	src := source(t, "[kms.b]\ntype = \"local\"\nkey = \"kek\"\n[kms.a]\nkey = \"alias/airflow\"\ntype = \"aws\"\ncache_ttl = \"60s\"\ncache_uses = 9\n")
+	src := source(t, "[kms.b]\ntype = \"local\"\nkey = \"kek\"\n"+
+		"[kms.a]\nkey = \"alias/airflow\"\ntype = \"aws\"\ncache_ttl = \"60s\"\ncache_uses = 9\n")
 	write(t, filepath.Join(filepath.Dir(src.ConfigFile), "kek"), localKey, 0o400)
 	var b strings.Builder
 	if err := config.WriteSettings(&b, load(t, src).Settings, false, false); err != nil {
 		t.Fatal(err)
 	}
-	want := strings.NewReplacer("CONFIG", src.ConfigFile, "BESIDE", filepath.Dir(src.ConfigFile)).Replace(`secrets.backend = ""  # default
+	paths := strings.NewReplacer(
+		"CONFIG", src.ConfigFile, "BESIDE", filepath.Dir(src.ConfigFile))
+	want := paths.Replace(`secrets.backend = ""  # default
 kms.a.type = "aws"  # CONFIG:6
 kms.a.key = "alias/airflow"  # CONFIG:5
 kms.a.cache_ttl = "1m"  # CONFIG:7
@@ -108,17 +111,31 @@ audit.file = "-"  # default
 
 func TestKeyFilesThatCannotServe(t *testing.T) {
 	const local = "[kms.main]\ntype = \"local\"\nkey = \"kek\"\n"
-	const google = "[kms.main]\ntype = \"gcp\"\nkey = \"projects/p/locations/l/keyRings/r/cryptoKeys/k\"\ncredentials_file = \"kek\"\n"
+	const google = "[kms.main]\ntype = \"gcp\"\n" +
+		"key = \"projects/p/locations/l/keyRings/r/cryptoKeys/k\"\ncredentials_file = \"kek\"\n"
 	for name, tc := range map[string]struct {
 		text, content string
 		mode          os.FileMode
 		want          string
 	}{
-		"no key":           {local, "hunter2", 0o400, ":3: kms.main.key: the key file PATH does not hold a key: 32 bytes in base64url, on one line"},
-		"readable to all":  {local, localKey, 0o444, ":3: kms.main.key: the key file PATH has the mode 0444, with which others can read or write it (chmod 0400; 0440 if its group is connfs's own)"},
-		"empty":            {google, "", 0o400, ":4: kms.main.credentials_file: PATH is empty"},
-		"not there":        {local, "", 0, ":3: kms.main.key: the key file PATH is not there (`connfs keygen` makes one)"},
-		"not there either": {google, "", 0, ":4: kms.main.credentials_file: PATH: no such file or directory"},
+		"no key": {
+			local, "hunter2", 0o400,
+			":3: kms.main.key: the key file PATH does not hold a key: 32 bytes in base64url, " +
+				"on one line",
+		},
+		"readable to all": {
+			local, localKey, 0o444,
+			":3: kms.main.key: the key file PATH has the mode 0444, with which others can read " +
+				"or write it (chmod 0400; 0440 if its group is connfs's own)",
+		},
+		"empty": {google, "", 0o400, ":4: kms.main.credentials_file: PATH is empty"},
+		"not there": {
+			local, "", 0,
+			":3: kms.main.key: the key file PATH is not there (`connfs keygen` makes one)",
+		},
+		"not there either": {
+			google, "", 0, ":4: kms.main.credentials_file: PATH: no such file or directory",
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			src := source(t, tc.text)

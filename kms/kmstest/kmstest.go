@@ -604,7 +604,8 @@ func (h Harness) check(t *testing.T) {
 		t.Fatalf("%d results, want one for each verb", len(checks))
 	}
 	for i, c := range checks {
-		if c.Name != name || c.Call == "" || c.Err != nil || (c.Only == conn.OnlySealing) != (i == 0) {
+		if c.Name != name || c.Call == "" || c.Err != nil ||
+			(c.Only == conn.OnlySealing) != (i == 0) {
 			t.Errorf("%+v", c)
 		}
 	}
