@@ -104,14 +104,3 @@ func (t *userTable) table() policy.UserTable {
 	defer t.mu.Unlock()
 	return t.uids
 }
-
-// unknown returns those of names that have no uid.
-func (t *userTable) unknown(names []string) []string {
-	var out []string
-	for _, name := range names {
-		if _, ok := t.table()[name]; !ok {
-			out = append(out, name)
-		}
-	}
-	return out
-}
