@@ -24,8 +24,10 @@ export CGO_ENABLED ?= 0
 export GOFLAGS := $(strip $(GOFLAGS) -trimpath)
 
 STEP    := scripts/step
-VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
-LDFLAGS := -s -w -X main.version=$(VERSION)
+# The version is that of the tag, as v1.2.3 or so many commits after it. Without a tag, the
+# binary has its default version and the revision that Go records.
+VERSION := $(patsubst v%,%,$(shell git describe --tags --dirty 2>/dev/null))
+LDFLAGS := -s -w $(if $(VERSION),-X main.version=$(VERSION))
 
 # Scanning a process for secrets says nothing about the race detector's memory.
 NO_RACE := ./integration/memscan

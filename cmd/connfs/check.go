@@ -4,8 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"runtime"
-	"runtime/debug"
 
 	"github.com/connfs/connfs/conn"
 	"github.com/connfs/connfs/internal/doctor"
@@ -71,29 +69,5 @@ func (p *program) check(ctx context.Context, fl *flags) error {
 	if failed {
 		return &said{conn.Errorf(conn.Failed, "", "something is wrong")}
 	}
-	return nil
-}
-
-var versionCommand = command{
-	name: "version", summary: "print the version",
-	examples: `  connfs version
-  connfs version --json
-`,
-	options: (*flags).jsonOption,
-	run:     (*program).version,
-}
-
-func (p *program) version(_ context.Context, fl *flags) error {
-	if fl.NArg() > 0 {
-		return &usageError{"it takes no argument", fl.Name()}
-	}
-	v := version
-	if info, ok := debug.ReadBuildInfo(); ok && v == "unknown" && info.Main.Version != "" {
-		v = info.Main.Version
-	}
-	if fl.json {
-		return json.NewEncoder(p.stdout).Encode(map[string]string{"version": v, "go": runtime.Version(), "platform": runtime.GOOS + "/" + runtime.GOARCH})
-	}
-	fmt.Fprintf(p.stdout, "connfs %s (%s, %s/%s)\n", v, runtime.Version(), runtime.GOOS, runtime.GOARCH)
 	return nil
 }

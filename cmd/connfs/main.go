@@ -19,9 +19,6 @@ import (
 	"github.com/connfs/connfs/internal/session"
 )
 
-// version is set by the linker.
-var version = "unknown"
-
 // Exit codes. They are documented in docs/exit-codes.md and do not change.
 const (
 	exitOK          = 0
