@@ -118,7 +118,7 @@ func (s *store) Read(
 	s.mu.Lock()
 	s.pinned++
 	s.mu.Unlock()
-	// Two parts, as a value over two pages has.
+	// Two parts, as those of a value on two pages.
 	half := len(text) / 2
 	return [][]byte{[]byte(text[:half]), []byte(text[half:])}, func() {
 		s.mu.Lock()

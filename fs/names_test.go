@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// small returns names with room for so many ids.
+// small returns names with room for few ids.
 func small(granted, ungranted int) *names {
 	n := newNames()
 	n.granted.queue = make([]uint64, 0, granted)
@@ -29,7 +29,7 @@ func TestNamesForgetsTheOldestAndSparesWhatIsInUse(t *testing.T) {
 			t.Errorf("%d: %q, %v, want %v", i, id, ok, want)
 		}
 	}
-	// A second chance is one: who was not opened since then goes.
+	// An entry is spared only once: if it was not opened since, it goes.
 	for i := 6; i < 10; i++ {
 		n.remember(fmt.Sprint(i), true)
 	}

@@ -17,7 +17,7 @@ import (
 	"github.com/connfs/connfs/conn"
 )
 
-// Entries are shared among all users by the kernel: what one caller gets, all get.
+// The kernel shares entries among all users: what one caller gets, all get.
 func TestLookupAnswersEveryCallerAndNameTheSame(t *testing.T) {
 	tr := newTree(newStore(), false)
 	for _, file := range []string{
@@ -214,7 +214,7 @@ func TestOpenIsUncached(t *testing.T) {
 	}
 }
 
-// text takes a READ's answer as go-fuse does.
+// text takes the answer to a READ as go-fuse does.
 func text(t *testing.T, r fuse.ReadResult) string {
 	t.Helper()
 	defer r.Done()
@@ -285,7 +285,7 @@ func TestAReadThroughThePageCacheIsRefused(t *testing.T) {
 	}
 }
 
-// What LOOKUP and READ wait for, other users would wait for too.
+// If LOOKUP and READ waited, other users would wait too.
 func TestOnlyOpenGetAttrAndAccessMayBeHeldBack(t *testing.T) {
 	s := newStore()
 	tr := newTree(s, false)
@@ -406,7 +406,7 @@ func TestEveryWriteIsRefused(t *testing.T) {
 	}
 }
 
-// The kernel looks the name up again upon ESTALE, and comes back.
+// On ESTALE the kernel looks the name up again and repeats the request.
 func TestANodeThatIsNotKnownIsStale(t *testing.T) {
 	tr := newTree(newStore(), false)
 	const unknown = 123456789
@@ -521,7 +521,7 @@ func TestAListingOfManyContinuesWhereItEnded(t *testing.T) {
 	want = append(want, "shared.json")
 	tr := newTree(s, false)
 	fh := openDir(t, tr, bob)
-	// What comes and goes meanwhile does not move the entries.
+	// Connections that come and go meanwhile do not move the entries.
 	s.content["aaa"] = ""
 	s.grants[bob] = append(s.grants[bob], "aaa")
 	if diff := cmp.Diff(want, fileNames(list(t, tr, fh, bob, 4096, false))); diff != "" {
@@ -615,7 +615,7 @@ func TestOptionsKeepTheKernelAsking(t *testing.T) {
 	}
 }
 
-// ENOSYS to these, even once, makes the kernel answer them itself from then on.
+// If one of these is answered ENOSYS even once, the kernel answers it itself ever after.
 func TestNoAuthorisingRequestIsLeftToTheDefault(t *testing.T) {
 	own := reflect.TypeFor[*tree]()
 	for _, name := range []string{
@@ -627,7 +627,7 @@ func TestNoAuthorisingRequestIsLeftToTheDefault(t *testing.T) {
 			t.Fatalf("no %s", name)
 		}
 		f := reflect.ValueOf(newTree(newStore(), false)).Method(m.Index)
-		// Every argument empty but there: a request for node 0.
+		// All arguments are there but empty: a request for node 0.
 		var args []reflect.Value
 		for i := range f.Type().NumIn() {
 			if a := f.Type().In(i); a.Kind() == reflect.Pointer {

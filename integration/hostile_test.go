@@ -348,7 +348,7 @@ func TestOutsidersDisturbNothing(t *testing.T) {
 					}
 				}
 			}
-			// The target of a rename and what must not exist are looked up anew.
+			// The kernel looks up again the target of a rename, and what must not exist.
 			r.do(request{Op: "rename", Path: d.file("new"), Path2: path})
 			r.do(request{Op: "list", Path: d.mount})
 		}

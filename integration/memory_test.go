@@ -32,7 +32,7 @@ const (
 )
 
 // passwords are those of the connections m0, m1 and so on: two with a canary of their
-// own, and 18 that share one, because a scan takes its time for each canary.
+// own, and 18 that share one, because each canary makes a scan longer.
 type passwords struct {
 	all    []string
 	one    [2]string // canaries of m0 and m1

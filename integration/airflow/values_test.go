@@ -419,7 +419,7 @@ func TestRowsAndFilesMeanWhatTheyMeanToAirflow(t *testing.T) {
 		})
 	}
 	databases := startDatabases(t)
-	// Whatever wrote the row, each Airflow reads its file.
+	// Each Airflow reads the file of a row, whichever Airflow wrote the row.
 	var files []airflow.Value
 	var stored []airflow.Answer
 	for _, version := range []string{airflow.V2, airflow.V3} {

@@ -37,7 +37,7 @@ func (b *bench) Helper()                        {}
 func (b *bench) Fatal(args ...any)              { panic(failure(fmt.Sprint(args...))) }
 func (b *bench) Fatalf(format string, a ...any) { panic(failure(fmt.Sprintf(format, a...))) }
 
-// must ends the run where err is one.
+// must ends the run if err is an error.
 func (b *bench) must(err error) {
 	if err != nil {
 		b.Fatal(err)

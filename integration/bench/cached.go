@@ -87,7 +87,7 @@ func cached(b *bench) {
 	)
 }
 
-// allCPUs is the list of them as taskset has it.
+// allCPUs is the list of all CPUs as taskset takes it.
 func allCPUs() string { return fmt.Sprintf("0-%d", runtime.NumCPU()-1) }
 
 // load runs the load generator on the file c0 of d.

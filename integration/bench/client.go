@@ -22,9 +22,10 @@ type question struct {
 	Patient time.Duration // the one path is tried for so long
 }
 
-// answer is how it went.
+// answer is the result of a question.
 type answer struct {
-	// of each path; of a patient question, the moment of success on the monotonic clock
+	// Times is how long each path took. For a patient question it is the moment of success
+	// on the monotonic clock.
 	Times  []time.Duration
 	Errors []string
 }
@@ -37,7 +38,7 @@ type client struct {
 	out *json.Decoder
 }
 
-// client starts one.
+// client starts such a process.
 func (b *bench) client() *client {
 	cmd := exec.Command(b.self, clientCommand)
 	cmd.SysProcAttr, cmd.Stderr = asReader(), os.Stderr

@@ -121,7 +121,7 @@ func (d *daemon) read(id string) []byte {
 	return text
 }
 
-// asReader makes a command the reader's.
+// asReader lets a command run as the reader.
 func asReader() *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: uid}}
 }

@@ -67,7 +67,7 @@ func listing(b *bench) {
 	table([]string{"", "command", "first", "median", "median / floorfs", "target, s"}, out)
 }
 
-// ls runs ls as the reader, its output going nowhere.
+// ls runs ls as the reader, and drops its output.
 func (b *bench) ls(flags, dir string) time.Duration {
 	cmd := exec.Command("ls", flags, dir)
 	cmd.SysProcAttr, cmd.Stderr = asReader(), os.Stderr

@@ -16,7 +16,7 @@ const metastoreTable = `CREATE TABLE connection (id INTEGER NOT NULL PRIMARY KEY
 	description VARCHAR(5000), host VARCHAR(500), %[1]sschema%[1]s VARCHAR(500), login TEXT, password TEXT, port INTEGER,
 	is_encrypted BOOLEAN, is_extra_encrypted BOOLEAN, extra TEXT)`
 
-// fileSize is what a connection's file has, in bytes.
+// fileSize is the size of a connection's file, in bytes.
 const fileSize = 600
 
 // fields are the columns of every connection. The extra fills the file up to fileSize.
@@ -73,7 +73,7 @@ func (b *bench) sqlite(name string, n int) string {
 	return path
 }
 
-// sqliteMetastore is the configuration of one.
+// sqliteMetastore is the configuration of such a metastore.
 func sqliteMetastore(path string) string {
 	return fmt.Sprintf("[metastore]\nurl = \"sqlite:///%s\"", path)
 }

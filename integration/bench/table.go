@@ -18,7 +18,7 @@ func table(head []string, rows [][]string) {
 	fmt.Println()
 }
 
-// at returns the quantile p of v: 0.5 is the median.
+// at returns the quantile p of v, where 0.5 is the median.
 func at[T int | float64 | time.Duration](v []T, p float64) T {
 	if len(v) == 0 {
 		return 0
@@ -40,7 +40,7 @@ func met(value, target float64) string {
 
 func millis(d time.Duration) string { return fmt.Sprintf("%.2f", float64(d)/1e6) }
 
-// ratio is a/b in words.
+// ratio returns a/b as text.
 func ratio[T float64 | time.Duration](a, b T) string {
 	return fmt.Sprintf("%.2f", float64(a)/float64(b))
 }

@@ -1,7 +1,7 @@
 // Command minivault is a real HashiCorp Vault core (MPL-2.0) for tests: the secrets
 // engine kv in both its versions, and the logins token, approle and userpass, in
-// memory, without plugins, a user interface or a way to keep anything. What else the
-// core would bring is in absent/, by name only.
+// memory, without plugins, a user interface or storage. The other packages that the
+// core would bring are replaced by the empty ones in absent/.
 //
 // It prints one line of JSON once it answers: its address, and the key that unseals it
 // after PUT /v1/sys/seal.

@@ -53,5 +53,5 @@ func (r registry) DeprecationStatus(
 	return consts.Supported, r.Contains(name, kind)
 }
 
-// IsBuiltinEntPlugin says that none is of the paid edition.
+// IsBuiltinEntPlugin says that no plugin is of the paid edition.
 func (registry) IsBuiltinEntPlugin(string, consts.PluginType) bool { return false }

@@ -23,7 +23,7 @@ type Certificates struct {
 	Key     string
 }
 
-// newCertificates writes them to dir. Whoever checks the name must use "localhost".
+// newCertificates writes them to dir. A client that checks the name must use "localhost".
 func newCertificates(t testing.TB, a *account, dir string) Certificates {
 	t.Helper()
 	ca, caKey := authority(t, "connfs test authority")

@@ -52,7 +52,7 @@ type Fault struct {
 	Drip time.Duration
 }
 
-// Throttled is what AWS answers to whoever asks too often.
+// Throttled is what AWS answers to a client that asks too often.
 func Throttled() Fault {
 	return Fault{
 		Status: http.StatusBadRequest,
@@ -109,7 +109,7 @@ func (p *FaultProxy) Inject(f Fault) {
 	p.faults = append(p.faults, &f)
 }
 
-// Heal takes all faults back.
+// Heal removes all faults.
 func (p *FaultProxy) Heal() {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -25,8 +25,8 @@ import (
 	"google.golang.org/protobuf/types/known/wrapperspb"
 )
 
-// GoogleKMS stands for Google Cloud KMS, of which there is no server to be had: it was
-// written from the documentation of the published interface. It answers Encrypt and
+// GoogleKMS stands in for Google Cloud KMS, for which there is no server to run in tests.
+// It was written from the documentation of the published interface. It answers Encrypt and
 // Decrypt with AES-256-GCM, real additional authenticated data and CRC32C sums in both
 // directions.
 type GoogleKMS struct {
@@ -101,8 +101,8 @@ func (s *GoogleKMS) Down() {
 	}
 }
 
-// CreateKey makes a key with one version and returns its resource name. Of a key that is
-// there it makes a new version, the primary one from now on.
+// CreateKey makes a key with one version and returns its resource name. If there is such a
+// key already, it makes a new version, which is the primary one from now on.
 func (s *GoogleKMS) CreateKey(name string) string {
 	s.t.Helper()
 	var secret [32]byte
@@ -140,7 +140,7 @@ func (s *GoogleKMS) SetState(name string, state kmspb.CryptoKeyVersion_CryptoKey
 	}
 }
 
-// Deny refuses the use of a key, or no longer.
+// Deny refuses the use of a key from now on, or allows it again.
 func (s *GoogleKMS) Deny(name string, denied bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

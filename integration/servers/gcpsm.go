@@ -28,7 +28,7 @@ import (
 )
 
 // FakeSecretManager is a fake of Google Secret Manager, written from the documentation
-// of its published interface: there is no such server to be had. It answers
+// of its published interface, since there is no server to run in tests. It answers
 // AccessSecretVersion and ListSecrets, and its login service gives tokens that it
 // counts and takes back. The newest version counts as latest, whatever its state.
 type FakeSecretManager struct {
@@ -170,7 +170,7 @@ func (f *FakeSecretManager) logIn(w http.ResponseWriter, r *http.Request) {
 	fmt.Fprintf(w, `{"access_token": %q, "token_type": "Bearer", "expires_in": 3600}`, token)
 }
 
-// enter counts a call, and refuses it where it carries no token of ours.
+// enter counts a call, and refuses it if it does not carry a token of this server.
 func (f *FakeSecretManager) enter(ctx context.Context, method string) error {
 	f.calls[method]++
 	if len(f.fail) > 0 {
@@ -234,9 +234,9 @@ func (f *FakeSecretManager) AccessSecretVersion(
 	}, nil
 }
 
-// ListSecrets lists the secrets of a project, at most 20 at a time, so that whoever
-// does not ask for further pages misses some. Of filters it knows name:TEXT, which is
-// "contains".
+// ListSecrets lists the secrets of a project, at most 20 at a time, so that a client that
+// does not ask for further pages misses some. The only filter that it knows is name:TEXT,
+// which means "contains".
 func (f *FakeSecretManager) ListSecrets(
 	ctx context.Context, r *secretmanagerpb.ListSecretsRequest,
 ) (*secretmanagerpb.ListSecretsResponse, error) {

@@ -9,8 +9,8 @@ import (
 	"testing"
 )
 
-// LocalStack is LocalStack's KMS and STS: a second judge, of what moto's KMS gets wrong.
-// Any access key does.
+// LocalStack is LocalStack's KMS and STS: a second reference where moto's KMS is wrong.
+// It accepts any access key.
 type LocalStack struct {
 	*process
 	URL string // http://127.0.0.1:PORT, for both services
@@ -30,7 +30,7 @@ func StartLocalStack(t testing.TB) *LocalStack {
 	s.process = &process{
 		t: t, account: a, path: "/usr/bin/env", log: filepath.Join(dir, "log"),
 		args: []string{
-			// It takes containers for its own image, and then writes where that has room.
+			// In a container LocalStack would take it for its own image, and write to its paths.
 			"OVERRIDE_IN_DOCKER=0", "SERVICES=kms,sts", "EAGER_SERVICE_LOADING=1",
 			fmt.Sprintf("GATEWAY_LISTEN=%s:%d", loopback, port), "DISABLE_EVENTS=1",
 			"SKIP_SSL_CERT_DOWNLOAD=1", "DNS_ADDRESS=0", "HOME=" + dir, "FILESYSTEM_ROOT=" + dir,

@@ -58,7 +58,7 @@ func StartMariaDB(t testing.TB) *MariaDB {
 			"--pid-file=" + filepath.Join(dir, "my.pid"),
 			"--port=" + strconv.Itoa(s.Port), "--bind-address=" + loopback, "--skip-name-resolve",
 			"--skip-log-bin",
-			// Without fsync, but what was committed outlives a killed server.
+			// There is no fsync, but committed data outlives a server that is killed.
 			"--innodb-flush-log-at-trx-commit=2", "--character-set-server=utf8mb4",
 			"--ssl-cert=" + s.Cert, "--ssl-key=" + s.Key, "--ssl-ca=" + s.CA,
 		}, small...),

@@ -12,7 +12,7 @@ import (
 	"github.com/connfs/connfs/internal/audit"
 )
 
-// decoded is what a JSON reader makes of s: a byte that is no UTF-8 becomes U+FFFD.
+// decoded is what a JSON reader makes of s: a byte that is not UTF-8 becomes U+FFFD.
 func decoded(s string) string {
 	var b strings.Builder
 	for len(s) > 0 {

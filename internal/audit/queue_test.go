@@ -73,7 +73,7 @@ func TestARequiredLineThatIsNotInTimeIsAnError(t *testing.T) {
 			})
 		}
 		readers.Wait()
-		// A refusal needs no line to be one.
+		// A request can be refused even if the line cannot be written.
 		start := time.Now()
 		l.Write(refused(6666, "x"), start.Add(3*time.Second))
 		if d := time.Since(start); d > 100*time.Millisecond {
@@ -98,7 +98,7 @@ func TestLinesThatAStuckSinkCannotTakeAreCounted(t *testing.T) {
 			e.Stranger = false
 			l.Write(e, soon())
 		}
-		// Refusals have not used up what is kept for granted reads.
+		// Refusals have not used up the room that is kept for granted reads.
 		for i := range 1000 {
 			if err := l.Write(granted(fmt.Sprint(i)), time.Now()); err != nil &&
 				strings.Contains(err.Error(), "too many") {
@@ -170,7 +170,7 @@ func TestAFrozenPipeStallsNobodyAndLosesNothing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// As standard error mostly is: in blocking mode.
+	// In blocking mode, as standard error mostly is.
 	if err := syscall.SetNonblock(int(w.Fd()), false); err != nil {
 		t.Fatal(err)
 	}
@@ -224,7 +224,7 @@ func TestManyWritersToOneFileLoseAndTearNothing(t *testing.T) {
 			})
 		}
 		writers.Wait()
-		// All is there before Close: a line precedes what it tells about.
+		// All lines are there before Close: Write returns when its line is written.
 		text, err := os.ReadFile(file)
 		if err != nil {
 			t.Fatal(err)

@@ -103,7 +103,7 @@ func TestStrangersShareOneBudgetOfLines(t *testing.T) {
 		for i := range 10000 {
 			l.Write(refused(uint32(7000+i%100), fmt.Sprint("invented", i/2)), soon())
 		}
-		// Neither those who have grants of their own, nor granted reads, are touched.
+		// This affects neither users with grants of their own nor granted reads.
 		known := refused(1001, "other")
 		known.Stranger = false
 		l.Write(known, soon())

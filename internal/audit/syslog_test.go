@@ -64,7 +64,7 @@ func TestSyslogGetsOneDatagramALine(t *testing.T) {
 		}
 	}
 
-	// A restart of the syslog daemon loses nothing that comes after it.
+	// After a restart of the syslog daemon no line is lost.
 	daemon.Close()
 	os.Remove(path)
 	if err := l.Write(granted("nobody listens"), soon()); err == nil {

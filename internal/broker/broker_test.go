@@ -559,8 +559,8 @@ func TestReplaceDropsWhatTheOldConfigurationFetched(t *testing.T) {
 	})
 }
 
-// A fetch of the old configuration that ends after a reload serves who waited for
-// it, and must touch nothing of the new one.
+// A fetch of the old configuration that ends after a reload serves those who waited for
+// it, and must change nothing of the new one.
 func TestAFetchThatOutlivesAReplaceLeavesTheNewValueAlone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t)
@@ -690,7 +690,7 @@ func TestStatKnowsSizesAndWhatACompleteListingLacks(t *testing.T) {
 		stat("shared", -1, 0)
 		time.Sleep(5 * time.Second) // the listing is not fresh any more
 		stat("a_new", -1, 0)
-		// a size is no secret to who may read, and outlives the value
+		// The size is kept for longer than the value: it is not a secret to those who may read.
 		stat("a_db", len("alice's"), 0)
 		f.backend.partial = true
 		f.List(nil, by(alice))
@@ -861,8 +861,8 @@ func TestAFrozenLogStallsNoReader(t *testing.T) {
 	})
 }
 
-// Many users, ids, interrupts and reloads at once: whoever reads gets whole content
-// that the policy of some moment allowed, and no pin is lost.
+// Many users, ids, interrupts and reloads at once: each reader gets whole content that the
+// policy allowed at some moment, and no pin is lost.
 func TestManyReadersAtOnce(t *testing.T) {
 	f := newFixture(t)
 	f.state.TTL, f.state.NegativeTTL = time.Millisecond, time.Millisecond

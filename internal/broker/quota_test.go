@@ -38,7 +38,7 @@ func TestFetchesOfOneUserWaitForTheirTurn(t *testing.T) {
 			})
 			synctest.Wait()
 		}
-		// Bob is not delayed by it, and neither is who reads what is under way.
+		// This delays neither Bob nor those who read an id that is under way.
 		start := time.Now()
 		f.open(t, bob, "shared")
 		f.open(t, alice, "a_slow3")
@@ -68,7 +68,7 @@ func TestAQueuedFetchWaitsNoLongerThanAReadMayTake(t *testing.T) {
 	})
 }
 
-// Interrupted readers must not leave a queue behind that grows without end.
+// Interrupted readers must not leave a queue that grows without end.
 func TestAQueuedFetchGoesWithItsLastReader(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t)
@@ -154,7 +154,7 @@ func TestInventedIDsReachTheBackendsAFewTimesASecond(t *testing.T) {
 			if fetched != 64 || again != 1000-64 {
 				t.Errorf("%d invented ids were fetched, %d answered EAGAIN", fetched, again)
 			}
-			// What is known is served, to the same user too.
+			// Ids that are known are still served, to the same user too.
 			f.open(t, alice, "shared")
 			f.open(t, alice, "a_db")
 			time.Sleep(time.Second)
@@ -162,7 +162,7 @@ func TestInventedIDsReachTheBackendsAFewTimesASecond(t *testing.T) {
 	})
 }
 
-// Ids that nobody has listed yet are no inventions where they exist.
+// An id that exists is not taken for an invented one, even if it was never listed.
 func TestManyUnknownIDsThatExistAreServed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t)

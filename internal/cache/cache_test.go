@@ -242,7 +242,7 @@ func TestTheOldestUnpinnedValuesMakeRoom(t *testing.T) {
 	wiped(t, c)
 }
 
-// However much one uid fetches, what another one keeps within its share stays.
+// What one uid keeps within its share stays, however much another uid fetches.
 func TestOneOwnerCannotPushOutAnother(t *testing.T) {
 	c := newCache(t, 10)
 	own := func(key string, uid uint32, pages int) {
@@ -285,7 +285,7 @@ func TestErrFullWhenEverythingIsPinned(t *testing.T) {
 		t.Fatalf("error %v, want ErrFull", err)
 	}
 	b.Release()
-	// Too large for what is left: nothing of it may be lost.
+	// There is no room for it, and trying must not lose any room.
 	if _, err := c.Reserve(PageSize + 1); !errors.Is(err, ErrFull) {
 		t.Fatalf("error %v, want ErrFull", err)
 	}

@@ -86,7 +86,7 @@ func (f *fake) serve() {
 	}
 }
 
-// deaf reads nothing any more.
+// deaf makes the child stop reading.
 func deaf() {
 	for {
 		time.Sleep(time.Hour)
@@ -223,7 +223,7 @@ func (f *fake) get(frame *resolver.Frame) {
 		f.out.Lock()
 		os.Stdout.Write(bytes.Repeat([]byte{0xff}, 100))
 	case "log in":
-		// The first child that is asked for it logs in; its successors go on with that.
+		// The first child that is asked logs in; its successors use the same login.
 		f.mu.Lock()
 		defer f.mu.Unlock()
 		if f.login == "" {

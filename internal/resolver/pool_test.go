@@ -103,7 +103,7 @@ func (f *fixture) noted(what string) int {
 
 func alive(pid int) bool { return syscall.Kill(pid, 0) == nil }
 
-// await waits until what is true.
+// await waits until the condition that what describes holds.
 func await(t *testing.T, what string, cond func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(20 * time.Second); !cond(); time.Sleep(2 * time.Millisecond) {
@@ -213,7 +213,7 @@ func TestAnIdleChildIsKept(t *testing.T) {
 	cfg.Epoch = 50 * time.Millisecond
 	f := start(t, cfg)
 	first := f.Children()
-	// No condition to wait for: nothing is to happen.
+	// There is no condition to wait for, since nothing is to happen.
 	time.Sleep(300 * time.Millisecond)
 	if now := f.Children(); len(first) != 1 || !slices.Equal(first, now) || !alive(now[0]) {
 		t.Errorf("children %v became %v without a request", first, now)
@@ -430,7 +430,7 @@ func TestTheSpareIsRefilled(t *testing.T) {
 		return 0
 	}
 	old := spare()
-	// One that dies young is left to the next request, so let it live a second.
+	// A spare that dies within a second is not replaced before the next request.
 	began := time.Now()
 	await(t, "the spare is old", func() bool { return time.Since(began) > 1100*time.Millisecond })
 	syscall.Kill(old, syscall.SIGKILL)
@@ -492,8 +492,8 @@ func TestChildrenThatDieAtTheirStart(t *testing.T) {
 	})
 }
 
-// Many requests that find no child each start one; those that are one too many must
-// not live on.
+// Many requests that find no child start one each; children beyond the current one and the
+// spare must not live on.
 func TestNoChildIsForgotten(t *testing.T) {
 	f := start(t, config(t, ""))
 	for range 3 {
@@ -543,7 +543,7 @@ func TestNewPoolSaysWhyNot(t *testing.T) {
 }
 
 func TestCloseLeavesNothingBehind(t *testing.T) {
-	// What only the first process of a test costs is there for good.
+	// The first process of a test opens files that stay open.
 	warmup := start(t, config(t, ""))
 	warmup.pid()
 	warmup.Close()

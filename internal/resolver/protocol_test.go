@@ -125,7 +125,7 @@ func TestLengthsBeyondTheLimitsAreRefused(t *testing.T) {
 	}
 }
 
-// A length that is allowed, and never comes, must not cost its memory.
+// A length that is allowed but never arrives must not cost that much memory.
 func TestMemoryFollowsWhatArrives(t *testing.T) {
 	b := make([]byte, 21)
 	binary.LittleEndian.PutUint32(b[17:], 64<<20)
@@ -202,7 +202,7 @@ func FuzzReadFrame(f *testing.F) {
 		if err != nil {
 			return
 		}
-		// What was read writes as what was there.
+		// A frame that was read is written again as it was.
 		var out bytes.Buffer
 		if err := resolver.WriteFrame(&out, frame); err != nil {
 			t.Fatal(err)

@@ -212,7 +212,7 @@ func TestListNamesWhatThereIs(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// Not complete: what the environment holds has other spellings too.
+	// It is not complete, since variables of the environment have other spellings too.
 	want := &resolver.Listing{IDs: []string{"Warehouse", "api", "broken", "huge", "same"}}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
