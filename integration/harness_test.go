@@ -156,8 +156,9 @@ func newSite(t *testing.T) *site {
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	s := &site{
-		t: t, binary: connfsBinary, dir: dir, home: filepath.Join(dir, "home"), mount: filepath.Join(dir, "conn"),
-		config: filepath.Join(dir, "config.toml"), audit: filepath.Join(dir, "audit.jsonl"),
+		t: t, binary: connfsBinary, dir: dir, home: filepath.Join(dir, "home"),
+		mount: filepath.Join(dir, "conn"), config: filepath.Join(dir, "config.toml"),
+		audit: filepath.Join(dir, "audit.jsonl"),
 	}
 	must(t, os.Chmod(dir, 0o755), os.Mkdir(s.home, 0o700), os.Chown(s.home, owner, owner))
 	return s

@@ -187,7 +187,8 @@ func TestChildrenHaveNoRightsHoweverConnfsIsBuilt(t *testing.T) {
 			// A _cmd runs in the child that reads the configuration, and shows its rights.
 			seen := filepath.Join(s.home, "status")
 			cfg := filepath.Join(s.home, "airflow.cfg")
-			text := fmt.Sprintf("[core]\nfernet_key_cmd = sh -c 'cat /proc/self/status > %s'\n", seen)
+			text := fmt.Sprintf("[core]\nfernet_key_cmd = sh -c 'cat /proc/self/status > %s'\n",
+				seen)
 			must(t, os.WriteFile(cfg, []byte(text), 0o600))
 			must(t, os.Chown(cfg, c.owner, c.owner), os.Chown(s.home, c.owner, c.owner))
 			s.configure(`ttl = "60s"`, grant(alice, "*"))
@@ -196,7 +197,8 @@ func TestChildrenHaveNoRightsHoweverConnfsIsBuilt(t *testing.T) {
 				wantNoRights(t, "the _cmd", statusFile(t, seen))
 				wantUser(t, "the _cmd", statusFile(t, seen), c.owner)
 				must(t, os.Remove(seen))
-				if got := as(t, alice).read(d.file("a")); !strings.Contains(string(got.Data), secret) {
+				got := as(t, alice).read(d.file("a"))
+				if !strings.Contains(string(got.Data), secret) {
 					t.Fatalf("read: %q, %d bytes", got.failure(), len(got.Data))
 				}
 				var children []int
@@ -209,8 +211,10 @@ func TestChildrenHaveNoRightsHoweverConnfsIsBuilt(t *testing.T) {
 				}
 				d.reload("connfs: reloaded")
 			}
-			if front := status(t, d.cmd.Process.Pid); !strings.HasPrefix(front["Uid"], "0\t") || front["CapEff"] == "0000000000000000" {
-				t.Errorf("the front runs as %s with the capabilities %s", front["Uid"], front["CapEff"])
+			if front := status(t, d.cmd.Process.Pid); !strings.HasPrefix(front["Uid"], "0\t") ||
+				front["CapEff"] == "0000000000000000" {
+				t.Errorf("the front runs as %s with the capabilities %s", front["Uid"],
+					front["CapEff"])
 			}
 		})
 	}
@@ -226,7 +230,8 @@ func wantUser(t *testing.T, who string, status map[string]string, uid int) {
 	}
 	groups := strings.Repeat(fmt.Sprintf("%d\t", group), 4)
 	if status["Uid"]+"\t" != ids || status["Gid"]+"\t" != groups {
-		t.Errorf("%s runs as %q, groups %q, want uid %d, gid %d", who, status["Uid"], status["Gid"], uid, group)
+		t.Errorf("%s runs as %q, groups %q, want uid %d, gid %d", who, status["Uid"], status["Gid"],
+			uid, group)
 	}
 	for _, g := range strings.Fields(status["Groups"]) {
 		if g == "0" && uid != 0 {

@@ -77,7 +77,8 @@ type server struct {
 func (s *server) init(key, blob []byte) {
 	s.key = key
 	if err := harden.CheckRights(); err != nil {
-		s.failed = conn.Errorf(conn.Failed, "", "the resolver was not started as connfs does it: %v", err)
+		s.failed = conn.Errorf(conn.Failed, "",
+			"the resolver was not started as connfs does it: %v", err)
 		return
 	}
 	settings, err := decodeSettings(blob)
