@@ -236,6 +236,7 @@ func (p *Pool) died(c *child) {
 // do sends a frame to a child and returns its answer. A request that is cut off by the end
 // of an epoch is repeated on the next child, on a very slow machine more than once. A
 // request whose child ended by accident is repeated once.
+// This is not package retry: the next child is asked at once, with nothing to wait for.
 func (p *Pool) do(ctx context.Context, f Frame) (answer, error) {
 	return p.doWithin(ctx, f, p.cfg.Timeout)
 }
