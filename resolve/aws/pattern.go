@@ -87,7 +87,9 @@ var outside = []rule{
 	{part(`[()|.^*+?]|\\A|\{[0-9]+(?:,[0-9]*)?\}`), "", same},
 	{part(`\$|\\Z`), "", func(string) string { return `\z` }},
 	{part(`\\[wsd]`), "", func(p string) string { return "[" + classes[p] + "]" }},
-	{part(`\\[WSD]`), "", func(p string) string { return "[^" + classes[strings.ToLower(p)] + "]" }},
+	{part(`\\[WSD]`), "", func(p string) string {
+		return "[^" + classes[strings.ToLower(p)] + "]"
+	}},
 	{part(`\\[A-Za-z]`), "escape", nil},
 	{part(`[^\\[]|\\[^A-Za-z0-9]`), "", literal},
 }

@@ -130,7 +130,9 @@ func (b *SSM) describe(ctx context.Context) ([]string, error) {
 			{Key: aws.String("Path"), Option: aws.String("Recursive"), Values: []string{b.prefix}},
 		}
 	}
-	return b.pages(ctx, 0, func(ctx context.Context, c *ssm.Client, token *string) (page, error) {
+	return b.pages(ctx, 0, func(
+		ctx context.Context, c *ssm.Client, token *string,
+	) (page, error) {
 		in.NextToken = token
 		out, err := c.DescribeParameters(ctx, in)
 		if err != nil {
@@ -144,9 +146,13 @@ func (b *SSM) describe(ctx context.Context) ([]string, error) {
 // byPath lists by the path, pages at most; 0: all.
 func (b *SSM) byPath(ctx context.Context, pages int) ([]string, error) {
 	in := &ssm.GetParametersByPathInput{
-		Path: aws.String(cmp.Or(b.prefix, "/")), Recursive: aws.Bool(true), MaxResults: aws.Int32(10),
+		Path:       aws.String(cmp.Or(b.prefix, "/")),
+		Recursive:  aws.Bool(true),
+		MaxResults: aws.Int32(10),
 	}
-	return b.pages(ctx, pages, func(ctx context.Context, c *ssm.Client, token *string) (page, error) {
+	return b.pages(ctx, pages, func(
+		ctx context.Context, c *ssm.Client, token *string,
+	) (page, error) {
 		in.NextToken = token
 		out, err := c.GetParametersByPath(ctx, in)
 		if err != nil {
