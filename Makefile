@@ -1,9 +1,8 @@
 # connfs
 #
 #   make build       bin/connfs
-#   make test        everything that CI runs (needs root; the first time under 30 minutes on
+#   make test        everything that CI runs (needs root; the first time under 45 minutes on
 #                    two cores)
-#   make race        the race detector on the packages that link the SDKs of the clouds
 #   make test-short  only the unit tests: no root, nothing to install
 #   make demo        two users and one mount, on a metastore that the demo makes
 #   make bench       compares connfs with the smallest filesystem that go-fuse allows, and more
@@ -31,14 +30,6 @@ LDFLAGS := -s -w $(if $(VERSION),-X main.version=$(VERSION))
 
 # Scanning a process for secrets says nothing about the race detector's memory.
 NO_RACE := ./integration/memscan
-
-# What links the SDKs of the clouds, which take minutes to compile once more for the race
-# detector: it looks at these in `make race`.
-CLOUD := ./internal/awslogin ./internal/googlelogin ./internal/config ./kms ./resolve/all ./resolve/aws ./resolve/gcpsm \
-	./resolve/metastore ./resolve/vault ./cmd/connfs ./internal/resolver/child
-
-# Those of them whose unit tests run with the integration tests, which they have, too.
-CLOUD_TOO := ./kms ./resolve/aws ./resolve/gcpsm ./resolve/metastore ./resolve/vault
 
 .NOTPARALLEL:
 .PHONY: build test test-short setup lint arch unit integration fuzz e2e bench demo clean
@@ -69,18 +60,12 @@ arch:
 	@$(STEP) "arch" scripts/arch
 
 unit:
-	@$(STEP) "unit tests, race detector" env CGO_ENABLED=1 scripts/gotest -race -timeout 10m \
-		$$(go list ./... | grep -vxF "$$(go list $(NO_RACE) $(CLOUD))")
-	@$(STEP) "unit tests" scripts/gotest -timeout 5m \
-		$(NO_RACE) $(filter-out $(CLOUD_TOO),$(CLOUD))
+	@$(STEP) "unit tests, race detector" env CGO_ENABLED=1 scripts/gotest -race -timeout 15m \
+		$$(go list ./... | grep -vxF "$$(go list $(NO_RACE))")
+	@$(STEP) "unit tests" scripts/gotest -timeout 5m $(NO_RACE)
 
-.PHONY: race
-race:
-	@$(STEP) "unit tests, race detector" env CGO_ENABLED=1 \
-		scripts/gotest -race -timeout 20m $(CLOUD)
-
-# Only the packages that hold a test with the tag; their unit tests run here, too (those of
-# CLOUD_TOO only here).
+# Only the packages that hold a test with the tag; their unit tests run here once more, without
+# the race detector.
 integration: build
 	@$(STEP) "integration tests" env CONNFS_BIN=$(CURDIR)/bin/connfs \
 		scripts/gotest -tags integration -p 2 -timeout 20m \
