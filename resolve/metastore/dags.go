@@ -10,8 +10,6 @@ import (
 	"strconv"
 	"strings"
 	"time"
-
-	"github.com/connfs/connfs/conn"
 )
 
 // SerializedDAG is a serialized DAG as the metastore keeps it, with what Airflow
@@ -75,12 +73,12 @@ const pinning = "'running', 'restarting', 'queued', 'deferred'"
 // Unreachable, Denied or Timeout.
 func (m *Store) DAGs(ctx context.Context, known map[string]string, each func(SerializedDAG) error) error {
 	if err := m.greet(ctx); err != nil {
-		return dagError(err)
+		return err
 	}
 	r := &dagReader{m: m}
 	all, err := r.index(ctx)
 	if err != nil {
-		return dagError(err)
+		return err
 	}
 	var wanted []SerializedDAG
 	for _, d := range all {
@@ -95,7 +93,7 @@ func (m *Store) DAGs(ctx context.Context, known map[string]string, each func(Ser
 		wanted = wanted[len(chunk):]
 		sizes, err := r.sizes(ctx, chunk)
 		if err != nil {
-			return dagError(err)
+			return err
 		}
 		for len(chunk) > 0 {
 			n, size := 0, int64(0)
@@ -105,7 +103,7 @@ func (m *Store) DAGs(ctx context.Context, known map[string]string, each func(Ser
 			}
 			fetched, err := r.documents(ctx, chunk[:n])
 			if err != nil {
-				return dagError(err)
+				return err
 			}
 			for _, d := range fetched {
 				if err := each(d); err != nil {
@@ -125,26 +123,7 @@ const dagsLogin = 5 * time.Second
 func (m *Store) greet(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, dagsLogin)
 	defer cancel()
-	return m.Warm(ctx)
-}
-
-// dagError says in the classified errors, which know of one table only, which tables
-// this is about.
-func dagError(err error) error {
-	var e *conn.Error
-	if !errors.As(err, &e) {
-		return err
-	}
-	about := *e
-	about.Reason = strings.NewReplacer(
-		"may not read the table connection", "may not read the tables of serialized DAGs",
-		"the database has no table connection", "the database has no tables of serialized DAGs",
-		"the table connection is locked", "the tables of serialized DAGs are locked",
-	).Replace(e.Reason)
-	if about.Kind == conn.Denied && about.Reason != e.Reason {
-		about.Hint = "it needs SELECT on serialized_dag and dag, in Airflow 3 also on dag_version, task_instance, dag_bundle_team and team"
-	}
-	return &about
+	return m.db.read(ctx, m.serialized(), func(context.Context, *sql.Conn) error { return nil })
 }
 
 // dagReader reads with the columns that this version of Airflow has.
@@ -181,7 +160,7 @@ func (r *dagReader) index(ctx context.Context) ([]SerializedDAG, error) {
 // PostgreSQL ends one with the first error.
 func (r *dagReader) columns(ctx context.Context, table string) (map[string]bool, error) {
 	var columns map[string]bool
-	err := r.m.db.read(ctx, func(ctx context.Context, c *sql.Conn) error {
+	err := r.m.db.read(ctx, r.m.serialized(table), func(ctx context.Context, c *sql.Conn) error {
 		rows, err := c.QueryContext(ctx, "SELECT * FROM "+r.table(table)+" WHERE 1 = 0")
 		if err != nil {
 			return err
@@ -203,16 +182,23 @@ func (r *dagReader) columns(ctx context.Context, table string) (map[string]bool,
 // optional is columns for a table that not every version has: nil where it is missing.
 func (r *dagReader) optional(ctx context.Context, table string) (map[string]bool, error) {
 	columns, err := r.columns(ctx, table)
-	var e, missing *conn.Error
-	if errors.As(err, &e) && errors.As(noTable(nil), &missing) && e.Reason == missing.Reason {
+	if errors.Is(err, errNoTable) {
 		return nil, nil
 	}
 	return columns, err
 }
 
+// tables are those that every query of this version reads.
+func (r *dagReader) tables() tables {
+	if r.versioned {
+		return r.m.serialized("serialized_dag", "dag", "dag_version", "task_instance")
+	}
+	return r.m.serialized("serialized_dag", "dag")
+}
+
 // query calls f for each row. It may begin again, with start, on another connection.
 func (r *dagReader) query(ctx context.Context, start func(), text string, arguments []any, f func(*row) error) error {
-	return r.m.db.read(ctx, func(ctx context.Context, c *sql.Conn) error {
+	return r.m.db.read(ctx, r.tables(), func(ctx context.Context, c *sql.Conn) error {
 		start()
 		rows, err := c.QueryContext(ctx, text, arguments...)
 		if err != nil {

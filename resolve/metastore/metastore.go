@@ -17,10 +17,11 @@ import (
 // Store is the backend over Airflow's metadata database, of any version from
 // 1.10 on. It only reads, and needs nothing but SELECT on the table connection.
 type Store struct {
-	db     database
-	schema string // quoted, with the dot behind it; empty: the server's default
-	table  string // connection, quoted, with its schema
-	fernet backend.Decrypter
+	db       database
+	settings Settings
+	schema   string // quoted, with the dot behind it; empty: the server's default
+	table    string // connection, quoted, with its schema
+	fernet   backend.Decrypter
 }
 
 // Settings names an Airflow metadata database.
@@ -34,12 +35,12 @@ type Settings struct {
 // Unreachable, Denied, Timeout or Invalid, and Absent where it cannot even compare
 // with such an id.
 type database interface {
-	// read calls f with a connection that can only read, and again if the first one
-	// turns out to be dead. It returns soon after ctx ends.
-	read(ctx context.Context, f func(context.Context, *sql.Conn) error) error
+	// read calls f, which reads these tables, with a connection that can only read, and
+	// again if the first one turns out to be dead. It returns soon after ctx ends.
+	read(ctx context.Context, of tables, f func(context.Context, *sql.Conn) error) error
 	// write calls f once, with a connection in a transaction, which is committed if f
 	// returns nil and otherwise undone.
-	write(ctx context.Context, f func(context.Context, *sql.Conn) error) error
+	write(ctx context.Context, of tables, f func(context.Context, *sql.Conn) error) error
 	// quote quotes an identifier.
 	quote(name string) string
 	// placeholder is how a query writes its one argument.
@@ -79,7 +80,7 @@ func Open(settings Settings, fernet backend.Decrypter) (*Store, error) {
 	if settings.Schema != "" {
 		schema = db.quote(settings.Schema) + "."
 	}
-	return &Store{db: db, schema: schema, table: schema + db.quote("connection"), fernet: fernet}, nil
+	return &Store{db: db, settings: settings, schema: schema, table: schema + db.quote("connection"), fernet: fernet}, nil
 }
 
 // Local implements [backend.Local]: whether the database is a file.
@@ -131,7 +132,7 @@ func (m *Store) find(ctx context.Context, id string, enough int) ([]*row, error)
 	}
 	query := "SELECT * FROM " + m.table + " WHERE conn_id = " + m.db.placeholder() + " ORDER BY id"
 	var found []*row
-	err := m.db.read(ctx, func(ctx context.Context, c *sql.Conn) error {
+	err := m.db.read(ctx, m.connections(), func(ctx context.Context, c *sql.Conn) error {
 		found = nil
 		rows, err := c.QueryContext(ctx, query, id)
 		if err != nil {
@@ -162,7 +163,7 @@ func (m *Store) find(ctx context.Context, id string, enough int) ([]*row, error)
 // List implements [backend.Lister].
 func (m *Store) List(ctx context.Context) ([]string, error) {
 	var ids []string
-	err := m.db.read(ctx, func(ctx context.Context, c *sql.Conn) error {
+	err := m.db.read(ctx, m.connections(), func(ctx context.Context, c *sql.Conn) error {
 		ids = nil
 		where, err := m.teamless(ctx, c)
 		if err != nil {
@@ -190,7 +191,7 @@ func (m *Store) List(ctx context.Context) ([]string, error) {
 
 // Warm implements [backend.Warmer]: it logs in and looks at no table.
 func (m *Store) Warm(ctx context.Context) error {
-	return m.db.read(ctx, func(ctx context.Context, c *sql.Conn) error { return nil })
+	return m.db.read(ctx, m.connections(), func(ctx context.Context, c *sql.Conn) error { return nil })
 }
 
 // Close closes the connections to the database.

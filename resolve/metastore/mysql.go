@@ -247,7 +247,7 @@ func deadMySQL(err error) bool {
 }
 
 // classifyMySQL is the table of error numbers, which MySQL and MariaDB share.
-func classifyMySQL(err error) *conn.Error {
+func classifyMySQL(of tables, err error) *conn.Error {
 	answer := func(kind conn.Kind, reason string) *conn.Error {
 		return &conn.Error{Kind: kind, Reason: reason}
 	}
@@ -270,13 +270,12 @@ func classifyMySQL(err error) *conn.Error {
 	case 1045, 1044, 1130, 1251, 1698, 1862, 3118, 4151:
 		return numbered(conn.Denied, "the server refuses the login: wrong user, password, address or database")
 	case 1142, 1143:
-		return numbered(conn.Denied, "the database user may not read the table connection")
+		return of.unreadable(fmt.Sprintf(" (error %d)", me.Number))
 	case 1267, 3988:
 		// The only comparison there is, is with the id.
 		return numbered(conn.Absent, "the column conn_id is in a character set that cannot hold this id")
 	case 1146:
-		e, _ := noTable(nil).(*conn.Error)
-		return e
+		return of.missing(err)
 	case 1049, 1046:
 		return numbered(conn.Unreachable, "the server has no such database")
 	case 1040, 1203, 1226:

@@ -25,12 +25,12 @@ const (
 // pool is a database on a server.
 type pool struct {
 	db       *sql.DB
-	classify func(error) *conn.Error // the driver's table; nil for errors that are not the server's
-	dead     func(error) bool        // the server's way of saying that this connection is over
-	refused  func(error) *conn.Error // the driver's table for statements that write; nil: see classify
+	classify func(tables, error) *conn.Error // the driver's table; nil for errors that are not the server's
+	dead     func(error) bool                // the server's way of saying that this connection is over
+	refused  func(error) *conn.Error         // the driver's table for statements that write; nil: see classify
 }
 
-func newPool(c driver.Connector, classify func(error) *conn.Error, dead func(error) bool) *pool {
+func newPool(c driver.Connector, classify func(tables, error) *conn.Error, dead func(error) bool) *pool {
 	db := sql.OpenDB(c)
 	db.SetMaxOpenConns(maxConns)
 	db.SetMaxIdleConns(maxConns)
@@ -40,7 +40,7 @@ func newPool(c driver.Connector, classify func(error) *conn.Error, dead func(err
 
 // read implements database. After a server's restart all idle connections are dead:
 // the first failure drops them, and the second try dials.
-func (p *pool) read(ctx context.Context, f func(context.Context, *sql.Conn) error) error {
+func (p *pool) read(ctx context.Context, of tables, f func(context.Context, *sql.Conn) error) error {
 	err := p.try(ctx, f)
 	if err != nil && ctx.Err() == nil && p.lost(err) {
 		p.dropIdle()
@@ -49,7 +49,7 @@ func (p *pool) read(ctx context.Context, f func(context.Context, *sql.Conn) erro
 	if err == nil {
 		return nil
 	}
-	return p.explain(ctx, err)
+	return p.explain(ctx, of, err)
 }
 
 // try calls f inside a read-only transaction.
@@ -58,7 +58,7 @@ func (p *pool) try(ctx context.Context, f func(context.Context, *sql.Conn) error
 }
 
 // write implements database. Only what fails before anything was written is tried again.
-func (p *pool) write(ctx context.Context, f func(context.Context, *sql.Conn) error) error {
+func (p *pool) write(ctx context.Context, of tables, f func(context.Context, *sql.Conn) error) error {
 	began := false
 	try := func() error {
 		return p.transaction(ctx, "START TRANSACTION READ WRITE", "COMMIT", func(ctx context.Context, c *sql.Conn) error {
@@ -78,7 +78,7 @@ func (p *pool) write(ctx context.Context, f func(context.Context, *sql.Conn) err
 		ce.Source, ce.Err = "metastore", err
 		return ce
 	}
-	return p.explain(ctx, err)
+	return p.explain(ctx, of, err)
 }
 
 // transaction calls f inside a transaction, which the statement end ends if f returns
@@ -132,7 +132,7 @@ func (p *pool) lost(err error) bool {
 // explain classifies: by the deadline, by the driver's table, by the network's errors.
 // It takes no text over from the driver, which may quote the host, the user, or with
 // a URL that was taken apart wrongly a piece of the password.
-func (p *pool) explain(ctx context.Context, err error) error {
+func (p *pool) explain(ctx context.Context, of tables, err error) error {
 	var ce *conn.Error
 	if errors.As(err, &ce) {
 		return ce
@@ -140,11 +140,14 @@ func (p *pool) explain(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return backend.ContextError("metastore", ctx.Err())
 	}
-	ce = p.classify(err)
+	ce = p.classify(of, err)
 	if ce == nil {
 		ce = network.Classify(err)
 	}
-	ce.Source, ce.Err = "metastore", err
+	ce.Source = "metastore"
+	if ce.Err == nil {
+		ce.Err = err
+	}
 	return ce
 }
 

@@ -217,7 +217,7 @@ func deadPostgres(err error) bool {
 }
 
 // classifyPostgres is the table of SQLSTATEs.
-func classifyPostgres(err error) *conn.Error {
+func classifyPostgres(of tables, err error) *conn.Error {
 	var pe *pgconn.PgError
 	if !errors.As(err, &pe) {
 		return nil
@@ -229,10 +229,9 @@ func classifyPostgres(err error) *conn.Error {
 	case "28P01", "28000":
 		return answer(conn.Denied, "the server refuses the login: wrong user, password, certificate or address")
 	case "42501":
-		return answer(conn.Denied, "the database user may not read the table connection")
+		return of.unreadable(" (SQLSTATE " + pe.Code + ")")
 	case "42P01", "3F000":
-		e, _ := noTable(nil).(*conn.Error)
-		return e
+		return of.missing(err)
 	case "22P05":
 		// The id does not translate to the database's encoding; its own text always
 		// translates to UTF-8.
@@ -242,7 +241,7 @@ func classifyPostgres(err error) *conn.Error {
 	case "57014":
 		return answer(conn.Timeout, "the server broke the query off: a statement_timeout")
 	case "55P03":
-		return answer(conn.Timeout, "the table connection is locked")
+		return of.locked(" (SQLSTATE " + pe.Code + ")")
 	case "53300":
 		return answer(conn.Unreachable, "the server has no connection left")
 	case "57P01", "57P02":

@@ -1,6 +1,7 @@
 package metastore
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
@@ -74,9 +75,9 @@ func openSQLite(u *sqlURL) (database, error) {
 }
 
 // read implements database.
-func (s *sqliteFile) read(ctx context.Context, f func(context.Context, *sql.Conn) error) error {
+func (s *sqliteFile) read(ctx context.Context, of tables, f func(context.Context, *sql.Conn) error) error {
 	return retry.Do(ctx, func(int) (time.Duration, error) {
-		again, err := s.try(ctx, f)
+		again, err := s.try(ctx, of, f)
 		if !again {
 			return retry.Stop, err
 		}
@@ -86,7 +87,7 @@ func (s *sqliteFile) read(ctx context.Context, f func(context.Context, *sql.Conn
 
 // try reads once. again says that the files changed meanwhile or are locked; the error then is
 // the answer where there is no time to try again.
-func (s *sqliteFile) try(ctx context.Context, f func(context.Context, *sql.Conn) error) (again bool, err error) {
+func (s *sqliteFile) try(ctx context.Context, of tables, f func(context.Context, *sql.Conn) error) (again bool, err error) {
 	if err := ctx.Err(); err != nil {
 		return false, backend.ContextError("metastore", err)
 	}
@@ -108,7 +109,11 @@ func (s *sqliteFile) try(ctx context.Context, f func(context.Context, *sql.Conn)
 			return err
 		}
 		defer c.Close()
-		return f(ctx, c)
+		err = f(ctx, c)
+		if errorCode(err) == sqlite3.SQLITE_ERROR && !hasTables(ctx, c, of) {
+			return of.missing(err)
+		}
+		return err
 	}()
 	if state.mode == sqliteQuiet {
 		// SQLite was told that nothing changes: that must have been true.
@@ -217,6 +222,30 @@ func (s *sqliteFile) text(value any) (string, bool) {
 	return v, ok
 }
 
+// errorCode returns the result code of SQLite in an error; SQLITE_OK: there is none.
+func errorCode(err error) int {
+	var se *sqlite.Error
+	if !errors.As(err, &se) {
+		return sqlite3.SQLITE_OK
+	}
+	return se.Code()
+}
+
+// hasTables reports whether there are such tables. SQLite has one code for whatever is wrong
+// with a statement, and tells what only in words.
+func hasTables(ctx context.Context, c *sql.Conn, of tables) bool {
+	for _, name := range of.names {
+		var found int
+		err := c.QueryRowContext(ctx,
+			"SELECT 1 FROM pragma_table_list WHERE name = ? COLLATE NOCASE AND schema = ? COLLATE NOCASE",
+			name, cmp.Or(of.schema, "main")).Scan(&found)
+		if errors.Is(err, sql.ErrNoRows) {
+			return false
+		}
+	}
+	return true
+}
+
 // classifySQLite is the table of SQLite's result codes.
 func classifySQLite(ctx context.Context, err error) error {
 	var ce *conn.Error
@@ -255,20 +284,6 @@ func classifySQLite(ctx context.Context, err error) error {
 		return answer(conn.Unreachable, "the database file cannot be read")
 	case sqlite3.SQLITE_INTERRUPT:
 		return answer(conn.Timeout, "the query was interrupted")
-	case sqlite3.SQLITE_ERROR:
-		if strings.Contains(se.Error(), "no such table") || strings.Contains(se.Error(), "unknown database") {
-			return noTable(err)
-		}
 	}
 	return answer(conn.Unreachable, fmt.Sprintf("the query failed with SQLite's code %d", se.Code()))
-}
-
-// noTable is the answer of a database without Airflow's tables: an outage, not an
-// answer about any connection.
-func noTable(err error) error {
-	return &conn.Error{
-		Kind: conn.Unreachable, Source: "metastore", Err: err,
-		Reason: "the database has no table connection",
-		Hint:   "is this Airflow's database, and sql_alchemy_schema right?",
-	}
 }

@@ -18,13 +18,13 @@ import (
 // write implements database. The connection is opened for this transaction alone, as any
 // writer's: it recovers what a crashed writer left behind, and folds the write-ahead log
 // into the database when it is the last to leave.
-func (s *sqliteFile) write(ctx context.Context, f func(context.Context, *sql.Conn) error) error {
+func (s *sqliteFile) write(ctx context.Context, of tables, f func(context.Context, *sql.Conn) error) error {
 	path, err := filepath.EvalSymlinks(s.path)
 	if err != nil {
 		return sqliteFileError(s.path, err)
 	}
 	// What is no database, or may not be read, is said in the reader's words.
-	if err := s.read(ctx, func(context.Context, *sql.Conn) error { return nil }); err != nil && conn.KindOf(err) == conn.Denied {
+	if err := s.read(ctx, of, func(context.Context, *sql.Conn) error { return nil }); err != nil && conn.KindOf(err) == conn.Denied {
 		return err
 	}
 	db, err := sql.Open("sqlite", fileURI(path, url.Values{"mode": {"rw"}, "_pragma": {"trusted_schema(0)", "busy_timeout(0)"}}))

@@ -51,7 +51,7 @@ type SealedRow struct {
 // of the table, each id once.
 func (m *Store) SealedRows(ctx context.Context) ([]SealedRow, error) {
 	var found []SealedRow
-	err := m.db.read(ctx, func(ctx context.Context, c *sql.Conn) error {
+	err := m.db.read(ctx, m.connections(), func(ctx context.Context, c *sql.Conn) error {
 		found = nil
 		seen := make(map[string]bool)
 		rows, err := c.QueryContext(ctx, "SELECT * FROM "+m.table+" ORDER BY id")
@@ -104,7 +104,7 @@ func (m *Store) Rewrite(ctx context.Context, r *Row, c *conn.Connection, encrypt
 	if err != nil || len(set) == 0 {
 		return err
 	}
-	return m.db.write(ctx, func(ctx context.Context, db *sql.Conn) error {
+	return m.db.write(ctx, m.connections(), func(ctx context.Context, db *sql.Conn) error {
 		now, err := m.byNumber(ctx, db, r, m.db.forUpdate())
 		if err != nil {
 			return err
