@@ -7,7 +7,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"slices"
 	"sync"
 	"time"
@@ -182,26 +181,6 @@ func (p *Path) Warm(ctx context.Context) error {
 		errs = append(errs, err)
 	}
 	return errors.Join(errs...)
-}
-
-// Close closes every backend that holds something open.
-func (p *Path) Close() error {
-	var errs []error
-	for _, e := range slices.Backward(p.entries) {
-		if c, ok := e.Backend.(io.Closer); ok {
-			errs = append(errs, c.Close())
-		}
-	}
-	return errors.Join(errs...)
-}
-
-// Names returns the backends' names in the order in which they are asked.
-func (p *Path) Names() []string {
-	names := make([]string, len(p.entries))
-	for i, e := range p.entries {
-		names[i] = e.Name
-	}
-	return names
 }
 
 // ask returns e's connection if it is one that Airflow would take: its look-up

@@ -81,7 +81,8 @@ func TestSealedRowsAreHarmlessToAirflow(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			defer path.Close()
+			m, _ := resolve.Find[*metastore.Store](path)
+			defer m.Close()
 
 			before := make(map[string]*conn.Connection)
 			for _, id := range ids {
@@ -111,7 +112,6 @@ func TestSealedRowsAreHarmlessToAirflow(t *testing.T) {
 			}
 			seal(t, path, keyring, keys, "masked", "unlucky")
 			savedByWeb(t, version, home, keyring, before)
-			m, _ := resolve.Find[*metastore.Store](path)
 			for _, id := range ids {
 				want := before[id]
 				want.Description = text("by-api")

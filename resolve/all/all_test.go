@@ -7,6 +7,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/connfs/connfs/resolve"
 	"github.com/connfs/connfs/resolve/all"
 	"github.com/connfs/connfs/resolve/environment"
 	"github.com/connfs/connfs/resolve/metastore"
@@ -38,7 +39,11 @@ func TestOpenSearchesTheEnvironmentFirst(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if diff := cmp.Diff([]string{"environment", "metastore"}, p.Names()); diff != "" {
+		var names []string
+		for _, a := range p.Explain(t.Context(), "x") {
+			names = append(names, a.Name)
+		}
+		if diff := cmp.Diff([]string{"environment", "metastore"}, names); diff != "" {
 			t.Errorf("order %q (-want +got):\n%s", order, diff)
 		}
 		for id, want := range map[string]string{"unencrypted": "environment", "type_only": "metastore"} {
@@ -49,8 +54,8 @@ func TestOpenSearchesTheEnvironmentFirst(t *testing.T) {
 		if err := p.Warm(t.Context()); err != nil {
 			t.Errorf("warm: %v", err)
 		}
-		if err := p.Close(); err != nil {
-			t.Errorf("close: %v", err)
+		if m, ok := resolve.Find[*metastore.Store](p); !ok || m.Close() != nil {
+			t.Error("the metastore cannot be found, or not be closed")
 		}
 	}
 }
