@@ -10,24 +10,30 @@ import (
 )
 
 func TestArgumentsAreTakenAsWhatTheyMustBe(t *testing.T) {
-	text, list := func(o *arguments.Object) { o.Text("a", "") }, func(o *arguments.Object) { o.List("a") }
+	text := func(o *arguments.Object) { o.Text("a", "") }
+	list := func(o *arguments.Object) { o.List("a") }
 	for name, c := range map[string]struct {
 		text string
 		take func(o *arguments.Object)
 		want string // all that is wrong
 	}{
-		"a string":                 {`{"a": "x"}`, text, ""},
-		"null is as good as none":  {`{"a": null}`, text, ""},
-		"no string":                {`{"a": 5}`, text, "a: expected a string"},
-		"no list":                  {`{"a": {}}`, list, "a: expected a list"},
-		"unknown, null too":        {`{"b": 1, "a": null}`, func(*arguments.Object) {}, "a: connfs does not know this argument\nb: connfs does not know this argument"},
-		"ignored":                  {`{"a": 1}`, func(o *arguments.Object) { o.Ignore("a") }, ""},
-		"missing":                  {`{"a": ""}`, func(o *arguments.Object) { o.Need("a", "it is needed") }, "a: it is needed"},
-		"a number":                 {`{"a": 1.5}`, func(o *arguments.Object) { o.Number("a") }, ""},
-		"a number that is too low": {`{"a": -1}`, func(o *arguments.Object) { o.Number("a") }, "a: expected a number"},
-		"one of some":              {`{"a": 2.0}`, func(o *arguments.Object) { o.Choice("a", 1, 1, 2) }, ""},
-		"none of some":             {`{"a": 3}`, func(o *arguments.Object) { o.Choice("a", 1, 1, 2) }, "a: expected one of 1 2"},
-		"no URL":                   {`{"a": "host"}`, func(o *arguments.Object) { o.URL("a") }, "a: expected a URL that begins with http:// or https://"},
+		"a string":                   {`{"a": "x"}`, text, ""},
+		"null is the same as absent": {`{"a": null}`, text, ""},
+		"no string":                  {`{"a": 5}`, text, "a: expected a string"},
+		"no list":                    {`{"a": {}}`, list, "a: expected a list"},
+		"unknown, null too": {`{"b": 1, "a": null}`, func(*arguments.Object) {},
+			"a: connfs does not know this argument\nb: connfs does not know this argument"},
+		"ignored": {`{"a": 1}`, func(o *arguments.Object) { o.Ignore("a") }, ""},
+		"missing": {`{"a": ""}`, func(o *arguments.Object) { o.Need("a", "it is needed") },
+			"a: it is needed"},
+		"a number": {`{"a": 1.5}`, func(o *arguments.Object) { o.Number("a") }, ""},
+		"a number that is too low": {`{"a": -1}`, func(o *arguments.Object) { o.Number("a") },
+			"a: expected a number"},
+		"one of some": {`{"a": 2.0}`, func(o *arguments.Object) { o.Choice("a", 1, 1, 2) }, ""},
+		"not one of some": {`{"a": 3}`, func(o *arguments.Object) { o.Choice("a", 1, 1, 2) },
+			"a: expected one of 1 2"},
+		"no URL": {`{"a": "host"}`, func(o *arguments.Object) { o.URL("a") },
+			"a: expected a URL that begins with http:// or https://"},
 		"within an object": {`{"a": {"b": {"c": 1, "d": 2}}}`, func(o *arguments.Object) {
 			b := o.Object("a").Object("b")
 			b.Text("c", "")
@@ -38,7 +44,8 @@ func TestArgumentsAreTakenAsWhatTheyMustBe(t *testing.T) {
 				o.In("a", one).Text("b", "")
 			}
 		}, "a.b: expected a string"},
-		"no object": {`{"a": []}`, func(o *arguments.Object) { o.Object("a").Text("b", "") }, "a: expected an object"},
+		"no object": {`{"a": []}`, func(o *arguments.Object) { o.Object("a").Text("b", "") },
+			"a: expected an object"},
 	} {
 		values, err := arguments.Decode(c.text)
 		if err != nil {
@@ -62,8 +69,12 @@ func TestDefaultsStandWhereNothingIsGiven(t *testing.T) {
 		text    string
 		enabled bool
 	}
-	of := func(text string, enabled bool) optional { return optional{text, enabled} }
-	got := []any{o.Text("null", "d"), o.Text("absent", "d"), o.Text("set", "d"), of(o.Optional("null", "d")), of(o.Optional("absent", "d")), o.Boolean("absent", true), o.Choice("absent", 2, 1, 2)}
+	pair := func(text string, enabled bool) optional { return optional{text, enabled} }
+	got := []any{
+		o.Text("null", "d"), o.Text("absent", "d"), o.Text("set", "d"),
+		pair(o.Optional("null", "d")), pair(o.Optional("absent", "d")),
+		o.Boolean("absent", true), o.Choice("absent", 2, 1, 2),
+	}
 	want := []any{"d", "d", "x", optional{"", false}, optional{"d", true}, true, 2}
 	if diff := cmp.Diff(want, got, cmp.AllowUnexported(optional{})); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)

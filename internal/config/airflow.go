@@ -16,7 +16,7 @@ import (
 	"github.com/connfs/connfs/resolve/metastore"
 )
 
-// airflow is what was taken from Airflow's configuration, over config.toml.
+// airflow is what Airflow's configuration adds to config.toml.
 type airflow struct {
 	metastore *metastore.Settings // nil: not in the path
 	why       string              // why it is in the path, or not
@@ -82,14 +82,19 @@ func (l *loader) settleMetastore(a *airflow, h home) {
 			a.why = fmt.Sprintf("not searched: no database URL is set, and %s is not there", file)
 			return
 		} else if err != nil {
-			l.add(&Error{Key: "metastore.url", Message: fmt.Sprintf("is Airflow's default database there? %s: %v", file, bare(err))})
+			l.add(&Error{
+				Key:     "metastore.url",
+				Message: fmt.Sprintf("looking for Airflow's database %s: %v", file, bare(err)),
+			})
 			return
 		}
 		a.why = "searched: SQLite, Airflow's default database " + file
 	default:
 		a.why = fmt.Sprintf("searched: %s, its URL is from %s", dialect(a.url.v), a.url.origin)
 	}
-	a.metastore = &metastore.Settings{URL: strings.TrimSuffix(a.url.v, "\n"), Schema: a.schema.v, FernetKey: a.fernetKey.v}
+	a.metastore = &metastore.Settings{
+		URL: strings.TrimSuffix(a.url.v, "\n"), Schema: a.schema.v, FernetKey: a.fernetKey.v,
+	}
 }
 
 // airflowReader reads options of one Airflow and reports what is wrong.
@@ -112,7 +117,8 @@ func (r *airflowReader) get(section, option string) value[string] {
 // take turns Airflow's value into ours.
 func (r *airflowReader) take(v airflowcfg.Value, section, option string) value[string] {
 	if v.Deprecated != "" {
-		r.warn("%s (%s) is the old name of [%s] %s, which not every Airflow reads", v.Deprecated, v.Origin, section, option)
+		r.warn("%s (%s) is the old name of [%s] %s, which not every Airflow reads",
+			v.Deprecated, v.Origin, section, option)
 	}
 	return value[string]{v: v.Text, set: v.Set, line: v.Origin.Line, origin: v.Origin.String()}
 }
@@ -147,14 +153,15 @@ func (r *airflowReader) refuseConnectArgs() {
 	e := &Error{
 		Key:     "[database] sql_alchemy_connect_args",
 		Message: "it names a Python object, which only Python can load",
-		Hint:    "set metastore.url in config.toml, with parameters such as ?sslmode=verify-full&sslrootcert=/path (PostgreSQL) or ?ssl_ca=/path (MySQL)",
+		Hint: "set metastore.url in config.toml, with parameters such as " +
+			"?sslmode=verify-full&sslrootcert=/path (PostgreSQL) or ?ssl_ca=/path (MySQL)",
 	}
 	place(e, v.Origin)
 	r.add(e)
 }
 
-// warnReadable warns of a secret in an airflow.cfg that everybody can read. For
-// Airflow that is not an error, and so it is none here.
+// warnReadable warns of a secret in an airflow.cfg that everybody can read. It
+// is no error here, since Airflow accepts such a file.
 func (r *airflowReader) warnReadable(a *airflow) {
 	file, info := r.cfg.File()
 	if info == nil || info.Mode()&othersRead == 0 {
@@ -162,7 +169,8 @@ func (r *airflowReader) warnReadable(a *airflow) {
 	}
 	from := func(v value[string]) bool { return strings.HasPrefix(v.origin, file+":") }
 	inFile := func(b argument) bool { return b.origin.File == file && holdsSecret(b.name, b.value) }
-	if from(a.fernetKey) && a.fernetKey.v != "" || from(a.url) && holdsPassword(a.url.v) || slices.ContainsFunc(a.alternative.arguments, inFile) {
+	if from(a.fernetKey) && a.fernetKey.v != "" || from(a.url) && holdsPassword(a.url.v) ||
+		slices.ContainsFunc(a.alternative.arguments, inFile) {
 		r.warn("%s holds a secret, and everybody can read it; run: chmod o-rwx %s", file, file)
 	}
 }
@@ -198,8 +206,8 @@ func place(e *Error, origin airflowcfg.Origin) {
 
 var errSharedCommand = errors.New("root does not run a command from a file that others can write")
 
-// trustCommand refuses to run, where root started connfs, what somebody else may
-// have written: anybody but the user as whom the command runs, and root.
+// trustCommand is for a connfs that root started. It refuses to run what may have been written
+// by anybody but root and the user as whom the command runs.
 func (l *loader) trustCommand(info fs.FileInfo, child account) error {
 	if info.Mode()&writableWide != 0 {
 		return errSharedCommand

@@ -23,9 +23,11 @@ func TestMetastoreFromAirflow(t *testing.T) {
 		why  string
 	}{
 		"its file": {
-			cfg:  "[database]\nsql_alchemy_conn = postgresql+psycopg2://u@h/db\nsql_alchemy_schema = af\n[core]\nfernet_key = k1,k2\n",
-			want: &metastore.Settings{URL: "postgresql+psycopg2://u@h/db", Schema: "af", FernetKey: "k1,k2"},
-			why:  "metastore: searched: PostgreSQL, its URL is from HOME/airflow.cfg:2",
+			cfg: "[database]\nsql_alchemy_conn = postgresql+psycopg2://u@h/db\n" +
+				"sql_alchemy_schema = af\n[core]\nfernet_key = k1,k2\n",
+			want: &metastore.Settings{URL: "postgresql+psycopg2://u@h/db", Schema: "af",
+				FernetKey: "k1,k2"},
+			why: "metastore: searched: PostgreSQL, its URL is from HOME/airflow.cfg:2",
 		},
 		"the old name": {
 			cfg:  "[core]\nsql_alchemy_conn = sqlite:///$AIRFLOW_HOME/old.db\n",
@@ -33,10 +35,12 @@ func TestMetastoreFromAirflow(t *testing.T) {
 			why:  "metastore: searched: SQLite, its URL is from HOME/airflow.cfg:2",
 		},
 		"a variable": {
-			cfg:  "[database]\nsql_alchemy_conn = sqlite:////file.db\n",
-			env:  []string{"AIRFLOW__DATABASE__SQL_ALCHEMY_CONN=mysql+mysqldb://u@h/db", "AIRFLOW__CORE__FERNET_KEY=k"},
+			cfg: "[database]\nsql_alchemy_conn = sqlite:////file.db\n",
+			env: []string{"AIRFLOW__DATABASE__SQL_ALCHEMY_CONN=mysql+mysqldb://u@h/db",
+				"AIRFLOW__CORE__FERNET_KEY=k"},
 			want: &metastore.Settings{URL: "mysql+mysqldb://u@h/db", FernetKey: "k"},
-			why:  "metastore: searched: MySQL, its URL is from variable AIRFLOW__DATABASE__SQL_ALCHEMY_CONN",
+			why: "metastore: searched: MySQL, its URL is from variable " +
+				"AIRFLOW__DATABASE__SQL_ALCHEMY_CONN",
 		},
 		"a command": {
 			cfg:  "[database]\nsql_alchemy_conn_cmd = echo sqlite:////cmd.db\n",
@@ -50,10 +54,12 @@ func TestMetastoreFromAirflow(t *testing.T) {
 		},
 		"the default, which is not there": {
 			cfg: "[core]\nfernet_key = k\n",
-			why: "metastore: not searched: no database URL is set, and HOME/airflow.db is not there",
+			why: "metastore: not searched: no database URL is set, " +
+				"and HOME/airflow.db is not there",
 		},
 		"config.toml wins": {
-			cfg:  "[database]\nsql_alchemy_conn_cmd = no-such-program\nsql_alchemy_schema = af\n[core]\nfernet_key = airflow\n",
+			cfg: "[database]\nsql_alchemy_conn_cmd = no-such-program\nsql_alchemy_schema = af\n" +
+				"[core]\nfernet_key = airflow\n",
 			toml: "[metastore]\nurl = \"sqlite:////ours.db\"\nfernet_key = \"ours\"\n",
 			want: &metastore.Settings{URL: "sqlite:////ours.db", Schema: "af", FernetKey: "ours"},
 			why:  "metastore: searched: SQLite, its URL is from CONFIG:2",
@@ -80,7 +86,7 @@ func TestMetastoreFromAirflow(t *testing.T) {
 			if diff := cmp.Diff(tc.want, got.Resolver.Metastore); diff != "" {
 				t.Errorf("metastore (-want +got):\n%s", diff)
 			}
-			if diff := cmp.Diff(strings.NewReplacer("HOME", src.AirflowHome, "CONFIG", src.ConfigFile).Replace(tc.why), got.Front.Path[2]); diff != "" {
+			if diff := cmp.Diff(here(tc.why), got.Front.Path[2]); diff != "" {
 				t.Errorf("path (-want +got):\n%s", diff)
 			}
 		})
@@ -89,7 +95,8 @@ func TestMetastoreFromAirflow(t *testing.T) {
 
 func TestVariablesCountWithoutAHome(t *testing.T) {
 	src := source(t, "")
-	src.Environ = append(src.Environ, "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN=postgres://u@h/db", "AIRFLOW__CORE__FERNET_KEY=k")
+	src.Environ = append(src.Environ, "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN=postgres://u@h/db",
+		"AIRFLOW__CORE__FERNET_KEY=k")
 	want := &metastore.Settings{URL: "postgresql://u@h/db", FernetKey: "k"}
 	if diff := cmp.Diff(want, load(t, src).Resolver.Metastore); diff != "" {
 		t.Errorf("metastore (-want +got):\n%s", diff)
@@ -97,7 +104,9 @@ func TestVariablesCountWithoutAHome(t *testing.T) {
 }
 
 func TestAirflowHomeIsChosenInOrder(t *testing.T) {
-	flag, key, variable := airflowHome(t, "[core]\n"), airflowHome(t, "[core]\n"), airflowHome(t, "[core]\n")
+	flag := airflowHome(t, "[core]\n")
+	key := airflowHome(t, "[core]\n")
+	variable := airflowHome(t, "[core]\n")
 	for name, tc := range map[string]struct {
 		flag, key, variable string
 		want, origin        string
@@ -119,7 +128,8 @@ func TestAirflowHomeIsChosenInOrder(t *testing.T) {
 				src.Environ = append(src.Environ, "AIRFLOW_HOME="+tc.variable)
 			}
 			got := setting(t, load(t, src), "airflow_home")
-			if got.Value != tc.want || got.Origin != strings.ReplaceAll(tc.origin, "CONFIG", src.ConfigFile) {
+			origin := strings.ReplaceAll(tc.origin, "CONFIG", src.ConfigFile)
+			if got.Value != tc.want || got.Origin != origin {
 				t.Errorf("got %v of %s, want %v of %s", got.Value, got.Origin, tc.want, tc.origin)
 			}
 		})
@@ -133,36 +143,46 @@ func TestAirflowConfigurationThatCannotServe(t *testing.T) {
 		want string
 	}{
 		"connect_args": {
-			cfg:  "[database]\nsql_alchemy_connect_args = site.args\n",
-			want: "HOME/airflow.cfg:2: [database] sql_alchemy_connect_args: it names a Python object, which only Python can load (set metastore.url in config.toml, with parameters such as ?sslmode=verify-full&sslrootcert=/path (PostgreSQL) or ?ssl_ca=/path (MySQL))",
+			cfg: "[database]\nsql_alchemy_connect_args = site.args\n",
+			want: "HOME/airflow.cfg:2: [database] sql_alchemy_connect_args: it names a Python " +
+				"object, which only Python can load (set metastore.url in config.toml, with " +
+				"parameters such as ?sslmode=verify-full&sslrootcert=/path (PostgreSQL) or " +
+				"?ssl_ca=/path (MySQL))",
 		},
 		"a lone percent": {
 			cfg:  "[core]\nfernet_key = hunter2%x\n",
 			want: "HOME/airflow.cfg:2: [core] fernet_key: a lone % must be written %%",
 		},
 		"a command that fails": {
-			cfg:  "[core]\nfernet_key_cmd = sh -c 'echo hunter2; echo hunter2 >&2; exit 3'\n",
-			want: "HOME/airflow.cfg:2: [core] fernet_key: the command \"sh\" ended with exit status 3",
+			cfg: "[core]\nfernet_key_cmd = sh -c 'echo hunter2; echo hunter2 >&2; exit 3'\n",
+			want: "HOME/airflow.cfg:2: [core] fernet_key: " +
+				"the command \"sh\" ended with exit status 3",
 		},
 		"a stray line": {
-			cfg:  "[core]\nhunter2\n",
-			want: "HOME/airflow.cfg:2: the line is neither a section, an option, a comment nor the indented continuation of a value",
+			cfg: "[core]\nhunter2\n",
+			want: "HOME/airflow.cfg:2: the line is neither a section, an option, a comment nor " +
+				"the indented continuation of a value",
 		},
 		"no database of ours": {
-			cfg:  "[database]\nsql_alchemy_conn = mssql://u:hunter2@h/db\n",
-			want: "HOME/airflow.cfg:2: [database] sql_alchemy_conn: this is no URL of a PostgreSQL, MySQL, MariaDB or SQLite database (postgresql://user:password@host/database)",
+			cfg: "[database]\nsql_alchemy_conn = mssql://u:hunter2@h/db\n",
+			want: "HOME/airflow.cfg:2: [database] sql_alchemy_conn: this is no URL of a " +
+				"PostgreSQL, MySQL, MariaDB or SQLite database " +
+				"(postgresql://user:password@host/database)",
 		},
 		"the URL of a task": {
-			cfg:  "[core]\n",
-			env:  []string{"AIRFLOW__DATABASE__SQL_ALCHEMY_CONN=airflow-db-not-allowed:///"},
-			want: "[database] sql_alchemy_conn: variable AIRFLOW__DATABASE__SQL_ALCHEMY_CONN: this is what Airflow 3 gives to tasks in place of the database URL (start connfs outside a task)",
+			cfg: "[core]\n",
+			env: []string{"AIRFLOW__DATABASE__SQL_ALCHEMY_CONN=airflow-db-not-allowed:///"},
+			want: "[database] sql_alchemy_conn: variable AIRFLOW__DATABASE__SQL_ALCHEMY_CONN: " +
+				"this is what Airflow 3 gives to tasks in place of the database URL (start " +
+				"connfs outside a task)",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			src := source(t, "")
 			src.AirflowHome = airflowHome(t, tc.cfg)
 			src.Environ = append(src.Environ, tc.env...)
-			if diff := cmp.Diff(strings.ReplaceAll(tc.want, "HOME", src.AirflowHome), loadError(t, src)); diff != "" {
+			if diff := cmp.Diff(strings.ReplaceAll(tc.want, "HOME", src.AirflowHome),
+				loadError(t, src)); diff != "" {
 				t.Errorf("message (-want +got):\n%s", diff)
 			}
 		})
@@ -173,7 +193,8 @@ func TestAirflowConfigThatIsNotThereIsAWarning(t *testing.T) {
 	src := source(t, "")
 	src.AirflowHome = airflowHome(t, "[core]\nfernet_key = k\n")
 	src.Environ = append(src.Environ, "AIRFLOW_CONFIG=/nonexistent/airflow.cfg")
-	if got := load(t, src).Warnings[0]; got != "the variable AIRFLOW_CONFIG names /nonexistent/airflow.cfg, which is not there" {
+	want := "the variable AIRFLOW_CONFIG names /nonexistent/airflow.cfg, which is not there"
+	if got := load(t, src).Warnings[0]; got != want {
 		t.Errorf("got %q", got)
 	}
 }
@@ -186,7 +207,8 @@ func TestAirflowWarnings(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := []string{
-		"[core] sql_alchemy_conn (" + cfg + ":2) is the old name of [database] sql_alchemy_conn, which not every Airflow reads",
+		"[core] sql_alchemy_conn (" + cfg + ":2) is the old name of [database] sql_alchemy_conn, " +
+			"which not every Airflow reads",
 		cfg + " holds a secret, and everybody can read it; run: chmod o-rwx " + cfg,
 		"there is no configuration file: uid 1000, and nobody else, may read every connection",
 	}
@@ -202,11 +224,16 @@ func TestChildrenOfRootRunAsTheOwnerOfTheirConfiguration(t *testing.T) {
 		want  *settings.Child
 		drop  config.Identity
 	}{
-		"owner": {50000, "", &settings.Child{UID: 50000, GID: 50000, Groups: []uint32{4, 50000}, Why: "owner of airflow_home"},
+		"owner": {50000, "", &settings.Child{UID: 50000, GID: 50000, Groups: []uint32{4, 50000},
+			Why: "owner of airflow_home"},
 			config.Identity{UID: 50000, GID: 50000, Groups: []uint32{4, 50000}}},
-		"owner without an account": {61234, "", &settings.Child{UID: 61234, GID: 65534, Groups: []uint32{65534}, Why: "owner of airflow_home"},
+		"owner without an account": {61234, "",
+			&settings.Child{UID: 61234, GID: 65534, Groups: []uint32{65534},
+				Why: "owner of airflow_home"},
 			config.Identity{UID: 61234, GID: 65534, Groups: []uint32{65534}}},
-		"user": {0, "user = \"airflow\"\n", &settings.Child{UID: 50000, GID: 50000, Groups: []uint32{4, 50000}, Why: "user = airflow"},
+		"user": {0, "user = \"airflow\"\n",
+			&settings.Child{UID: 50000, GID: 50000, Groups: []uint32{4, 50000},
+				Why: "user = airflow"},
 			config.Identity{UID: 50000, GID: 50000, Groups: []uint32{4, 50000}}},
 		"root":         {0, "", nil, config.Identity{}},
 		"root by name": {50000, "user = \"root\"\n", nil, config.Identity{}},
@@ -214,7 +241,8 @@ func TestChildrenOfRootRunAsTheOwnerOfTheirConfiguration(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			src := source(t, tc.toml)
 			src.EUID = 0
-			src.AirflowHome = airflowHome(t, "[database]\nsql_alchemy_conn = sqlite:////before.db\n")
+			src.AirflowHome = airflowHome(t, "[database]\nsql_alchemy_conn = "+
+				"sqlite:////before.db\n")
 			cfg := filepath.Join(src.AirflowHome, "airflow.cfg")
 			src.SetOwner(func(string) uint32 { return tc.owner })
 			var dropped []config.Identity
@@ -234,7 +262,8 @@ func TestChildrenOfRootRunAsTheOwnerOfTheirConfiguration(t *testing.T) {
 			if url := got.Resolver.Metastore.URL; url != "sqlite:////after.db" {
 				t.Errorf("airflow.cfg was read before the rights were given up: %s", url)
 			}
-			if warned := strings.Contains(strings.Join(got.Warnings, "\n"), "resolver children run as root"); warned != (tc.want == nil) {
+			if warned := strings.Contains(strings.Join(got.Warnings, "\n"),
+				"resolver children run as root"); warned != (tc.want == nil) {
 				t.Errorf("warnings: %q", got.Warnings)
 			}
 		})
@@ -248,13 +277,17 @@ func TestRootRunsNoCommandThatOthersCanWrite(t *testing.T) {
 		want  string
 		stay  bool // root stays root
 	}{
-		"the child's own":              {50000, 0o600, "", false},
-		"the child's own, run as root": {50000, 0o600, "root does not run a command from a file of uid 50000", true},
-		"root's own, run as root":      {0, 0o600, "", true},
-		"root's":                       {0, 0o644, "", false},
-		"group-writable":               {50000, 0o664, "root does not run a command from a file that others can write", false},
-		"another user's":               {61234, 0o600, "root does not run a command from a file of uid 61234", false},
-		"writable to all":              {0, 0o646, "root does not run a command from a file that others can write", false},
+		"the child's own": {50000, 0o600, "", false},
+		"the child's own, run as root": {50000, 0o600,
+			"root does not run a command from a file of uid 50000", true},
+		"root's own, run as root": {0, 0o600, "", true},
+		"root's":                  {0, 0o644, "", false},
+		"group-writable": {50000, 0o664,
+			"root does not run a command from a file that others can write", false},
+		"another user's": {61234, 0o600,
+			"root does not run a command from a file of uid 61234", false},
+		"writable to all": {0, 0o646,
+			"root does not run a command from a file that others can write", false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			src := source(t, "user = \"airflow\"\n")
@@ -262,7 +295,8 @@ func TestRootRunsNoCommandThatOthersCanWrite(t *testing.T) {
 			if !tc.stay {
 				src.Drop = func(config.Identity) error { return nil }
 			}
-			src.AirflowHome = airflowHome(t, "[database]\nsql_alchemy_conn_cmd = echo sqlite:////a.db\n")
+			src.AirflowHome = airflowHome(t, "[database]\nsql_alchemy_conn_cmd = echo "+
+				"sqlite:////a.db\n")
 			cfg := filepath.Join(src.AirflowHome, "airflow.cfg")
 			src.SetOwner(func(string) uint32 { return tc.owner })
 			if err := os.Chmod(cfg, tc.mode); err != nil {
@@ -275,7 +309,8 @@ func TestRootRunsNoCommandThatOthersCanWrite(t *testing.T) {
 			if strings.HasSuffix(tc.want, "others can write") {
 				tc.want += " (run: chmod go-w " + cfg + ")"
 			}
-			if diff := cmp.Diff(cfg+":2: [database] sql_alchemy_conn: "+tc.want, loadError(t, src)); diff != "" {
+			if diff := cmp.Diff(cfg+":2: [database] sql_alchemy_conn: "+tc.want,
+				loadError(t, src)); diff != "" {
 				t.Errorf("message (-want +got):\n%s", diff)
 			}
 		})
@@ -286,7 +321,8 @@ func TestRootReadsNoConfigurationThatOthersCanWrite(t *testing.T) {
 	src := source(t, "ttl = \"1s\"\n")
 	src.EUID = 0
 	write(t, src.ConfigFile, "ttl = \"1s\"\n", 0o660)
-	want := src.ConfigFile + ": others can write this file, and it says what root does (run: chmod go-w " + src.ConfigFile + ")"
+	want := src.ConfigFile + ": others can write this file, and it says what root does (run: " +
+		"chmod go-w " + src.ConfigFile + ")"
 	if diff := cmp.Diff(want, loadError(t, src)); diff != "" {
 		t.Errorf("message (-want +got):\n%s", diff)
 	}
@@ -295,7 +331,8 @@ func TestRootReadsNoConfigurationThatOthersCanWrite(t *testing.T) {
 func TestUserOfTheChildrenMustExist(t *testing.T) {
 	src := source(t, "# who\nuser = \"nobody-here\"\n")
 	src.EUID = 0
-	if diff := cmp.Diff(src.ConfigFile+":2: user: this machine has no such user", loadError(t, src)); diff != "" {
+	if diff := cmp.Diff(src.ConfigFile+":2: user: this machine has no such user",
+		loadError(t, src)); diff != "" {
 		t.Errorf("message (-want +got):\n%s", diff)
 	}
 }
@@ -307,8 +344,11 @@ func TestMountpointIsNamedOnce(t *testing.T) {
 		need             bool
 		want             string
 	}{
-		"both":       {mount, "/other", true, "CONFIG:2: mount: the command line names a mountpoint too (only one of the two)"},
-		"neither":    {"# none", "", true, "no mountpoint (connfs mount MOUNTPOINT, or a [[mount]] with a path in the configuration)"},
+		"both": {mount, "/other", true,
+			"CONFIG:2: mount: the command line names a mountpoint too (only one of the two)"},
+		"neither": {"# none", "", true,
+			"no mountpoint (connfs mount MOUNTPOINT, " +
+				"or a [[mount]] with a path in the configuration)"},
 		"not needed": {"# none", "", false, ""},
 		"one":        {mount, "", true, ""},
 	} {
@@ -319,7 +359,8 @@ func TestMountpointIsNamedOnce(t *testing.T) {
 				load(t, src)
 				return
 			}
-			if diff := cmp.Diff(strings.ReplaceAll(tc.want, "CONFIG", src.ConfigFile), loadError(t, src)); diff != "" {
+			if diff := cmp.Diff(strings.ReplaceAll(tc.want, "CONFIG", src.ConfigFile),
+				loadError(t, src)); diff != "" {
 				t.Errorf("message (-want +got):\n%s", diff)
 			}
 		})
@@ -331,7 +372,8 @@ func TestConfigurationFileThatIsNotThere(t *testing.T) {
 	src.ConfigFile = "/nonexistent/config.toml"
 	load(t, src)
 	src.ConfigExplicit = true
-	if diff := cmp.Diff("/nonexistent/config.toml: no such file or directory", loadError(t, src)); diff != "" {
+	if diff := cmp.Diff("/nonexistent/config.toml: no such file or directory",
+		loadError(t, src)); diff != "" {
 		t.Errorf("message (-want +got):\n%s", diff)
 	}
 }

@@ -17,7 +17,8 @@ func (r *airflowReader) alternative(a *airflow) {
 	if err != nil || secrets.Text != "" {
 		// Airflow would ask that backend for options named by a _secret.
 		r.cfg.Secret = func(string) (string, bool, error) {
-			return "", false, errors.New("it asks the secrets backend for an option of Airflow's configuration, which connfs does not do: set it in config.toml")
+			return "", false, errors.New("it asks the secrets backend for an option of Airflow's " +
+				"configuration, which connfs does not do: set it in config.toml")
 		}
 	}
 	if !a.alternative.set {
@@ -27,7 +28,9 @@ func (r *airflowReader) alternative(a *airflow) {
 		if workers.backend != "" {
 			a.alternative = workers
 			if own.backend != "" {
-				r.warn("%s (%s) is not searched: %s (%s), which tasks of Airflow 3 ask in its place, is set", own.keys.backend, own.origin, workers.keys.backend, workers.origin)
+				r.warn("%s (%s) is not searched: %s (%s), which tasks of Airflow 3 ask in its "+
+					"place, is set",
+					own.keys.backend, own.origin, workers.keys.backend, workers.origin)
 			}
 		}
 	}
@@ -73,15 +76,18 @@ func (r *airflowReader) arguments(s *alternative) {
 	}
 	s.arguments, err = parseArguments(v.Text, v.Origin)
 	if err != nil {
-		e := &Error{Key: s.keys.kwargs, Message: err.Error() + ": Airflow goes on without any argument then, and would ask the wrong place"}
+		e := &Error{Key: s.keys.kwargs, Message: err.Error() + ": Airflow goes on without any " +
+			"argument then, and would ask the wrong place"}
 		place(e, v.Origin)
 		r.add(e)
 	}
 	for _, one := range r.cfg.Arguments(section, option) {
-		s.arguments = slices.DeleteFunc(s.arguments, func(a argument) bool { return a.name == one.Name })
+		s.arguments = slices.DeleteFunc(s.arguments,
+			func(a argument) bool { return a.name == one.Name })
 		s.arguments = append(s.arguments, argument{one.Name, one.Text, one.Origin})
 		if !utf8.ValidString(one.Text) {
-			r.failArgument(s, &arguments.Error{Argument: one.Name, Problem: "this is not UTF-8"}, "")
+			e := &arguments.Error{Argument: one.Name, Problem: "this is not UTF-8"}
+			r.failArgument(s, e, "")
 		}
 	}
 	slices.SortFunc(s.arguments, func(a, b argument) int { return strings.Compare(a.name, b.name) })

@@ -50,7 +50,8 @@ func (l *loader) readSecrets(root *table, f *file) {
 		l.readArguments(t, v, s)
 	case string:
 		// Airflow's own form, which has a null, as TOML has not.
-		origin := airflowcfg.Origin{Kind: airflowcfg.File, File: t.file, Line: t.pos.at("backend_kwargs").line}
+		line := t.pos.at("backend_kwargs").line
+		origin := airflowcfg.Origin{Kind: airflowcfg.File, File: t.file, Line: line}
 		list, err := parseArguments(v, origin)
 		if err != nil {
 			t.fail("backend_kwargs", err.Error(), "a table, or the text of a JSON object")
@@ -61,7 +62,9 @@ func (l *loader) readSecrets(root *table, f *file) {
 	}
 	if len(s.arguments) > 0 && s.backend == "" {
 		if _, named := t.values["backend"]; !named || backend.set {
-			t.fail("backend_kwargs", "there is no backend that these arguments are for", "set secrets.backend; where config.toml does not, backend and arguments both come from Airflow's configuration")
+			t.fail("backend_kwargs", "there is no backend that these arguments are for",
+				"set secrets.backend; where config.toml does not, backend and arguments both "+
+					"come from Airflow's configuration")
 		}
 	}
 	if f.info.Mode()&othersRead != 0 {
@@ -81,7 +84,8 @@ func (l *loader) readSecrets(root *table, f *file) {
 // readArguments takes a table as arguments.
 func (l *loader) readArguments(t *table, values map[string]any, s *alternative) {
 	for _, name := range slices.Sorted(maps.Keys(values)) {
-		origin := airflowcfg.Origin{Kind: airflowcfg.File, File: t.file, Line: t.pos.at("backend_kwargs").at(name).line}
+		line := t.pos.at("backend_kwargs").at(name).line
+		origin := airflowcfg.Origin{Kind: airflowcfg.File, File: t.file, Line: line}
 		v, err := jsonValue(values[name])
 		s.arguments = append(s.arguments, argument{name, v, origin})
 		if err != nil {
@@ -124,7 +128,8 @@ func (l *loader) checkAlternative(s *alternative, multiTeam bool) {
 	case environmentClass:
 		return // always in the path: see alternative.settings
 	case metastoreClass:
-		fail("the metastore is in the path without being named, and named here Airflow asks it before the environment, which connfs does not",
+		fail("the metastore is in the path without being named, and named here Airflow asks it "+
+			"before the environment, which connfs does not",
 			`leave it out, or set backend = "" under [secrets] of config.toml`)
 		return
 	}
@@ -181,7 +186,8 @@ func (s *alternative) why(order value[string]) string {
 	case s.backend == "":
 		return fmt.Sprintf("not searched: %s (%s) is empty", s.keys.backend, s.origin)
 	case s.backend == environmentClass:
-		return fmt.Sprintf("not searched: %s (%s) names the environment, which is in the path anyway", s.keys.backend, s.origin)
+		return fmt.Sprintf("not searched: %s (%s) names the environment, which is in the path "+
+			"anyway", s.keys.backend, s.origin)
 	}
 	name, _ := all.AlternativeName(s.backend)
 	in := ""

@@ -26,31 +26,39 @@ func TestAlternativeBackendOfConfigToml(t *testing.T) {
 	}{
 		"none": {"# none", nil, "not searched: [secrets] backend is not set"},
 		"a table": {
-			"[secrets]\nbackend = \"local_filesystem\"\nbackend_kwargs = { connections_file_path = \"/x.json\" }\n",
+			"[secrets]\nbackend = \"local_filesystem\"\n" +
+				"backend_kwargs = { connections_file_path = \"/x.json\" }\n",
 			&backend.Secrets{Backend: "local_filesystem", Kwargs: `{"connections_file_path":"/x.json"}`},
 			`searched first: local_filesystem, of secrets.backend (CONFIG:2); after it the metastore, then the environment: order = "aip-33" (default)`,
 		},
 		"a class path and Airflow's order": {
-			"order = \"airflow\"\n[secrets]\nbackend = \"" + localFiles + "\"\n[secrets.backend_kwargs]\nconnections_file_path = \"/x.env\"\nvariables_file_path = \"/y\"\n",
+			"order = \"airflow\"\n[secrets]\nbackend = \"" + localFiles +
+				"\"\n[secrets.backend_kwargs]\nconnections_file_path = \"/x.env\"\n" +
+				"variables_file_path = \"/y\"\n",
 			&backend.Secrets{Backend: localFiles, Kwargs: `{"connections_file_path":"/x.env","variables_file_path":"/y"}`},
 			`searched first: local_filesystem, of secrets.backend (CONFIG:3); after it the environment, then the metastore: order = "airflow" (CONFIG:1)`,
 		},
 		"text, which has a null": {
-			"[secrets]\nbackend = \"local_filesystem\"\nbackend_kwargs = '{\"connections_file_path\": null}'\n",
+			"[secrets]\nbackend = \"local_filesystem\"\n" +
+				"backend_kwargs = '{\"connections_file_path\": null}'\n",
 			&backend.Secrets{Backend: "local_filesystem", Kwargs: `{"connections_file_path":null}`},
 			`searched first: local_filesystem, of secrets.backend (CONFIG:2); after it the metastore, then the environment: order = "aip-33" (default)`,
 		},
 		"arguments of every type": {
-			"[secrets]\nbackend = \"local_filesystem\"\n[secrets.backend_kwargs]\nvariables_file_path = [1, 2.5, true, \"<&>\", { a.b = -9007199254740993 }, []]\n",
+			"[secrets]\nbackend = \"local_filesystem\"\n[secrets.backend_kwargs]\n" +
+				"variables_file_path = [1, 2.5, true, \"<&>\", { a.b = -9007199254740993 }, []]\n",
 			&backend.Secrets{Backend: "local_filesystem", Kwargs: `{"variables_file_path":[1,2.5,true,"\u003c\u0026\u003e",{"a":{"b":-9007199254740993}},[]]}`},
 			`searched first: local_filesystem, of secrets.backend (CONFIG:2); after it the metastore, then the environment: order = "aip-33" (default)`,
 		},
 		"switched off": {
-			"[secrets]\nbackend = \"\"\nbackend_kwargs = {}\n", nil, "not searched: secrets.backend (CONFIG:2) is empty",
+			"[secrets]\nbackend = \"\"\nbackend_kwargs = {}\n", nil,
+			"not searched: secrets.backend (CONFIG:2) is empty",
 		},
 		"the environment": {
-			"[secrets]\nbackend = \"airflow.secrets.environment_variables.EnvironmentVariablesBackend\"\n", nil,
-			"not searched: secrets.backend (CONFIG:2) names the environment, which is in the path anyway",
+			"[secrets]\nbackend = " +
+				"\"airflow.secrets.environment_variables.EnvironmentVariablesBackend\"\n", nil,
+			"not searched: secrets.backend (CONFIG:2) names the environment, which is in the " +
+				"path anyway",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -71,10 +79,14 @@ func TestAlternativeBackendOfConfigToml(t *testing.T) {
 func TestThePathIsDescribedInItsOrder(t *testing.T) {
 	backend := "\n[secrets]\nbackend = \"local_filesystem\"\n"
 	for text, want := range map[string][]string{
-		`order = "aip-33"`:            {"alternative backend: not searched", "environment: searched first", "metastore: "},
-		`order = "airflow"`:           {"alternative backend: not searched", "environment: searched first", "metastore: "},
-		`order = "aip-33"` + backend:  {"alternative backend: searched first: local_filesystem", "metastore: ", "environment: searched last"},
-		`order = "airflow"` + backend: {"alternative backend: searched first: local_filesystem", "environment: searched next", "metastore: "},
+		`order = "aip-33"`: {"alternative backend: not searched", "environment: searched first",
+			"metastore: "},
+		`order = "airflow"`: {"alternative backend: not searched", "environment: searched first",
+			"metastore: "},
+		`order = "aip-33"` + backend: {"alternative backend: searched first: local_filesystem",
+			"metastore: ", "environment: searched last"},
+		`order = "airflow"` + backend: {"alternative backend: searched first: local_filesystem",
+			"environment: searched next", "metastore: "},
 	} {
 		got := load(t, source(t, text+"\n[metastore]\nurl = \"sqlite:////a.db\"\n"))
 		path, err := all.Open(&got.Resolver, nil, nil)
@@ -106,8 +118,10 @@ func TestThePathIsDescribedInItsOrder(t *testing.T) {
 }
 
 func TestAlternativeBackendOfAirflow(t *testing.T) {
-	const from = "[secrets]\nbackend = " + localFiles + "\nbackend_kwargs = {\"connections_file_path\": \"/cfg.json\"}\n"
-	const workers = "[workers]\nsecrets_backend = " + localFiles + "\nsecrets_backend_kwargs = {\"connections_file_path\": \"/worker.json\"}\n"
+	const from = "[secrets]\nbackend = " + localFiles +
+		"\nbackend_kwargs = {\"connections_file_path\": \"/cfg.json\"}\n"
+	const workers = "[workers]\nsecrets_backend = " + localFiles +
+		"\nsecrets_backend_kwargs = {\"connections_file_path\": \"/worker.json\"}\n"
 	local := func(path string) *backend.Secrets {
 		return &backend.Secrets{Backend: localFiles, Kwargs: fmt.Sprintf(`{"connections_file_path":%q}`, path)}
 	}
@@ -118,17 +132,21 @@ func TestAlternativeBackendOfAirflow(t *testing.T) {
 		why       string // of the first sentence, up to its origin
 		warning   string
 	}{
-		"its file": {cfg: from, want: local("/cfg.json"), why: "searched first: local_filesystem, of [secrets] backend (HOME/airflow.cfg:2); after"},
+		"its file": {cfg: from, want: local("/cfg.json"),
+			why: "searched first: local_filesystem, " +
+				"of [secrets] backend (HOME/airflow.cfg:2); after"},
 		"a variable": {
 			cfg: from, env: []string{"AIRFLOW__SECRETS__BACKEND=" + localFiles, `AIRFLOW__SECRETS__BACKEND_KWARGS={"connections_file_path": "/variable.json"}`},
-			want: local("/variable.json"), why: "searched first: local_filesystem, of [secrets] backend (variable AIRFLOW__SECRETS__BACKEND)",
+			want: local("/variable.json"), why: "searched first: local_filesystem, of [secrets] " +
+				"backend (variable AIRFLOW__SECRETS__BACKEND)",
 		},
 		"a variable that empties it": {
 			cfg: from, env: []string{"AIRFLOW__SECRETS__BACKEND="},
 			why: "not searched: [secrets] backend (variable AIRFLOW__SECRETS__BACKEND) is empty",
 		},
 		"a command": {
-			cfg:  "[secrets]\nbackend = " + localFiles + "\nbackend_kwargs_cmd = printf '{\"connections_file_path\": \"/cmd.json\"}'\n",
+			cfg: "[secrets]\nbackend = " + localFiles +
+				"\nbackend_kwargs_cmd = printf '{\"connections_file_path\": \"/cmd.json\"}'\n",
 			want: local("/cmd.json"), why: "searched first",
 		},
 		"no arguments": {
@@ -136,40 +154,57 @@ func TestAlternativeBackendOfAirflow(t *testing.T) {
 			want: &backend.Secrets{Backend: localFiles}, why: "searched first",
 		},
 		"a variable for each argument, over the others": {
-			cfg: from, env: []string{"AIRFLOW__SECRETS__BACKEND_KWARG__CONNECTIONS_FILE_PATH=/$HOME.json", "AIRFLOW__SECRETS__BACKEND_KWARG__=x", "AIRFLOW__WORKERS__SECRETS_BACKEND_KWARG__X=x"},
+			cfg: from,
+			env: []string{"AIRFLOW__SECRETS__BACKEND_KWARG__CONNECTIONS_FILE_PATH=/$HOME.json",
+				"AIRFLOW__SECRETS__BACKEND_KWARG__=x",
+				"AIRFLOW__WORKERS__SECRETS_BACKEND_KWARG__X=x"},
 			want: local("/$HOME.json"), why: "searched first",
 		},
 		"tasks of Airflow 3": {
 			cfg: from + workers, want: local("/worker.json"),
-			why:     "searched first: local_filesystem, of [workers] secrets_backend (HOME/airflow.cfg:5), which tasks of Airflow 3 ask in place of [secrets] backend; after",
-			warning: "[secrets] backend (HOME/airflow.cfg:2) is not searched: [workers] secrets_backend (HOME/airflow.cfg:5), which tasks of Airflow 3 ask in its place, is set",
+			why: "searched first: local_filesystem, of [workers] secrets_backend " +
+				"(HOME/airflow.cfg:5), which tasks of Airflow 3 ask in place of [secrets] " +
+				"backend; after",
+			warning: "[secrets] backend (HOME/airflow.cfg:2) is not searched: [workers] " +
+				"secrets_backend (HOME/airflow.cfg:5), which tasks of Airflow 3 ask in its " +
+				"place, is set",
 		},
 		"tasks of Airflow 3, by variables": {
-			cfg: "[core]\n", env: []string{"AIRFLOW__WORKERS__SECRETS_BACKEND=" + localFiles, "AIRFLOW__WORKERS__SECRETS_BACKEND_KWARG__CONNECTIONS_FILE_PATH=/one.json", "AIRFLOW__SECRETS__BACKEND_KWARG__X=x"},
-			want: local("/one.json"), why: "searched first: local_filesystem, of [workers] secrets_backend (variable AIRFLOW__WORKERS__SECRETS_BACKEND)",
+			cfg: "[core]\n", env: []string{"AIRFLOW__WORKERS__SECRETS_BACKEND=" + localFiles,
+				"AIRFLOW__WORKERS__SECRETS_BACKEND_KWARG__CONNECTIONS_FILE_PATH=/one.json",
+				"AIRFLOW__SECRETS__BACKEND_KWARG__X=x"},
+			want: local("/one.json"), why: "searched first: local_filesystem, of [workers] " +
+				"secrets_backend (variable AIRFLOW__WORKERS__SECRETS_BACKEND)",
 		},
 		"that of tasks never takes the arguments of the other": {
 			cfg:  from + "[workers]\nsecrets_backend = " + localFiles + "\n",
-			want: &backend.Secrets{Backend: localFiles}, why: "searched first: local_filesystem, of [workers]",
-			warning: "[secrets] backend (HOME/airflow.cfg:2) is not searched: [workers] secrets_backend (HOME/airflow.cfg:5), which tasks of Airflow 3 ask in its place, is set",
+			want: &backend.Secrets{Backend: localFiles},
+			why:  "searched first: local_filesystem, of [workers]",
+			warning: "[secrets] backend (HOME/airflow.cfg:2) is not searched: [workers] " +
+				"secrets_backend (HOME/airflow.cfg:5), which tasks of Airflow 3 ask in its " +
+				"place, is set",
 		},
 		"config.toml wins, with its own arguments": {
 			cfg: from + workers, toml: "[secrets]\nbackend = \"local_filesystem\"\n",
-			want: &backend.Secrets{Backend: "local_filesystem"}, why: "searched first: local_filesystem, of secrets.backend (CONFIG:2)",
+			want: &backend.Secrets{Backend: "local_filesystem"},
+			why:  "searched first: local_filesystem, of secrets.backend (CONFIG:2)",
 		},
 		"config.toml goes on without": {
-			cfg: "[secrets]\nbackend = site.vault.Backend\nbackend_kwargs = no JSON\n", toml: "[secrets]\nbackend = \"\"\n",
-			why: "not searched: secrets.backend (CONFIG:2) is empty",
+			cfg:  "[secrets]\nbackend = site.vault.Backend\nbackend_kwargs = no JSON\n",
+			toml: "[secrets]\nbackend = \"\"\n",
+			why:  "not searched: secrets.backend (CONFIG:2) is empty",
 		},
 		"several teams": {
 			cfg: from + "[core]\nmulti_team = True # 3.2\n", why: "searched first",
 			want: &backend.Secrets{Backend: localFiles, Kwargs: `{"connections_file_path":"/cfg.json"}`, MultiTeam: true},
 		},
 		"several teams, and config.toml's backend": {
-			cfg: "[core]\nmulti_team = t\n", toml: "[secrets]\nbackend = \"local_filesystem\"\n", why: "searched first",
+			cfg: "[core]\nmulti_team = t\n", toml: "[secrets]\nbackend = \"local_filesystem\"\n",
+			why:  "searched first",
 			want: &backend.Secrets{Backend: "local_filesystem", MultiTeam: true},
 		},
-		"one team": {cfg: from + "[core]\nmulti_team = f\n", want: local("/cfg.json"), why: "searched first"},
+		"one team": {cfg: from + "[core]\nmulti_team = f\n", want: local("/cfg.json"),
+			why: "searched first"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			src := source(t, tc.toml)
@@ -180,10 +215,13 @@ func TestAlternativeBackendOfAirflow(t *testing.T) {
 				t.Errorf("secrets (-want +got):\n%s", diff)
 			}
 			here := strings.NewReplacer("HOME", src.AirflowHome, "CONFIG", src.ConfigFile)
-			if why := "alternative backend: " + here.Replace(tc.why); !strings.HasPrefix(got.Front.Path[0], why) {
+			why := "alternative backend: " + here.Replace(tc.why)
+			if !strings.HasPrefix(got.Front.Path[0], why) {
 				t.Errorf("path: %q does not begin with %q", got.Front.Path[0], why)
 			}
-			if warnings := strings.Join(got.Warnings, "\n"); strings.Contains(warnings, "is not searched") != (tc.warning != "") || !strings.Contains(warnings, here.Replace(tc.warning)) {
+			warnings := strings.Join(got.Warnings, "\n")
+			if strings.Contains(warnings, "is not searched") != (tc.warning != "") ||
+				!strings.Contains(warnings, here.Replace(tc.warning)) {
 				t.Errorf("warnings: %q", got.Warnings)
 			}
 		})
@@ -199,60 +237,84 @@ func TestAlternativeBackendOfAirflowThatCannotServe(t *testing.T) {
 		want string
 	}{
 		"one of Airflow's that connfs does not have": {
-			cfg:  "[core]\n[secrets]\nbackend = airflow.providers.yandex.secrets.lockbox.LockboxSecretBackend\n",
-			want: "HOME/airflow.cfg:3: [secrets] backend: connfs does not have airflow.providers.yandex.secrets.lockbox.LockboxSecretBackend, and a connection that only it holds would seem absent" + without,
+			cfg: "[core]\n[secrets]\nbackend = " +
+				"airflow.providers.yandex.secrets.lockbox.LockboxSecretBackend\n",
+			want: "HOME/airflow.cfg:3: [secrets] backend: connfs does not have " +
+				"airflow.providers.yandex.secrets.lockbox.LockboxSecretBackend, and a connection " +
+				"that only it holds would seem absent" + without,
 		},
 		"a site's own": {
-			cfg:  "[workers]\nsecrets_backend = site.Backend\n",
-			want: "HOME/airflow.cfg:2: [workers] secrets_backend: connfs does not have site.Backend, and a connection that only it holds would seem absent" + without,
+			cfg: "[workers]\nsecrets_backend = site.Backend\n",
+			want: "HOME/airflow.cfg:2: [workers] secrets_backend: connfs does not have " +
+				"site.Backend, and a connection that only it holds would seem absent" + without,
 		},
 		"a short name": {
 			cfg: "[core]\n", env: []string{"AIRFLOW__SECRETS__BACKEND=local_filesystem"},
-			want: "[secrets] backend: variable AIRFLOW__SECRETS__BACKEND: it is not the path of a class, and Airflow could not load it; short names are for config.toml",
+			want: "[secrets] backend: variable AIRFLOW__SECRETS__BACKEND: it is not the path of " +
+				"a class, and Airflow could not load it; short names are for config.toml",
 		},
 		"a short name for tasks": {
-			cfg:  "[workers]\nsecrets_backend = vault\n",
-			want: "HOME/airflow.cfg:2: [workers] secrets_backend: it is not the path of a class, and Airflow could not load it; short names are for config.toml",
+			cfg: "[workers]\nsecrets_backend = vault\n",
+			want: "HOME/airflow.cfg:2: [workers] secrets_backend: it is not the path of a class, " +
+				"and Airflow could not load it; short names are for config.toml",
 		},
 		"the metastore": {
-			cfg:  "[secrets]\nbackend = airflow.secrets.metastore.MetastoreBackend\n",
-			want: "HOME/airflow.cfg:2: [secrets] backend: the metastore is in the path without being named, and named here Airflow asks it before the environment, which connfs does not (leave it out, or set backend = \"\" under [secrets] of config.toml)",
+			cfg: "[secrets]\nbackend = airflow.secrets.metastore.MetastoreBackend\n",
+			want: "HOME/airflow.cfg:2: [secrets] backend: the metastore is in the path without " +
+				"being named, and named here Airflow asks it before the environment, which " +
+				"connfs does not (leave it out, or set backend = \"\" under [secrets] of " +
+				"config.toml)",
 		},
 		"no JSON": {
-			cfg:  backend + "backend_kwargs = {'connections_file_path': '/hunter2'}\n",
-			want: "HOME/airflow.cfg:3: [secrets] backend_kwargs: it is not JSON: Airflow goes on without any argument then, and would ask the wrong place",
+			cfg: backend + "backend_kwargs = {'connections_file_path': '/hunter2'}\n",
+			want: "HOME/airflow.cfg:3: [secrets] backend_kwargs: it is not JSON: Airflow goes on " +
+				"without any argument then, and would ask the wrong place",
 		},
 		"no object": {
 			cfg: backend, env: []string{`AIRFLOW__SECRETS__BACKEND_KWARGS=["hunter2"]`},
-			want: "[secrets] backend_kwargs: variable AIRFLOW__SECRETS__BACKEND_KWARGS: it is not a JSON object: Airflow goes on without any argument then, and would ask the wrong place",
+			want: "[secrets] backend_kwargs: variable AIRFLOW__SECRETS__BACKEND_KWARGS: it is " +
+				"not a JSON object: Airflow goes on without any argument then, and would ask the " +
+				"wrong place",
 		},
 		"a quote in an expanded variable": {
-			cfg: backend + "backend_kwargs = {\"connections_file_path\": \"$TOK\"}\n", env: []string{`TOK=hunter2"b`},
-			want: "HOME/airflow.cfg:3: [secrets] backend_kwargs: it is not JSON: Airflow goes on without any argument then, and would ask the wrong place",
+			cfg: backend + "backend_kwargs = {\"connections_file_path\": \"$TOK\"}\n",
+			env: []string{`TOK=hunter2"b`},
+			want: "HOME/airflow.cfg:3: [secrets] backend_kwargs: it is not JSON: Airflow goes on " +
+				"without any argument then, and would ask the wrong place",
 		},
 		"a command that fails": {
-			cfg:  backend + "backend_kwargs_cmd = false\n",
-			want: "HOME/airflow.cfg:3: [secrets] backend_kwargs: the command \"false\" ended with exit status 1",
+			cfg: backend + "backend_kwargs_cmd = false\n",
+			want: "HOME/airflow.cfg:3: [secrets] backend_kwargs: the command \"false\" ended " +
+				"with exit status 1",
 		},
 		"its own secret": {
-			cfg:  backend + "backend_kwargs_secret = k\n",
-			want: "HOME/airflow.cfg:3: [secrets] backend_kwargs: it asks the secrets backend for an option of Airflow's configuration, which connfs does not do: set it in config.toml",
+			cfg: backend + "backend_kwargs_secret = k\n",
+			want: "HOME/airflow.cfg:3: [secrets] backend_kwargs: it asks the secrets backend for " +
+				"an option of Airflow's configuration, which connfs does not do: set it in " +
+				"config.toml",
 		},
 		"the secret of another option": {
-			cfg:  backend + "[core]\nfernet_key_secret = k\n",
-			want: "HOME/airflow.cfg:4: [core] fernet_key: it asks the secrets backend for an option of Airflow's configuration, which connfs does not do: set it in config.toml",
+			cfg: backend + "[core]\nfernet_key_secret = k\n",
+			want: "HOME/airflow.cfg:4: [core] fernet_key: it asks the secrets backend for an " +
+				"option of Airflow's configuration, which connfs does not do: set it in " +
+				"config.toml",
 		},
 		"an unknown argument": {
-			cfg:  backend + "backend_kwargs = {\"path\": \"/x\", \"connections_file_path\": 7}\n",
-			want: "HOME/airflow.cfg:3: [secrets] backend_kwargs.connections_file_path: expected a string\nHOME/airflow.cfg:3: [secrets] backend_kwargs.path: connfs does not know this argument",
+			cfg: backend + "backend_kwargs = {\"path\": \"/x\", \"connections_file_path\": 7}\n",
+			want: "HOME/airflow.cfg:3: [secrets] backend_kwargs.connections_file_path: expected " +
+				"a string\nHOME/airflow.cfg:3: [secrets] backend_kwargs.path: connfs does not " +
+				"know this argument",
 		},
 		"an unknown argument in a variable": {
 			cfg: backend, env: []string{"AIRFLOW__SECRETS__BACKEND_KWARG__TOKEN=hunter2"},
-			want: "[secrets] backend_kwargs.token: variable AIRFLOW__SECRETS__BACKEND_KWARG__TOKEN: connfs does not know this argument",
+			want: "[secrets] backend_kwargs.token: variable " +
+				"AIRFLOW__SECRETS__BACKEND_KWARG__TOKEN: connfs does not know this argument",
 		},
 		"bytes that are no text": {
-			cfg: backend, env: []string{"AIRFLOW__SECRETS__BACKEND_KWARG__CONNECTIONS_FILE_PATH=/hunter2\xff"},
-			want: "[secrets] backend_kwargs.connections_file_path: variable AIRFLOW__SECRETS__BACKEND_KWARG__CONNECTIONS_FILE_PATH: this is not UTF-8",
+			cfg: backend,
+			env: []string{"AIRFLOW__SECRETS__BACKEND_KWARG__CONNECTIONS_FILE_PATH=/hunter2\xff"},
+			want: "[secrets] backend_kwargs.connections_file_path: variable " +
+				"AIRFLOW__SECRETS__BACKEND_KWARG__CONNECTIONS_FILE_PATH: this is not UTF-8",
 		},
 		"neither one team nor several": {
 			cfg:  backend + "[core]\nmulti_team = yes\n",
@@ -263,7 +325,8 @@ func TestAlternativeBackendOfAirflowThatCannotServe(t *testing.T) {
 			src := source(t, "")
 			src.AirflowHome = airflowHome(t, tc.cfg)
 			src.Environ = append(src.Environ, tc.env...)
-			if diff := cmp.Diff(strings.ReplaceAll(tc.want, "HOME", src.AirflowHome), loadError(t, src)); diff != "" {
+			if diff := cmp.Diff(strings.ReplaceAll(tc.want, "HOME", src.AirflowHome),
+				loadError(t, src)); diff != "" {
 				t.Errorf("message (-want +got):\n%s", diff)
 			}
 		})
@@ -273,7 +336,8 @@ func TestAlternativeBackendOfAirflowThatCannotServe(t *testing.T) {
 // Where connfs has no backend of Airflow's to ask, a _secret is skipped, as in Airflow.
 func TestSecretOptionsWithoutABackendAreSkipped(t *testing.T) {
 	src := source(t, "[secrets]\nbackend = \"local_filesystem\"\n")
-	src.AirflowHome = airflowHome(t, "[database]\nsql_alchemy_conn = sqlite:////a.db\n[core]\nfernet_key_secret = k\n")
+	src.AirflowHome = airflowHome(t, "[database]\nsql_alchemy_conn = sqlite:////a.db\n[core]\n"+
+		"fernet_key_secret = k\n")
 	if got := load(t, src).Resolver.Metastore.FernetKey; got != "" {
 		t.Errorf("the key is %q", got)
 	}
@@ -293,10 +357,12 @@ func TestArgumentsThatAreSecretsAreNotShown(t *testing.T) {
 		`use_team_secrets_path = true`: false, `global_secrets_path = "x"`: false, `connections_path = ["a", "b"]`: false, `kubernetes_jwt_path = "/x"`: false,
 		`env = { A = "x" }`: true, `command = ["/usr/bin/store", "--read"]`: false, `github = [{ token = "x" }]`: true,
 	} {
-		src := source(t, "[secrets]\nbackend = \"local_filesystem\"\n\n[secrets.backend_kwargs]\n"+name+"\n")
+		src := source(t, "[secrets]\nbackend = \"local_filesystem\"\n\n[secrets.backend_kwargs]\n"+
+			name+"\n")
 		write(t, src.ConfigFile, must(os.ReadFile(src.ConfigFile)), 0o644)
 		key, _, _ := strings.Cut(name, " ")
-		complaint := fmt.Sprintf("%s:5: secrets.backend_kwargs.%s: a secret in a file that everybody can read (run: chmod o-rwx %[1]s)", src.ConfigFile, key)
+		complaint := fmt.Sprintf("%s:5: secrets.backend_kwargs.%s: a secret in a file that "+
+			"everybody can read (run: chmod o-rwx %[1]s)", src.ConfigFile, key)
 		if got := loadError(t, src) == complaint; got != secret {
 			t.Errorf("%s: refused as a readable secret: %v, want %v", name, got, secret)
 		}
@@ -311,7 +377,9 @@ func must(b []byte, err error) string {
 }
 
 func TestAlternativeBackendIsShown(t *testing.T) {
-	src := source(t, "[secrets]\nbackend = \"local_filesystem\"\n[secrets.backend_kwargs]\nconnections_file_path = \"/x.json\"\nvariables_file_path = { token = \"hunter2\" }\nconfigs_file_path = [1, \"a\"]\n")
+	src := source(t, "[secrets]\nbackend = \"local_filesystem\"\n[secrets.backend_kwargs]\n"+
+		"connections_file_path = \"/x.json\"\nvariables_file_path = { token = \"hunter2\" }\n"+
+		"configs_file_path = [1, \"a\"]\n")
 	src.AirflowHome = airflowHome(t, "[core]\nmulti_team = true\n")
 	got := load(t, src)
 	show := func(secrets bool) string {
@@ -325,7 +393,8 @@ func TestAlternativeBackendIsShown(t *testing.T) {
 				lines = append(lines, line)
 			}
 		}
-		return strings.NewReplacer(src.ConfigFile, "CONFIG", src.AirflowHome, "HOME").Replace(strings.Join(lines, ""))
+		here := strings.NewReplacer(src.ConfigFile, "CONFIG", src.AirflowHome, "HOME")
+		return here.Replace(strings.Join(lines, ""))
 	}
 	want := `secrets.backend = "local_filesystem"  # CONFIG:2
 secrets.backend_kwargs.configs_file_path = [1,"a"]  # CONFIG:6
@@ -343,7 +412,8 @@ multi_team = true  # HOME/airflow.cfg:2
 
 func TestReadableAirflowConfigurationWithASecretArgumentIsAWarning(t *testing.T) {
 	src := source(t, "")
-	src.AirflowHome = airflowHome(t, "[secrets]\nbackend = "+localFiles+"\nbackend_kwargs = {\"variables_file_path\": {\"token\": \"hunter2\"}}\n")
+	src.AirflowHome = airflowHome(t, "[secrets]\nbackend = "+localFiles+
+		"\nbackend_kwargs = {\"variables_file_path\": {\"token\": \"hunter2\"}}\n")
 	cfg := filepath.Join(src.AirflowHome, "airflow.cfg")
 	if err := os.Chmod(cfg, 0o644); err != nil {
 		t.Fatal(err)

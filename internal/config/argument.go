@@ -25,7 +25,8 @@ type argument struct {
 
 // setting returns the argument as `connfs config` shows it.
 func (a argument) setting(key string) Setting {
-	s := Setting{Key: key, Value: a.value, Origin: a.origin.String(), Secret: holdsSecret(a.name, a.value)}
+	secret := holdsSecret(a.name, a.value)
+	s := Setting{Key: key, Value: a.value, Origin: a.origin.String(), Secret: secret}
 	if text, ok := a.value.(string); s.Secret && ok {
 		s.Value = conn.NewSecret(text)
 	} else if s.Secret {
@@ -111,16 +112,20 @@ func jsonValue(v any) (any, error) {
 // Words in the names of arguments that hold secrets, and ends of those that only say
 // where one is.
 var (
-	secretWords = []string{"token", "password", "passwd", "passphrase", "secret", "credential", "private_key", "privatekey", "keyfile", "environment"}
-	placeEnds   = []string{"_path", "_paths", "_file", "_url", "_arn", "_uri", "_type", "_prefix", "_mount_point", "_pattern"}
+	secretWords = []string{"token", "password", "passwd", "passphrase", "secret", "credential",
+		"private_key", "privatekey", "keyfile", "environment"}
+	placeEnds = []string{"_path", "_paths", "_file", "_url", "_arn", "_uri", "_type", "_prefix",
+		"_mount_point", "_pattern"}
 )
 
 // holdsSecret reports whether an argument of a backend is a secret or holds one. It errs
 // on the side of a secret.
 func holdsSecret(name string, v any) bool {
 	name = strings.ToLower(name)
-	named := name == "env" || slices.ContainsFunc(secretWords, func(word string) bool { return strings.Contains(name, word) })
-	place := slices.ContainsFunc(placeEnds, func(end string) bool { return strings.HasSuffix(name, end) })
+	contained := func(word string) bool { return strings.Contains(name, word) }
+	named := name == "env" || slices.ContainsFunc(secretWords, contained)
+	last := func(end string) bool { return strings.HasSuffix(name, end) }
+	place := slices.ContainsFunc(placeEnds, last)
 	switch v := v.(type) {
 	case string:
 		if v == "" {
@@ -128,7 +133,8 @@ func holdsSecret(name string, v any) bool {
 		}
 		// A name of a file may have the file's content for a value, and a URL may hold
 		// a password.
-		return named && !place || strings.HasPrefix(strings.TrimSpace(v), "{") || strings.Contains(v, "://") && holdsPassword(v)
+		return named && !place || strings.HasPrefix(strings.TrimSpace(v), "{") ||
+			strings.Contains(v, "://") && holdsPassword(v)
 	case []any:
 		return slices.ContainsFunc(v, func(elem any) bool { return holdsSecret(name, elem) })
 	case map[string]any:

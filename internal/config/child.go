@@ -100,13 +100,15 @@ func (l *loader) chooseChild(ctx context.Context, f *file, h home) account {
 			// A uid without an account, as in many containers, has no group to be in.
 			u = users.User{UID: h.uid, GID: nobody, Groups: []uint32{nobody}}
 		} else if err != nil {
-			l.add(&Error{Key: "airflow_home", Message: "looking its owner up: " + err.Error(), Hint: "or set user"})
+			l.add(&Error{Key: "airflow_home", Message: "looking its owner up: " + err.Error(),
+				Hint: "or set user"})
 			return a
 		}
 		a.become(u, "owner of airflow_home")
 	}
 	if a.Child == nil {
-		l.warn("resolver children run as root, without its capabilities; set user to give them an account of their own")
+		l.warn("resolver children run as root, without its capabilities; " +
+			"set user to give them an account of their own")
 	}
 	return a
 }

@@ -12,7 +12,8 @@ import (
 
 // derivedRules returns the rules whose users come from serialized DAGs.
 func (f *file) derivedRules() []policy.Rule {
-	return slices.DeleteFunc(slices.Clone(f.rules), func(r policy.Rule) bool { return !r.Derived() })
+	named := func(r policy.Rule) bool { return !r.Derived() }
+	return slices.DeleteFunc(slices.Clone(f.rules), named)
 }
 
 // refuseDerived reports the derived rules where config.toml switches deriving off. A
@@ -24,8 +25,9 @@ func (l *loader) refuseDerived(f *file) {
 	for _, r := range f.derivedRules() {
 		l.add(&Error{
 			File: r.File, Line: r.Line, Key: "grant",
-			Message: fmt.Sprintf("it names no run_as_user, and metastore.dags = false (%s) takes none from the DAGs", f.dags.from()),
-			Hint:    "name the run_as_user, or set metastore.dags = true",
+			Message: fmt.Sprintf("it names no run_as_user, and metastore.dags = false (%s) takes "+
+				"none from the DAGs", f.dags.from()),
+			Hint: "name the run_as_user, or set metastore.dags = true",
 		})
 	}
 }
@@ -41,18 +43,21 @@ func (l *loader) deriving(f *file, a *airflow, h home, child account) *settings.
 		for _, r := range rules {
 			l.add(&Error{
 				File: r.File, Line: r.Line, Key: "grant",
-				Message: "it names no run_as_user, and there is no metastore to take one from: " + strings.TrimPrefix(a.why, "not searched: "),
-				Hint:    "name the run_as_user, or set metastore.url or airflow_home",
+				Message: "it names no run_as_user, and there is no metastore to take one from: " +
+					strings.TrimPrefix(a.why, "not searched: "),
+				Hint: "name the run_as_user, or set metastore.url or airflow_home",
 			})
 		}
 		return nil
 	}
 	for _, r := range rules {
 		if r.DAGFile == "" && r.Bundle == "" && r.Team == "" {
-			l.warn("%s:%d: this grant trusts every author who can name a DAG %q; dag_file, bundle or team would narrow it", r.File, r.Line, r.DAG)
+			l.warn("%s:%d: this grant trusts every author who can name a DAG %q; dag_file, "+
+				"bundle or team would narrow it", r.File, r.Line, r.DAG)
 		}
 	}
-	l.warn("grants without run_as_user trust whoever can write the metastore, which with Airflow 2 is every task")
+	l.warn("grants without run_as_user trust whoever can write the metastore, " +
+		"which with Airflow 2 is every task")
 	return &settings.DAGs{
 		Every:       f.dagsEvery.v,
 		Keep:        f.dagsKeep.v,

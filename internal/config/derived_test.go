@@ -21,7 +21,8 @@ const withMetastore = "[metastore]\nurl = \"sqlite:////a.db\"\n"
 const derived = "[[grant]]\ndag = \"billing_*\"\nteam = \"blue\"\nconnections = [\"x\"]\n"
 
 // trustsMetastore is the warning of every configuration with a derived grant.
-const trustsMetastore = "grants without run_as_user trust whoever can write the metastore, which with Airflow 2 is every task"
+const trustsMetastore = "grants without run_as_user trust whoever can write the metastore, which " +
+	"with Airflow 2 is every task"
 
 func TestDerivedGrants(t *testing.T) {
 	src := source(t, withMetastore+`dags_every = "10s"
@@ -42,14 +43,16 @@ connections = ["c"]
 `)
 	got := load(t, src)
 	want := []policy.Rule{
-		{DAG: "billing_*", DAGFile: "/dags/billing/*", Bundle: "main", Team: "blue", Connections: []string{"a"}, File: src.ConfigFile, Line: 5},
+		{DAG: "billing_*", DAGFile: "/dags/billing/*", Bundle: "main", Team: "blue",
+			Connections: []string{"a"}, File: src.ConfigFile, Line: 5},
 		{DAG: "*", Connections: []string{"b"}, File: src.ConfigFile, Line: 11},
 		{RunAsUser: "c", DAG: "label", Connections: []string{"c"}, File: src.ConfigFile, Line: 14},
 	}
 	if diff := cmp.Diff(want, got.Front.Rules); diff != "" {
 		t.Errorf("rules (-want +got):\n%s", diff)
 	}
-	wantDAGs := &settings.DAGs{Every: 10 * time.Second, Keep: 2 * time.Hour, Never: []uint32{0, 1000, 65534, 4294967295}}
+	wantDAGs := &settings.DAGs{Every: 10 * time.Second, Keep: 2 * time.Hour,
+		Never: []uint32{0, 1000, 65534, 4294967295}}
 	if diff := cmp.Diff(wantDAGs, got.Front.DAGs); diff != "" {
 		t.Errorf("DAGs (-want +got):\n%s", diff)
 	}
@@ -65,7 +68,8 @@ connections = ["c"]
 func TestAnyNarrowingSparesTheWarningOfAuthors(t *testing.T) {
 	for _, key := range []string{"dag_file", "bundle", "team"} {
 		t.Run(key, func(t *testing.T) {
-			src := source(t, withMetastore+"[[grant]]\ndag = \"d\"\nconnections = [\"x\"]\n"+key+" = \"y\"\n")
+			src := source(t, withMetastore+"[[grant]]\ndag = \"d\"\nconnections = [\"x\"]\n"+key+
+				" = \"y\"\n")
 			if diff := cmp.Diff([]string{trustsMetastore}, load(t, src).Warnings); diff != "" {
 				t.Errorf("warnings (-want +got):\n%s", diff)
 			}
@@ -76,7 +80,8 @@ func TestAnyNarrowingSparesTheWarningOfAuthors(t *testing.T) {
 // Where every grant names its user, DAGs are not read, and what they could never grant
 // does not matter.
 func TestGrantsThatNameUsersReadNoDAGs(t *testing.T) {
-	src := source(t, withMetastore+"[[grant]]\nrun_as_user = \"a\"\ndag = \"d\"\nconnections = [\"x\"]\n")
+	src := source(t, withMetastore+"[[grant]]\nrun_as_user = \"a\"\ndag = \"d\"\nconnections = "+
+		"[\"x\"]\n")
 	src.Environ = append(src.Environ, "AIRFLOW__CORE__DEFAULT_IMPERSONATION=root")
 	got := load(t, src)
 	if got.Front.DAGs != nil || len(got.Warnings) > 0 {
@@ -89,12 +94,16 @@ func TestDerivedGrantNeedsTheMetastore(t *testing.T) {
 	for name, tc := range map[string]struct{ toml, cfg, want string }{
 		"Airflow has none": {
 			toml: derived + derived, cfg: "[core]\nexecutor = x\n",
-			want: "CONFIG:1: grant: it names no run_as_user, and there is no metastore to take one from: no database URL is set, and HOME/airflow.db is not there" + hint +
-				"CONFIG:5: grant: it names no run_as_user, and there is no metastore to take one from: no database URL is set, and HOME/airflow.db is not there" + hint,
+			want: "CONFIG:1: grant: it names no run_as_user, and there is no metastore to take " +
+				"one from: no database URL is set, and HOME/airflow.db is not there" + hint +
+				"CONFIG:5: grant: it names no run_as_user, and there is no metastore to take one " +
+				"from: no database URL is set, and HOME/airflow.db is not there" + hint,
 		},
 		"it is not read": {
 			toml: derived, cfg: "[database]\nsql_alchemy_conn = mssql://h/db\n",
-			want: "HOME/airflow.cfg:2: [database] sql_alchemy_conn: this is no URL of a PostgreSQL, MySQL, MariaDB or SQLite database (postgresql://user:password@host/database)\n",
+			want: "HOME/airflow.cfg:2: [database] sql_alchemy_conn: this is no URL of a " +
+				"PostgreSQL, MySQL, MariaDB or SQLite database " +
+				"(postgresql://user:password@host/database)\n",
 		},
 		"Airflow has one": {toml: derived, cfg: "[database]\nsql_alchemy_conn = sqlite:////a.db\n"},
 	} {
@@ -107,8 +116,8 @@ func TestDerivedGrantNeedsTheMetastore(t *testing.T) {
 				}
 				return
 			}
-			want := strings.NewReplacer("HOME", src.AirflowHome, "CONFIG", src.ConfigFile).Replace(tc.want)
-			if diff := cmp.Diff(want, loadError(t, src)+"\n"); diff != "" {
+			here := strings.NewReplacer("HOME", src.AirflowHome, "CONFIG", src.ConfigFile)
+			if diff := cmp.Diff(here.Replace(tc.want), loadError(t, src)+"\n"); diff != "" {
 				t.Errorf("message (-want +got):\n%s", diff)
 			}
 		})
@@ -119,7 +128,9 @@ func TestDerivedGrantOfAnIncludedFileIsNamed(t *testing.T) {
 	src := source(t, "include = [\"a.toml\"]\n"+withMetastore+"dags = false\n")
 	path := filepath.Join(filepath.Dir(src.ConfigFile), "a.toml")
 	write(t, path, "\n"+derived, 0o644)
-	want := fmt.Sprintf("%s:2: grant: it names no run_as_user, and metastore.dags = false (%s:4) takes none from the DAGs (name the run_as_user, or set metastore.dags = true)", path, src.ConfigFile)
+	want := fmt.Sprintf("%s:2: grant: it names no run_as_user, and metastore.dags = false (%s:4) "+
+		"takes none from the DAGs (name the run_as_user, or set metastore.dags = true)", path,
+		src.ConfigFile)
 	if diff := cmp.Diff(want, loadError(t, src)); diff != "" {
 		t.Errorf("message (-want +got):\n%s", diff)
 	}
@@ -150,7 +161,8 @@ func TestDefaultImpersonation(t *testing.T) {
 			}
 			want := []string{trustsMetastore}
 			if tc.ignored != "" {
-				want = append(want, "[core] default_impersonation (variable AIRFLOW__CORE__DEFAULT_IMPERSONATION) is ignored: "+tc.ignored)
+				want = append(want, "[core] default_impersonation (variable "+
+					"AIRFLOW__CORE__DEFAULT_IMPERSONATION) is ignored: "+tc.ignored)
 			}
 			if diff := cmp.Diff(want, got.Warnings); diff != "" {
 				t.Errorf("warnings (-want +got):\n%s", diff)
@@ -161,7 +173,8 @@ func TestDefaultImpersonation(t *testing.T) {
 
 func TestDefaultImpersonationFromTheFile(t *testing.T) {
 	src := source(t, derived)
-	src.AirflowHome = airflowHome(t, "[core]\ndefault_impersonation = billing\n[database]\nsql_alchemy_conn = sqlite:////a.db\n")
+	src.AirflowHome = airflowHome(t, "[core]\ndefault_impersonation = billing\n[database]\n"+
+		"sql_alchemy_conn = sqlite:////a.db\n")
 	if got := load(t, src).Front.DAGs.DefaultUser; got != "billing" {
 		t.Errorf("the default user is %q", got)
 	}
@@ -175,14 +188,20 @@ func TestUIDsThatNoDAGCanGrant(t *testing.T) {
 		home  bool
 		want  []uint32
 	}{
-		"an ordinary user's own":       {1000, 1000, "", true, []uint32{0, 1000, 65534, 4294967295}},
-		"another's home":               {1000, 50000, "", true, []uint32{0, 1000, 50000, 65534, 4294967295}},
-		"no home":                      {1000, 50000, "", false, []uint32{0, 1000, 65534, 4294967295}},
-		"root, child owns the home":    {0, 50000, "", true, []uint32{0, 50000, 65534, 4294967295}},
-		"root, child is another":       {0, 61234, "airflow", true, []uint32{0, 50000, 61234, 65534, 4294967295}},
-		"root, child without a home":   {0, 0, "airflow", false, []uint32{0, 50000, 65534, 4294967295}},
+		"an ordinary user's own": {1000, 1000, "", true,
+			[]uint32{0, 1000, 65534, 4294967295}},
+		"another's home": {1000, 50000, "", true,
+			[]uint32{0, 1000, 50000, 65534, 4294967295}},
+		"no home": {1000, 50000, "", false,
+			[]uint32{0, 1000, 65534, 4294967295}},
+		"root, child owns the home": {0, 50000, "", true, []uint32{0, 50000, 65534, 4294967295}},
+		"root, child is another": {0, 61234, "airflow", true,
+			[]uint32{0, 50000, 61234, 65534, 4294967295}},
+		"root, child without a home": {0, 0, "airflow", false,
+			[]uint32{0, 50000, 65534, 4294967295}},
 		"root, with a child as itself": {0, 0, "root", true, []uint32{0, 65534, 4294967295}},
-		"the user is ignored":          {1000, 0, "airflow", true, []uint32{0, 1000, 65534, 4294967295}},
+		"the user is ignored": {1000, 0, "airflow", true,
+			[]uint32{0, 1000, 65534, 4294967295}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			src := source(t, "user = \""+tc.user+"\"\n"+withMetastore+derived)

@@ -72,7 +72,8 @@ func syntaxError(file string, err error) *Error {
 	if !errors.As(err, &parse) {
 		return &Error{File: file, Message: "this is not TOML"}
 	}
-	e := &Error{File: file, Line: max(parse.Position.Line, 1), Key: parse.LastKey, Message: "this is not TOML: " + parse.Message}
+	e := &Error{File: file, Line: max(parse.Position.Line, 1), Key: parse.LastKey,
+		Message: "this is not TOML: " + parse.Message}
 	if !strings.HasSuffix(parse.Message, "has already been defined.") {
 		e.Message = quotedText.ReplaceAllString(e.Message, "[left out]")
 	}
@@ -99,7 +100,9 @@ func (t *table) require(name, message, hint string) {
 
 // fail reports what is wrong with a key of the table.
 func (t *table) fail(name, message, hint string) {
-	t.report.add(&Error{File: t.file, Line: t.pos.at(name).line, Key: t.key(name), Message: message, Hint: hint})
+	t.report.add(&Error{
+		File: t.file, Line: t.pos.at(name).line, Key: t.key(name), Message: message, Hint: hint,
+	})
 }
 
 // unknown reports every key that the contract does not have.
@@ -122,7 +125,8 @@ func (t *table) sub(name string) *table {
 		s.values = v
 		s.unknown()
 	default:
-		t.fail(name, fmt.Sprintf("expected a table, got %s", kind(v)), fmt.Sprintf("write [%s] on a line of its own", name))
+		t.fail(name, fmt.Sprintf("expected a table, got %s", kind(v)),
+			fmt.Sprintf("write [%s] on a line of its own", name))
 	}
 	return s
 }
@@ -131,16 +135,21 @@ func (t *table) sub(name string) *table {
 func (t *table) subs(name string) map[string]*table {
 	named, ok := t.values[name].(map[string]any)
 	if !ok && t.values[name] != nil {
-		t.fail(name, fmt.Sprintf("expected a table, got %s", kind(t.values[name])), fmt.Sprintf("write [%s.NAME] on a line of its own", name))
+		t.fail(name, fmt.Sprintf("expected a table, got %s", kind(t.values[name])),
+			fmt.Sprintf("write [%s.NAME] on a line of its own", name))
 	}
 	found := map[string]*table{}
 	for key, v := range named {
 		values, ok := v.(map[string]any)
-		s := &table{document: t.document, name: name, label: name + "." + key, values: values, pos: t.pos.at(name).at(key)}
+		s := &table{
+			document: t.document, name: name, label: name + "." + key, values: values,
+			pos: t.pos.at(name).at(key),
+		}
 		if !ok {
 			t.report.add(&Error{
-				File: t.file, Line: s.pos.line, Key: s.label, Message: fmt.Sprintf("expected a table, got %s", kind(v)),
-				Hint: fmt.Sprintf("write [%s.NAME] on a line of its own, and this key below it", name),
+				File: t.file, Line: s.pos.line, Key: s.label,
+				Message: fmt.Sprintf("expected a table, got %s", kind(v)),
+				Hint:    "write [" + name + ".NAME] on a line of its own, and this key below it",
 			})
 			continue
 		}
@@ -159,7 +168,8 @@ func (t *table) array(name string) []*table {
 		found = append(found, s)
 	}
 	wrong := func(v any) {
-		t.fail(name, fmt.Sprintf("expected an array of tables, got %s", kind(v)), fmt.Sprintf("write [[%s]] with two brackets", name))
+		t.fail(name, fmt.Sprintf("expected an array of tables, got %s", kind(v)),
+			fmt.Sprintf("write [[%s]] with two brackets", name))
 	}
 	switch v := t.values[name].(type) {
 	case nil:
@@ -236,7 +246,8 @@ func (t *table) texts(name string, to *value[[]string]) {
 			message = "a NUL stands in it"
 		}
 		if message != "" {
-			t.report.add(&Error{File: t.file, Line: t.pos.at(name).elem(i).line, Key: t.key(name), Message: message})
+			t.report.add(&Error{File: t.file, Line: t.pos.at(name).elem(i).line, Key: t.key(name),
+				Message: message})
 			return
 		}
 		texts = append(texts, text)

@@ -63,7 +63,9 @@ const (
 	minDAGsEvery = time.Second
 	maxDAGsEvery = time.Hour
 	maxDAGsKeep  = 24 * time.Hour
-	zeroEpoch    = time.Second // the default epoch where ttl is 0: a child for each read would be a fork for each read
+
+	// zeroEpoch is the default epoch where ttl is 0: an epoch of 0 would fork for each read.
+	zeroEpoch = time.Second
 )
 
 // defaults returns the configuration of an empty file.
@@ -107,7 +109,8 @@ func (l *loader) readConfig() file {
 	}
 	f.info, f.found = info, true
 	if l.EUID == 0 && info.Mode()&writableWide != 0 {
-		l.add(&Error{File: f.path, Message: "others can write this file, and it says what root does", Hint: "run: chmod go-w " + f.path})
+		message := "others can write this file, and it says what root does"
+		l.add(&Error{File: f.path, Message: message, Hint: "run: chmod go-w " + f.path})
 		return f
 	}
 	root := decode(f.path, text, &l.report)
@@ -173,7 +176,8 @@ func readLater(root *table) {
 		root.refuse("tenant")
 	}
 	for _, name := range slices.Sorted(maps.Keys(tenants)) {
-		root.report.add(&Error{File: root.file, Line: root.pos.at("tenant").at(name).line, Key: "tenant." + name, Message: notYet})
+		root.report.add(&Error{File: root.file, Line: root.pos.at("tenant").at(name).line,
+			Key: "tenant." + name, Message: notYet})
 	}
 }
 
@@ -214,7 +218,8 @@ func (l *loader) included(root *table, f *file) []string {
 	seen := map[string]bool{}
 	for i, pattern := range f.include.v {
 		fail := func(message string) {
-			l.add(&Error{File: f.path, Line: root.pos.at("include").elem(i).line, Key: "include", Message: message})
+			l.add(&Error{File: f.path, Line: root.pos.at("include").elem(i).line, Key: "include",
+				Message: message})
 		}
 		matches, err := filepath.Glob(l.beside(pattern))
 		if err != nil {
@@ -244,11 +249,16 @@ func (l *loader) readInclude(path string, f *file) []policy.Rule {
 		return nil
 	}
 	if info.Mode()&writableWide != 0 {
-		l.add(&Error{File: path, Message: "others can write this file, and it grants access", Hint: "run: chmod go-w " + path})
+		l.add(&Error{File: path, Message: "others can write this file, and it grants access",
+			Hint: "run: chmod go-w " + path})
 		return nil
 	}
 	if uid := l.owner(info); uid != 0 && uid != l.owner(f.info) {
-		l.add(&Error{File: path, Message: fmt.Sprintf("it belongs to uid %d, and it grants access", uid), Hint: "it must belong to root or to the owner of " + f.path})
+		l.add(&Error{
+			File:    path,
+			Message: fmt.Sprintf("it belongs to uid %d, and it grants access", uid),
+			Hint:    "it must belong to root or to the owner of " + f.path,
+		})
 		return nil
 	}
 	root := decode(path, text, &l.report)

@@ -47,7 +47,9 @@ func FuzzConfig(f *testing.F) {
 			}
 		}
 		for _, rule := range got.rules {
-			if rule.Derived() && rule.DAG == "" || !rule.Derived() && rule.DAGFile+rule.Bundle+rule.Team != "" || len(rule.Connections) == 0 || rule.Line < 1 || rule.Line > lines {
+			who := rule.Derived() && rule.DAG != "" ||
+				!rule.Derived() && rule.DAGFile+rule.Bundle+rule.Team == ""
+			if !who || len(rule.Connections) == 0 || rule.Line < 1 || rule.Line > lines {
 				t.Errorf("rule %+v", rule)
 			}
 		}
@@ -57,7 +59,8 @@ func FuzzConfig(f *testing.F) {
 // Every key that the decoder finds has a position of its own.
 func FuzzLocate(f *testing.F) {
 	addFiles(f)
-	f.Add("a.b = 1\n[a.c]\n'd e' = [1, [2, {x.y = '''\n''' }]]\n[[a.f]]\n[a.f.g]\n\"\\u0041\" = \"\"\"\"\"\"\"\" # \"\nh = 1979-05-27 07:32:00\n")
+	f.Add("a.b = 1\n[a.c]\n'd e' = [1, [2, {x.y = '''\n''' }]]\n[[a.f]]\n[a.f.g]\n" +
+		"\"\\u0041\" = \"\"\"\"\"\"\"\" # \"\nh = 1979-05-27 07:32:00\n")
 	f.Fuzz(func(t *testing.T, text string) {
 		if !utf8.ValidString(text) || strings.HasPrefix(text, "\ufeff") {
 			return // decode refuses the one and removes the other

@@ -45,7 +45,10 @@ type pattern struct {
 
 // patterns returns a rule's patterns over DAGs in the order of the contract.
 func patterns(rule *policy.Rule) []pattern {
-	return []pattern{{"dag", &rule.DAG}, {"dag_file", &rule.DAGFile}, {"bundle", &rule.Bundle}, {"team", &rule.Team}}
+	return []pattern{
+		{"dag", &rule.DAG}, {"dag_file", &rule.DAGFile},
+		{"bundle", &rule.Bundle}, {"team", &rule.Team},
+	}
 }
 
 // readWho reads to whom a rule grants: the user that it names, or else the DAGs whose
@@ -60,7 +63,8 @@ func readWho(t *table, rule *policy.Rule) {
 	}
 	for _, p := range patterns(rule) {
 		if _, ok := t.values[p.key]; ok && named && p.key != "dag" {
-			t.fail(p.key, "beside a run_as_user, who alone decides, it would narrow nothing", "leave one of the two out")
+			t.fail(p.key, "beside a run_as_user, who alone decides, it would narrow nothing",
+				"leave one of the two out")
 			continue
 		}
 		v := value[string]{}

@@ -13,15 +13,20 @@ var keys = []struct {
 	names []string
 }{
 	{"", []string{
-		"include", "airflow_home", "order", "on_error", "ttl", "negative_ttl", "epoch", "timeout", "share_names", "user",
-		"memory_lock", "socket", "metastore", "environment", "secrets", "kms", "audit", "grant", "tenant", "mount",
+		"include", "airflow_home", "order", "on_error", "ttl", "negative_ttl", "epoch", "timeout",
+		"share_names", "user", "memory_lock", "socket", "metastore", "environment", "secrets",
+		"kms", "audit", "grant", "tenant", "mount",
 	}},
-	{"metastore", []string{"url", "url_file", "fernet_key", "fernet_key_file", "dags", "dags_every", "dags_keep"}},
+	{"metastore", []string{
+		"url", "url_file", "fernet_key", "fernet_key_file", "dags", "dags_every", "dags_keep",
+	}},
 	{"environment", []string{"file"}},
 	{"secrets", []string{"backend", "backend_kwargs"}},
 	{"kms", kmsKeys()},
 	{"audit", []string{"file", "required", "cgroup"}},
-	{"grant", []string{"dag", "dag_file", "bundle", "team", "run_as_user", "connections", "tenant"}},
+	{"grant", []string{
+		"dag", "dag_file", "bundle", "team", "run_as_user", "connections", "tenant",
+	}},
 	{"mount", []string{"path", "tenant", "identity", "as", "denied", "uid_map"}},
 }
 
@@ -54,7 +59,7 @@ func suggest(table, key string) string {
 		}
 	}
 	if table == "secrets" {
-		return fmt.Sprintf("arguments of the backend belong in backend_kwargs; the other key is %q", "backend")
+		return `arguments of the backend belong in backend_kwargs; the other key is "backend"`
 	}
 	nearest, best := "", -1
 	for _, name := range known(table) {

@@ -76,14 +76,16 @@ func Load(ctx context.Context, src Source) (*Result, error) {
 		Timeout:     f.timeout.v,
 		ShareNames:  f.shareNames.v,
 		MemoryLock:  f.memoryLock.v,
-		Audit:       settings.Audit{File: f.auditFile.v, Required: f.auditRequired.v, Cgroup: f.auditCgroup.v},
-		Child:       child.Child,
-		DAGs:        deriving,
+		Audit: settings.Audit{File: f.auditFile.v, Required: f.auditRequired.v,
+			Cgroup: f.auditCgroup.v},
+		Child: child.Child,
+		DAGs:  deriving,
 	}
 	if !f.epoch.set {
 		front.Epoch = defaultEpoch(front.TTL)
 	}
-	resolver := all.Settings{Order: f.order.v, OnError: f.onError.v, Secrets: a.secrets, Metastore: a.metastore}
+	resolver := all.Settings{Order: f.order.v, OnError: f.onError.v, Secrets: a.secrets,
+		Metastore: a.metastore}
 	resolver.Environment.File = f.environmentFile.v
 	if f.environmentFile.v == "" {
 		resolver.Environment.Variables = environment.Variables(l.Environ)
@@ -105,11 +107,13 @@ func Load(ctx context.Context, src Source) (*Result, error) {
 func (l *loader) chooseMounts(f *file) {
 	switch {
 	case l.Mountpoint != "" && len(f.mounts) > 0:
-		l.add(&Error{File: f.path, Line: f.at[0], Key: "mount", Message: "the command line names a mountpoint too", Hint: "only one of the two"})
+		l.add(&Error{File: f.path, Line: f.at[0], Key: "mount",
+			Message: "the command line names a mountpoint too", Hint: "only one of the two"})
 	case l.Mountpoint != "":
 		f.mounts = []settings.Mount{{Path: l.Mountpoint}}
 	case l.NeedMount && len(f.mounts) == 0 && len(l.errs) == 0:
-		l.add(&Error{Message: "no mountpoint", Hint: "connfs mount MOUNTPOINT, or a [[mount]] with a path in the configuration"})
+		l.add(&Error{Message: "no mountpoint",
+			Hint: "connfs mount MOUNTPOINT, or a [[mount]] with a path in the configuration"})
 	}
 }
 
@@ -126,12 +130,15 @@ func (l *loader) ownerOnly(f *file) *uint32 {
 	}
 	for _, name := range []string{"INVOCATION_ID", "NOTIFY_SOCKET"} {
 		if _, ok := l.variable(name); ok {
-			l.warn("there is no [[grant]], so nobody may read anything: the variable %s says that a service manager started connfs; without it, uid %d alone could read", name, l.EUID)
+			l.warn("there is no [[grant]], so nobody may read anything: the variable %s says "+
+				"that a service manager started connfs; without it, uid %d alone could read",
+				name, l.EUID)
 			return nil
 		}
 	}
 	uid := uint32(l.EUID)
-	l.warn("there is no configuration file: uid %d, and nobody else, may read every connection", uid)
+	l.warn("there is no configuration file: uid %d, and nobody else, may read every connection",
+		uid)
 	return &uid
 }
 
@@ -143,11 +150,14 @@ func path(f *file, a *airflow, variables int) []string {
 	} else if a.secrets != nil {
 		place = "last"
 	}
-	environment := fmt.Sprintf("environment: searched %s, always in the path; %d AIRFLOW_CONN_* variables were there at the start", place, variables)
+	environment := fmt.Sprintf("environment: searched %s, always in the path; %d AIRFLOW_CONN_* "+
+		"variables were there at the start", place, variables)
 	if f.environmentFile.v != "" {
-		environment = fmt.Sprintf("environment: searched %s, always in the path; its lines are in %s", place, f.environmentFile.v)
+		environment = fmt.Sprintf("environment: searched %s, always in the path; its lines are "+
+			"in %s", place, f.environmentFile.v)
 	}
-	alternative, metastore := "alternative backend: "+a.alternative.why(f.order), "metastore: "+a.why
+	alternative := "alternative backend: " + a.alternative.why(f.order)
+	metastore := "metastore: " + a.why
 	if place == "last" {
 		return []string{alternative, metastore, environment}
 	}

@@ -22,8 +22,9 @@ import (
 
 // accounts are the users of the machine that tests pretend to run on.
 var accounts = map[string]users.User{
-	"root":    {Name: "root", Home: "/root"},
-	"airflow": {Name: "airflow", UID: 50000, GID: 50000, Groups: []uint32{4, 50000}, Home: "/home/airflow"},
+	"root": {Name: "root", Home: "/root"},
+	"airflow": {Name: "airflow", UID: 50000, GID: 50000, Groups: []uint32{4, 50000},
+		Home: "/home/airflow"},
 }
 
 // source returns a source on that machine: an ordinary user with a configuration
@@ -90,31 +91,39 @@ func TestNothingConfiguredServesTheUserAlone(t *testing.T) {
 	src := source(t, "")
 	src.Mountpoint, src.NeedMount = "/home/dev/conn", true
 	src.ConfigFile = filepath.Join(t.TempDir(), "none.toml")
-	src.Environ = append(src.Environ, "AIRFLOW_CONN_A_B=postgres://h", "OTHER=1", "AWS_SECRET_ACCESS_KEY=k", "AWSX=1")
+	src.Environ = append(src.Environ, "AIRFLOW_CONN_A_B=postgres://h", "OTHER=1",
+		"AWS_SECRET_ACCESS_KEY=k", "AWSX=1")
 	got := load(t, src)
 	uid := uint32(1000)
 	want := settings.Front{
 		Mounts:    []settings.Mount{{Path: "/home/dev/conn"}},
 		OwnerOnly: &uid,
-		TTL:       5 * time.Second, NegativeTTL: time.Second, Epoch: 5 * time.Second, Timeout: 5 * time.Second,
+		TTL:       5 * time.Second, NegativeTTL: time.Second, Epoch: 5 * time.Second,
+		Timeout:    5 * time.Second,
 		MemoryLock: "require",
 		Audit:      settings.Audit{File: "-"},
 		Path: []string{
 			"alternative backend: not searched: [secrets] backend is not set",
-			"environment: searched first, always in the path; 1 AIRFLOW_CONN_* variables were there at the start",
+			"environment: searched first, always in the path; 1 AIRFLOW_CONN_* variables were " +
+				"there at the start",
 			"metastore: not searched: no database URL is set",
 		},
-		Warnings: []string{"there is no configuration file: uid 1000, and nobody else, may read every connection"},
+		Warnings: []string{"there is no configuration file: uid 1000, and nobody else, may read " +
+			"every connection"},
 	}
 	if diff := cmp.Diff(want, got.Front); diff != "" {
 		t.Errorf("front (-want +got):\n%s", diff)
 	}
 	wantResolver := all.Settings{
 		Order: "aip-33", OnError: "stop",
-		Environment: environment.Settings{Variables: environment.Variables([]string{"AIRFLOW_CONN_A_B=postgres://h"})},
-		Login:       backend.Masked([]string{"AWS_SECRET_ACCESS_KEY=k"}, func(string) bool { return true }),
+		Environment: environment.Settings{
+			Variables: environment.Variables([]string{"AIRFLOW_CONN_A_B=postgres://h"}),
+		},
+		Login: backend.Masked([]string{"AWS_SECRET_ACCESS_KEY=k"},
+			func(string) bool { return true }),
 	}
-	plain := cmp.Transformer("plain", func(v backend.Variable) string { return v.Name + "=" + v.Value() })
+	plain := cmp.Transformer("plain",
+		func(v backend.Variable) string { return v.Name + "=" + v.Value() })
 	if diff := cmp.Diff(wantResolver, got.Resolver, plain); diff != "" {
 		t.Errorf("resolver (-want +got):\n%s", diff)
 	}
@@ -122,8 +131,12 @@ func TestNothingConfiguredServesTheUserAlone(t *testing.T) {
 
 func TestServiceWithoutGrantsServesNobody(t *testing.T) {
 	for name, change := range map[string]func(*config.Source){
-		"systemd":              func(s *config.Source) { s.Environ = append(s.Environ, "INVOCATION_ID=1") },
-		"notify socket":        func(s *config.Source) { s.Environ = append(s.Environ, "NOTIFY_SOCKET=/run/x") },
+		"systemd": func(s *config.Source) {
+			s.Environ = append(s.Environ, "INVOCATION_ID=1")
+		},
+		"notify socket": func(s *config.Source) {
+			s.Environ = append(s.Environ, "NOTIFY_SOCKET=/run/x")
+		},
 		"root":                 func(s *config.Source) { s.EUID = 0 },
 		"a configuration file": func(s *config.Source) { *s = source(t, "ttl = \"1s\"\n") },
 	} {
@@ -162,7 +175,8 @@ connections = ["*"]
 	got := load(t, src)
 	uid, root := uint32(1234), uint32(0)
 	want := []policy.Rule{
-		{RunAsUser: "billing", DAG: "billing_*", Connections: []string{"billing_db", "warehouse_*"}, File: src.ConfigFile, Line: 2},
+		{RunAsUser: "billing", DAG: "billing_*", File: src.ConfigFile, Line: 2,
+			Connections: []string{"billing_db", "warehouse_*"}},
 		{UID: &uid, Connections: []string{"a[b", "billing_db"}, File: src.ConfigFile, Line: 7},
 		{UID: &root, Connections: []string{"x"}, File: src.ConfigFile, Line: 11},
 		{RunAsUser: "1234", Connections: []string{"*"}, File: src.ConfigFile, Line: 14},
@@ -170,7 +184,8 @@ connections = ["*"]
 	if diff := cmp.Diff(want, got.Front.Rules); diff != "" {
 		t.Errorf("rules (-want +got):\n%s", diff)
 	}
-	if diff := cmp.Diff([]string{"billing_db", "x"}, got.Resolver.Environment.Spellings); diff != "" {
+	spellings := got.Resolver.Environment.Spellings
+	if diff := cmp.Diff([]string{"billing_db", "x"}, spellings); diff != "" {
 		t.Errorf("spellings (-want +got):\n%s", diff)
 	}
 }

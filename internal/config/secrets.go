@@ -79,7 +79,8 @@ func (l *loader) readNamed(t *table, key, name string) (text, path string, ok bo
 // find returns where a file with a secret is: a relative name is looked up in the service
 // manager's $CREDENTIALS_DIRECTORY, and then beside the configuration file.
 func (l *loader) find(name string) string {
-	if dir, ok := l.variable("CREDENTIALS_DIRECTORY"); ok && filepath.IsAbs(dir) && !filepath.IsAbs(name) {
+	if dir, ok := l.variable("CREDENTIALS_DIRECTORY"); ok && filepath.IsAbs(dir) &&
+		!filepath.IsAbs(name) {
 		path := filepath.Join(dir, name)
 		if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
 			return path
@@ -91,7 +92,8 @@ func (l *loader) find(name string) string {
 // dialects are the databases that can hold a metastore, by the scheme of their
 // URL without the driver.
 var dialects = map[string]string{
-	"postgresql": "PostgreSQL", "postgres": "PostgreSQL", "mysql": "MySQL", "mariadb": "MariaDB", "sqlite": "SQLite",
+	"postgresql": "PostgreSQL", "postgres": "PostgreSQL", "mysql": "MySQL", "mariadb": "MariaDB",
+	"sqlite": "SQLite",
 }
 
 // dialect returns the database that a URL names; empty if it is none of ours.
@@ -110,9 +112,11 @@ func checkURL(url string) (message, hint string) {
 	case url == "" || dialect(url) != "":
 		return "", ""
 	case strings.HasPrefix(url, "airflow-db-not-allowed:"):
-		return "this is what Airflow 3 gives to tasks in place of the database URL", "start connfs outside a task"
+		return "this is what Airflow 3 gives to tasks in place of the database URL",
+			"start connfs outside a task"
 	}
-	return "this is no URL of a PostgreSQL, MySQL, MariaDB or SQLite database", "postgresql://user:password@host/database"
+	return "this is no URL of a PostgreSQL, MySQL, MariaDB or SQLite database",
+		"postgresql://user:password@host/database"
 }
 
 // holdsPassword reports whether a database URL holds a password, in its
@@ -127,5 +131,6 @@ func holdsPassword(url string) bool {
 		return true
 	}
 	query = strings.ToLower(query)
-	return strings.Contains(query, "pass") || strings.Contains(query, "secret") || strings.Contains(query, "token") || strings.Contains(query, "%")
+	return strings.Contains(query, "pass") || strings.Contains(query, "secret") ||
+		strings.Contains(query, "token") || strings.Contains(query, "%")
 }

@@ -30,17 +30,23 @@ func loadError(t *testing.T, src config.Source) string {
 }
 
 func TestSecretInReadableFileIsRefused(t *testing.T) {
+	const readable = "a secret in a file that everybody can read (run: chmod o-rwx PATH)"
 	for name, tc := range map[string]struct {
 		text string
 		mode os.FileMode
 		want string // of the message after the path; empty: it loads
 	}{
-		"password":              {"[metastore]\nurl = \"postgresql://u:hunter2@h/db\"\n", 0o644, ":2: metastore.url: a secret in a file that everybody can read (run: chmod o-rwx PATH)"},
-		"password as parameter": {"[metastore]\nurl = \"postgresql://h/db?password=hunter2\"\n", 0o644, ":2: metastore.url: a secret in a file that everybody can read (run: chmod o-rwx PATH)"},
-		"fernet key":            {"[metastore]\n\nfernet_key = \"hunter2\"\n", 0o604, ":3: metastore.fernet_key: a secret in a file that everybody can read (run: chmod o-rwx PATH)"},
-		"no password":           {"[metastore]\nurl = \"postgresql://u@h/db\"\n", 0o644, ""},
-		"for the group":         {"[metastore]\nfernet_key = \"hunter2\"\n", 0o640, ""},
-		"names a file":          {"[metastore]\nurl = \"postgresql://u@h/db\"\nfernet_key_file = \"/dev/null\"\n", 0o644, ":3: metastore.fernet_key_file: /dev/null: not a regular file"},
+		"password": {"[metastore]\nurl = \"postgresql://u:hunter2@h/db\"\n", 0o644,
+			":2: metastore.url: " + readable},
+		"password as parameter": {"[metastore]\nurl = \"postgresql://h/db?password=hunter2\"\n", 0o644,
+			":2: metastore.url: " + readable},
+		"fernet key": {"[metastore]\n\nfernet_key = \"hunter2\"\n", 0o604,
+			":3: metastore.fernet_key: " + readable},
+		"no password":   {"[metastore]\nurl = \"postgresql://u@h/db\"\n", 0o644, ""},
+		"for the group": {"[metastore]\nfernet_key = \"hunter2\"\n", 0o640, ""},
+		"names a file": {
+			"[metastore]\nurl = \"postgresql://u@h/db\"\nfernet_key_file = \"/dev/null\"\n", 0o644,
+			":3: metastore.fernet_key_file: /dev/null: not a regular file"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			src := source(t, tc.text)
@@ -87,7 +93,8 @@ func TestSecretFileThatCannotServe(t *testing.T) {
 			src := source(t, "[metastore]\nurl_file = \"url\"\n")
 			write(t, filepath.Join(filepath.Dir(src.ConfigFile), "url"), tc.content, 0o600)
 			got := loadError(t, src)
-			if !strings.Contains(got, ":2: metastore.url_file: ") || !strings.Contains(got, tc.want) {
+			if !strings.Contains(got, ":2: metastore.url_file: ") ||
+				!strings.Contains(got, tc.want) {
 				t.Errorf("got %q, want %q of the key's line", got, tc.want)
 			}
 		})
@@ -112,8 +119,10 @@ func TestUnsafeIncludeIsRefused(t *testing.T) {
 		make func(t *testing.T, path string)
 		want string
 	}{
-		"group-writable": {func(t *testing.T, path string) { write(t, path, grant, 0o664) }, "others can write this file, and it grants access"},
-		"writable":       {func(t *testing.T, path string) { write(t, path, grant, 0o646) }, "others can write this file, and it grants access"},
+		"group-writable": {func(t *testing.T, path string) { write(t, path, grant, 0o664) },
+			"others can write this file, and it grants access"},
+		"writable": {func(t *testing.T, path string) { write(t, path, grant, 0o646) },
+			"others can write this file, and it grants access"},
 		"directory": {func(t *testing.T, path string) {
 			if err := os.Mkdir(path, 0o755); err != nil {
 				t.Fatal(err)
@@ -125,7 +134,8 @@ func TestUnsafeIncludeIsRefused(t *testing.T) {
 				t.Fatal(err)
 			}
 		}, "a symbolic link"},
-		"not TOML": {func(t *testing.T, path string) { write(t, path, "[[grant", 0o644) }, "this is not TOML"},
+		"not TOML": {func(t *testing.T, path string) { write(t, path, "[[grant", 0o644) },
+			"this is not TOML"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			src := source(t, "include = [\"d/*.toml\"]\n")
@@ -136,7 +146,8 @@ func TestUnsafeIncludeIsRefused(t *testing.T) {
 			write(t, filepath.Join(dir, ".hidden.toml"), "not read", 0o666)
 			path := filepath.Join(dir, "a.toml")
 			tc.make(t, path)
-			if got := loadError(t, src); !strings.HasPrefix(got, path) || !strings.Contains(got, tc.want) {
+			got := loadError(t, src)
+			if !strings.HasPrefix(got, path) || !strings.Contains(got, tc.want) {
 				t.Errorf("got %q, want %q of %s", got, tc.want, path)
 			}
 		})
@@ -158,7 +169,8 @@ func TestIncludeOfAnotherUserIsRefused(t *testing.T) {
 			load(t, src)
 			continue
 		}
-		want := path + ": it belongs to uid 1001, and it grants access (it must belong to root or to the owner of " + src.ConfigFile + ")"
+		want := path + ": it belongs to uid 1001, and it grants access (it must belong to root " +
+			"or to the owner of " + src.ConfigFile + ")"
 		if diff := cmp.Diff(want, loadError(t, src)); diff != "" {
 			t.Errorf("message (-want +got):\n%s", diff)
 		}
@@ -166,19 +178,22 @@ func TestIncludeOfAnotherUserIsRefused(t *testing.T) {
 }
 
 func TestIncludesAddGrantsInOrder(t *testing.T) {
-	src := source(t, "include = [\"d/b*.toml\", \"d/*.toml\"]\n[[grant]]\nrun_as_user = \"first\"\nconnections = [\"x\"]\n")
+	src := source(t, "include = [\"d/b*.toml\", \"d/*.toml\"]\n"+
+		"[[grant]]\nrun_as_user = \"first\"\nconnections = [\"x\"]\n")
 	dir := filepath.Join(filepath.Dir(src.ConfigFile), "d")
 	if err := os.Mkdir(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
 	for _, name := range []string{"a", "b", "c"} {
-		write(t, filepath.Join(dir, name+".toml"), "\n[[grant]]\nrun_as_user = \""+name+"\"\nconnections = [\"x\"]\n", 0o644)
+		text := "\n[[grant]]\nrun_as_user = \"" + name + "\"\nconnections = [\"x\"]\n"
+		write(t, filepath.Join(dir, name+".toml"), text, 0o644)
 	}
 	var got []string
 	for _, rule := range load(t, src).Front.Rules {
 		got = append(got, rule.RunAsUser+" "+filepath.Base(rule.File))
 	}
-	if diff := cmp.Diff([]string{"first config.toml", "b b.toml", "a a.toml", "c c.toml"}, got); diff != "" {
+	want := []string{"first config.toml", "b b.toml", "a a.toml", "c c.toml"}
+	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("rules (-want +got):\n%s", diff)
 	}
 }

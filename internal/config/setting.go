@@ -56,18 +56,21 @@ func writeSetting(w io.Writer, s Setting, v any, asJSON bool) error {
 	if err := encode(&text, v); err != nil {
 		return err
 	}
-	_, err := fmt.Fprintf(w, "%s = %s  # %s\n", s.Key, strings.TrimSuffix(text.String(), "\n"), s.Origin)
+	_, err := fmt.Fprintf(w, "%s = %s  # %s\n", s.Key, strings.TrimSuffix(text.String(), "\n"),
+		s.Origin)
 	return err
 }
 
 // effective lists every key that this version has, in the order of the contract.
-func (l *loader) effective(f *file, a *airflow, h home, child account, front settings.Front) []Setting {
+func (l *loader) effective(f *file, a *airflow, h home, child account,
+	front settings.Front) []Setting {
 	var list []Setting
 	add := func(key string, v any, origin string) {
 		list = append(list, Setting{Key: key, Value: v, Origin: origin})
 	}
 	secret := func(key string, v value[string]) {
-		list = append(list, Setting{Key: key, Value: conn.NewSecret(v.v), Origin: v.from(), Secret: true})
+		list = append(list, Setting{Key: key, Value: conn.NewSecret(v.v), Origin: v.from(),
+			Secret: true})
 	}
 
 	add("include", orEmpty(f.include.v), f.include.from())

@@ -83,7 +83,8 @@ mount[0].path = "/conn"  # CONFIG:17
 	if diff := cmp.Diff(want, b.String()); diff != "" {
 		t.Errorf("text (-want +got):\n%s", diff)
 	}
-	if strings.Contains(fmt.Sprintf("%v %+v %#v", got.Settings, got.Settings, got.Settings), hidden) {
+	if strings.Contains(fmt.Sprintf("%v %+v %#v", got.Settings, got.Settings, got.Settings),
+		hidden) {
 		t.Error("printing the settings shows a secret")
 	}
 }
@@ -116,7 +117,8 @@ func TestWriteSettingsAsJSON(t *testing.T) {
 			values[object.Key] = object.Value
 		}
 		if values["metastore.fernet_key"] != want {
-			t.Errorf("show secrets %v: the Fernet key shows as %v", show, values["metastore.fernet_key"])
+			t.Errorf("show secrets %v: the Fernet key shows as %v", show,
+				values["metastore.fernet_key"])
 		}
 		if diff := cmp.Diff([]any{"<a>", "b*"}, values["grant[0].connections"]); diff != "" {
 			t.Errorf("connections (-want +got):\n%s", diff)

@@ -61,7 +61,8 @@ func TestGoodFilesLoad(t *testing.T) {
 func TestErrorsCanBeTakenApart(t *testing.T) {
 	src := source(t, "tll = \"5s\"\n")
 	_, err := config.Load(context.Background(), src)
-	want := &config.Error{File: src.ConfigFile, Line: 1, Key: "tll", Message: "unknown key", Hint: `did you mean "ttl"?`}
+	want := &config.Error{File: src.ConfigFile, Line: 1, Key: "tll", Message: "unknown key",
+		Hint: `did you mean "ttl"?`}
 	var got *config.Error
 	if !errors.As(err, &got) {
 		t.Fatalf("got %T", err)

@@ -11,20 +11,26 @@ import (
 
 // Front is the front's part of a validated configuration.
 type Front struct {
-	Mounts      []Mount       `json:"mounts"`
-	Rules       []policy.Rule `json:"rules"`
-	OwnerOnly   *uint32       `json:"owner_only,omitempty"` // an ordinary user's mount without grants: this uid, and no other, may read everything
-	TTL         time.Duration `json:"ttl"`                  // 0 to 60 s
+	Mounts []Mount       `json:"mounts"`
+	Rules  []policy.Rule `json:"rules"`
+	// OwnerOnly is the only uid that may read, and it may read everything: an ordinary
+	// user's mount without grants.
+	OwnerOnly   *uint32       `json:"owner_only,omitempty"`
+	TTL         time.Duration `json:"ttl"` // 0 to 60 s
 	NegativeTTL time.Duration `json:"negative_ttl"`
-	Epoch       time.Duration `json:"epoch"`   // life of a resolver child after its first answer; already defaulted to TTL
-	Timeout     time.Duration `json:"timeout"` // deadline of one read
-	ShareNames  bool          `json:"share_names"`
-	MemoryLock  string        `json:"memory_lock"` // "require" or "try"
-	Audit       Audit         `json:"audit"`
-	Child       *Child        `json:"child,omitempty"` // nil: children run as the front does
-	DAGs        *DAGs         `json:"dags,omitempty"`  // nil: no rule takes its users from serialized DAGs
-	Path        []string      `json:"path"`            // the search path in order, one sentence each: which backend, and why it is in or out
-	Warnings    []string      `json:"warnings"`
+	// Epoch is how long a resolver child lives after its first answer; where the
+	// configuration has no epoch, it is already TTL.
+	Epoch      time.Duration `json:"epoch"`
+	Timeout    time.Duration `json:"timeout"` // deadline of one read
+	ShareNames bool          `json:"share_names"`
+	MemoryLock string        `json:"memory_lock"` // "require" or "try"
+	Audit      Audit         `json:"audit"`
+	Child      *Child        `json:"child,omitempty"` // nil: children run as the front does
+	DAGs       *DAGs         `json:"dags,omitempty"`  // nil: no rule takes its users from serialized DAGs
+	// Path is the search path in order, one sentence each: which backend, and why it is in
+	// or out.
+	Path     []string `json:"path"`
+	Warnings []string `json:"warnings"`
 }
 
 // Mount is one mountpoint.
@@ -41,8 +47,9 @@ type Audit struct {
 
 // DAGs says how the users of derived rules are kept up to date.
 type DAGs struct {
-	Every       time.Duration `json:"every"`                  // how often the metastore is asked, roughly
-	Keep        time.Duration `json:"keep"`                   // how long the last answer holds while it does not answer
+	Every time.Duration `json:"every"` // how often the metastore is asked, roughly
+	// Keep is how long the last answer holds while the metastore does not answer.
+	Keep        time.Duration `json:"keep"`
 	DefaultUser string        `json:"default_user,omitempty"` // [core] default_impersonation
 	Never       []uint32      `json:"never"`                  // uids that no DAG can grant
 }
