@@ -15,7 +15,8 @@ func TestSQLiteMetastoreAnswersAsAirflow(t *testing.T) {
 	for _, version := range versions {
 		t.Run(version, func(t *testing.T) {
 			e := readExpected(t, version)
-			p := openPath(t, metastore.Settings{URL: "sqlite:///" + copyMetastore(t, version), FernetKey: e.FernetKey})
+			p := openPath(t, metastore.Settings{URL: "sqlite:///" + copyMetastore(t, version),
+				FernetKey: e.FernetKey})
 			var want []string
 			for id, c := range e.Connections {
 				c.check(t, p, id)
@@ -55,7 +56,8 @@ func TestSQLiteMetastoreWithOtherKeysAnswersAsAirflow(t *testing.T) {
 		}
 		for _, other := range e.OtherKeys {
 			t.Run(version+"/"+other.Name, func(t *testing.T) {
-				p := openPath(t, metastore.Settings{URL: "sqlite:///" + copyMetastore(t, version), FernetKey: other.FernetKey})
+				p := openPath(t, metastore.Settings{URL: "sqlite:///" + copyMetastore(t, version),
+					FernetKey: other.FernetKey})
 				for id, c := range e.Connections {
 					if len(c.AnyOf) > 0 {
 						continue // the data says nothing about these
@@ -82,7 +84,8 @@ func (e expectedConnection) changed(t *testing.T, raw json.RawMessage) expectedC
 }
 
 func TestOnlyAFileIsLocal(t *testing.T) {
-	for url, want := range map[string]bool{"sqlite:////nonexistent/airflow.db": true, "postgresql://db/airflow": false, "mysql://db/airflow": false} {
+	for url, want := range map[string]bool{"sqlite:////nonexistent/airflow.db": true,
+		"postgresql://db/airflow": false, "mysql://db/airflow": false} {
 		m, err := metastore.Open(metastore.Settings{URL: url}, nil)
 		if err != nil {
 			t.Fatal(err)

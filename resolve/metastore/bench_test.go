@@ -11,7 +11,8 @@ func BenchmarkSQLiteConnection(b *testing.B) {
 	for _, version := range []string{"2.10", "3.3"} {
 		b.Run(version, func(b *testing.B) {
 			e := readExpected(b, version)
-			p := openPath(b, metastore.Settings{URL: "sqlite:///" + copyMetastore(b, version), FernetKey: e.FernetKey})
+			p := openPath(b, metastore.Settings{URL: "sqlite:///" + copyMetastore(b, version),
+				FernetKey: e.FernetKey})
 			for b.Loop() {
 				if _, _, err := p.Connection(b.Context(), "plain_all"); err != nil {
 					b.Fatal(err)

@@ -71,7 +71,8 @@ const pinning = "'running', 'restarting', 'queued', 'deferred'"
 // It needs SELECT on serialized_dag and dag, in 3.x on dag_version and task_instance,
 // and on dag_bundle_team and team where there are such tables. Errors are of kind
 // Unreachable, Denied or Timeout.
-func (m *Store) DAGs(ctx context.Context, known map[string]string, each func(SerializedDAG) error) error {
+func (m *Store) DAGs(ctx context.Context, known map[string]string,
+	each func(SerializedDAG) error) error {
 	if err := m.greet(ctx); err != nil {
 		return err
 	}
@@ -197,7 +198,8 @@ func (r *dagReader) tables() tables {
 }
 
 // query calls f for each row. It may begin again, with start, on another connection.
-func (r *dagReader) query(ctx context.Context, start func(), text string, arguments []any, f func(*row) error) error {
+func (r *dagReader) query(ctx context.Context, start func(), text string, arguments []any,
+	f func(*row) error) error {
 	return r.m.db.read(ctx, r.tables(), func(ctx context.Context, c *sql.Conn) error {
 		start()
 		rows, err := c.QueryContext(ctx, text, arguments...)
@@ -222,11 +224,13 @@ func (r *dagReader) query(ctx context.Context, start func(), text string, argume
 }
 
 // unversionedIndex is the index of Airflow up to 2.11.
-func (r *dagReader) unversionedIndex(ctx context.Context, dag map[string]bool) ([]SerializedDAG, error) {
+func (r *dagReader) unversionedIndex(ctx context.Context, dag map[string]bool) (
+	[]SerializedDAG, error) {
 	subDAGs := make(map[string][]string)
 	if dag["is_subdag"] && dag["root_dag_id"] {
 		err := r.query(ctx, func() { clear(subDAGs) },
-			"SELECT dag_id, root_dag_id FROM "+r.table("dag")+" WHERE is_subdag AND is_active ORDER BY dag_id", nil,
+			"SELECT dag_id, root_dag_id FROM "+r.table("dag")+
+				" WHERE is_subdag AND is_active ORDER BY dag_id", nil,
 			func(one *row) error {
 				id, ok := one.text("dag_id")
 				if root, rooted := one.text("root_dag_id"); ok && rooted {
@@ -241,7 +245,8 @@ func (r *dagReader) unversionedIndex(ctx context.Context, dag map[string]bool) (
 	var all []SerializedDAG
 	err := r.query(ctx, func() { all = nil },
 		"SELECT s.dag_id, s.dag_hash, s.last_updated, d.dag_id AS known_id, d.is_active, d.fileloc"+
-			" FROM "+r.table("serialized_dag")+" s LEFT JOIN "+r.table("dag")+" d ON d.dag_id = s.dag_id", nil,
+			" FROM "+r.table("serialized_dag")+" s"+
+			" LEFT JOIN "+r.table("dag")+" d ON d.dag_id = s.dag_id", nil,
 		func(one *row) error {
 			var d SerializedDAG
 			d.ID, _ = one.text("dag_id")
@@ -278,11 +283,14 @@ func (d *SerializedDAG) describe(one *row) bool {
 
 // versionedIndex is the index of 3.x: the newest version of each DAG, and those that
 // running tasks hold on to.
-func (r *dagReader) versionedIndex(ctx context.Context, teams map[string]string) ([]SerializedDAG, error) {
+func (r *dagReader) versionedIndex(ctx context.Context, teams map[string]string) (
+	[]SerializedDAG, error) {
 	version := r.table("dag_version")
-	selection := "SELECT v.id AS version_id, v.dag_id AS version_dag_id, v.version_number, v.bundle_name AS version_bundle," +
-		" s.dag_id, s.dag_hash, s.last_updated, d.dag_id AS known_id, d.is_stale, d.fileloc, d.relative_fileloc, d.bundle_name" +
-		" FROM " + r.table("serialized_dag") + " s JOIN " + version + " v ON v.id = s.dag_version_id" +
+	selection := "SELECT v.id AS version_id, v.dag_id AS version_dag_id, v.version_number," +
+		" v.bundle_name AS version_bundle, s.dag_id, s.dag_hash, s.last_updated," +
+		" d.dag_id AS known_id, d.is_stale, d.fileloc, d.relative_fileloc, d.bundle_name" +
+		" FROM " + r.table("serialized_dag") + " s" +
+		" JOIN " + version + " v ON v.id = s.dag_version_id" +
 		" LEFT JOIN " + r.table("dag") + " d ON d.dag_id = s.dag_id"
 	var all []SerializedDAG
 	seen := make(map[string]bool)
@@ -290,32 +298,35 @@ func (r *dagReader) versionedIndex(ctx context.Context, teams map[string]string)
 		condition string
 		newest    bool
 	}{
-		{" JOIN (SELECT dag_id, MAX(version_number) AS number FROM " + version + " GROUP BY dag_id) newest" +
+		{" JOIN (SELECT dag_id, MAX(version_number) AS number FROM " + version +
+			" GROUP BY dag_id) newest" +
 			" ON newest.dag_id = v.dag_id AND newest.number = v.version_number", true},
 		{" WHERE v.id IN (SELECT dag_version_id FROM " + r.table("task_instance") +
 			" WHERE state IN (" + pinning + ") AND dag_version_id IS NOT NULL)", false},
 	} {
 		var found []SerializedDAG
-		err := r.query(ctx, func() { found = nil }, selection+q.condition, nil, func(one *row) error {
-			var d SerializedDAG
-			d.Key, _ = one.text("version_id")
-			d.ID, _ = one.text("dag_id")
-			d.Version, _ = one.value("version_number").(int64)
-			if of, ok := one.text("version_dag_id"); !ok || of != d.ID {
-				d.Refused = "version is of another DAG"
-			} else if !d.describe(one) {
+		err := r.query(ctx, func() { found = nil }, selection+q.condition, nil,
+			func(one *row) error {
+				var d SerializedDAG
+				d.Key, _ = one.text("version_id")
+				d.ID, _ = one.text("dag_id")
+				d.Version, _ = one.value("version_number").(int64)
+				if id, ok := one.text("version_dag_id"); !ok || id != d.ID {
+					d.Refused = "version is of another DAG"
+				} else if !d.describe(one) {
+					return nil
+				}
+				// A DAG that is not known to be fresh counts as stale, as Airflow's default says.
+				if stale, err := one.flag("is_stale"); d.Refused == "" &&
+					(err != nil || stale || one.value("is_stale") == nil) {
+					return nil
+				}
+				d.Bundle = bundle(one, q.newest)
+				d.Team = teams[d.Bundle]
+				d.Revision = d.revision(one)
+				found = append(found, d)
 				return nil
-			}
-			// Whoever is not known to be fresh counts as stale: that is Airflow's default.
-			if stale, err := one.flag("is_stale"); d.Refused == "" && (err != nil || stale || one.value("is_stale") == nil) {
-				return nil
-			}
-			d.Bundle = bundle(one, q.newest)
-			d.Team = teams[d.Bundle]
-			d.Revision = d.revision(one)
-			found = append(found, d)
-			return nil
-		})
+			})
 		if err != nil {
 			return nil, err
 		}
@@ -333,14 +344,14 @@ func (r *dagReader) versionedIndex(ctx context.Context, teams map[string]string)
 // was parsed last under that id, which counts against a newest version only.
 func bundle(one *row, newest bool) string {
 	last, _ := one.text("bundle_name")
-	of, ok := one.text("version_bundle")
+	bundle, ok := one.text("version_bundle")
 	if !ok {
-		of = last
+		bundle = last
 	}
-	if newest && of != last {
+	if newest && bundle != last {
 		return ""
 	}
-	return of
+	return bundle
 }
 
 // teams returns the team of each bundle that has exactly one. 3.1 links them by
@@ -354,7 +365,8 @@ func (r *dagReader) teams(ctx context.Context) (map[string]string, error) {
 	switch {
 	case columns["team_name"]:
 	case columns["team_id"]:
-		query = "SELECT b.dag_bundle_name, t.name AS team_name FROM " + r.table("dag_bundle_team") + " b JOIN " + r.table("team") + " t ON t.id = b.team_id"
+		query = "SELECT b.dag_bundle_name, t.name AS team_name FROM " + r.table("dag_bundle_team") +
+			" b JOIN " + r.table("team") + " t ON t.id = b.team_id"
 	default:
 		return nil, nil
 	}
@@ -382,7 +394,8 @@ func (d *SerializedDAG) revision(one *row) string {
 	case []byte:
 		updated = string(v)
 	}
-	digest := sha256.Sum256(fmt.Appendf(nil, "%q %q %q %q %q %q %q %q", hash, fmt.Sprint(updated), d.Refused, d.File, d.RelativeFile, d.Bundle, d.Team, d.SubDAGs))
+	digest := sha256.Sum256(fmt.Appendf(nil, "%q %q %q %q %q %q %q %q", hash, fmt.Sprint(updated),
+		d.Refused, d.File, d.RelativeFile, d.Bundle, d.Team, d.SubDAGs))
 	return hex.EncodeToString(digest[:16])
 }
 
@@ -424,7 +437,8 @@ func (r *dagReader) where(wanted []SerializedDAG) (string, []any) {
 		marks[i] = strings.Replace(r.m.db.placeholder(), "1", strconv.Itoa(i+1), 1)
 		arguments[i] = d.Key
 	}
-	return " FROM " + r.table("serialized_dag") + " WHERE " + r.keyColumn() + " IN (" + strings.Join(marks, ", ") + ")", arguments
+	return " FROM " + r.table("serialized_dag") + " WHERE " + r.keyColumn() + " IN (" +
+		strings.Join(marks, ", ") + ")", arguments
 }
 
 // sizes returns how large the documents are, in bytes.
@@ -448,7 +462,8 @@ func (r *dagReader) sizes(ctx context.Context, wanted []SerializedDAG) (map[stri
 
 // documents returns those of wanted that are still there, with their documents and
 // the revisions of those.
-func (r *dagReader) documents(ctx context.Context, wanted []SerializedDAG) ([]SerializedDAG, error) {
+func (r *dagReader) documents(ctx context.Context, wanted []SerializedDAG) (
+	[]SerializedDAG, error) {
 	index := make(map[string]SerializedDAG, len(wanted))
 	for _, d := range wanted {
 		index[d.Key] = d
@@ -456,7 +471,8 @@ func (r *dagReader) documents(ctx context.Context, wanted []SerializedDAG) ([]Se
 	selection := "SELECT dag_id AS found_id, " + r.keyColumn() + ", dag_hash, last_updated"
 	for _, column := range r.documentColumns() {
 		length := r.length(column)
-		selection += fmt.Sprintf(", CASE WHEN %s <= %d THEN %s END AS %s, CASE WHEN %s > %d THEN 1 ELSE 0 END AS %s_is_large",
+		selection += fmt.Sprintf(", CASE WHEN %s <= %d THEN %s END AS %s,"+
+			" CASE WHEN %s > %d THEN 1 ELSE 0 END AS %s_is_large",
 			length, maxSerialized, column, column, length, maxSerialized, column)
 	}
 	where, arguments := r.where(wanted)

@@ -20,21 +20,30 @@ import (
 // on PostgreSQL and MariaDB. Those that a version lacks are left out.
 var dagColumns = map[string][][3]string{
 	"serialized_dag": {
-		{"dag_id", "varchar(250)", "varchar(250) COLLATE utf8mb3_bin"}, {"data", "json", "json"}, {"data_compressed", "bytea", "mediumblob"},
-		{"last_updated", "timestamptz", "timestamp(6) NULL"}, {"dag_hash", "varchar(32)", "varchar(32)"}, {"dag_version_id", "uuid", "char(32)"},
+		{"dag_id", "varchar(250)", "varchar(250) COLLATE utf8mb3_bin"}, {"data", "json", "json"},
+		{"data_compressed", "bytea", "mediumblob"},
+		{"last_updated", "timestamptz", "timestamp(6) NULL"},
+		{"dag_hash", "varchar(32)", "varchar(32)"}, {"dag_version_id", "uuid", "char(32)"},
 	},
 	"dag": {
-		{"dag_id", "varchar(250)", "varchar(250) COLLATE utf8mb3_bin"}, {"is_active", "boolean", "tinyint(1)"}, {"is_stale", "boolean", "tinyint(1)"},
-		{"is_subdag", "boolean", "tinyint(1)"}, {"root_dag_id", "varchar(250)", "varchar(250) COLLATE utf8mb3_bin"}, {"fileloc", "varchar(2000)", "varchar(2000)"},
-		{"relative_fileloc", "varchar(2000)", "varchar(2000)"}, {"bundle_name", "varchar(250)", "varchar(250) COLLATE utf8mb3_bin"},
-	},
-	"dag_version": {
-		{"id", "uuid", "char(32)"}, {"version_number", "integer", "int"}, {"dag_id", "varchar(250)", "varchar(250) COLLATE utf8mb3_bin"},
+		{"dag_id", "varchar(250)", "varchar(250) COLLATE utf8mb3_bin"},
+		{"is_active", "boolean", "tinyint(1)"}, {"is_stale", "boolean", "tinyint(1)"},
+		{"is_subdag", "boolean", "tinyint(1)"},
+		{"root_dag_id", "varchar(250)", "varchar(250) COLLATE utf8mb3_bin"},
+		{"fileloc", "varchar(2000)", "varchar(2000)"},
+		{"relative_fileloc", "varchar(2000)", "varchar(2000)"},
 		{"bundle_name", "varchar(250)", "varchar(250) COLLATE utf8mb3_bin"},
 	},
-	"task_instance":   {{"state", "varchar(20)", "varchar(20)"}, {"dag_version_id", "uuid", "char(32)"}},
-	"team":            {{"id", "uuid", "char(32)"}, {"name", "varchar(50)", "varchar(50)"}},
-	"dag_bundle_team": {{"dag_bundle_name", "varchar(250)", "varchar(250)"}, {"team_id", "uuid", "char(32)"}, {"team_name", "varchar(50)", "varchar(50)"}},
+	"dag_version": {
+		{"id", "uuid", "char(32)"}, {"version_number", "integer", "int"},
+		{"dag_id", "varchar(250)", "varchar(250) COLLATE utf8mb3_bin"},
+		{"bundle_name", "varchar(250)", "varchar(250) COLLATE utf8mb3_bin"},
+	},
+	"task_instance": {{"state", "varchar(20)", "varchar(20)"},
+		{"dag_version_id", "uuid", "char(32)"}},
+	"team": {{"id", "uuid", "char(32)"}, {"name", "varchar(50)", "varchar(50)"}},
+	"dag_bundle_team": {{"dag_bundle_name", "varchar(250)", "varchar(250)"},
+		{"team_id", "uuid", "char(32)"}, {"team_name", "varchar(50)", "varchar(50)"}},
 }
 
 // copyDAGs copies the tables of an SQLite metastore to a server.
@@ -51,7 +60,8 @@ func copyDAGs(t *testing.T, k kindOfServer, from string, s server) {
 		var names, definitions, marks []string
 		for _, c := range columns {
 			var n int
-			if err := source.QueryRow("SELECT count(*) FROM pragma_table_info(?) WHERE name = ?", table, c[0]).Scan(&n); err != nil {
+			if err := source.QueryRow("SELECT count(*) FROM pragma_table_info(?) WHERE name = ?",
+				table, c[0]).Scan(&n); err != nil {
 				t.Fatal(err)
 			}
 			if n == 0 {
@@ -59,12 +69,14 @@ func copyDAGs(t *testing.T, k kindOfServer, from string, s server) {
 			}
 			names = append(names, c[0])
 			if k.name == "postgres" {
-				definitions, marks = append(definitions, c[0]+" "+c[1]), append(marks, fmt.Sprintf("$%d", len(names)))
+				definitions, marks = append(definitions, c[0]+" "+c[1]),
+					append(marks, fmt.Sprintf("$%d", len(names)))
 			} else {
 				definitions, marks = append(definitions, c[0]+" "+c[2]), append(marks, "?")
 			}
 		}
-		if names == nil || table == "task_instance" && !strings.Contains(strings.Join(names, " "), "dag_version_id") {
+		if names == nil || table == "task_instance" &&
+			!strings.Contains(strings.Join(names, " "), "dag_version_id") {
 			continue
 		}
 		s.Exec("airflow", "CREATE TABLE "+table+" ("+strings.Join(definitions, ", ")+")")
@@ -88,7 +100,8 @@ func copyDAGs(t *testing.T, k kindOfServer, from string, s server) {
 					values[i] = v.UTC().Format("2006-01-02 15:04:05.000000")
 				}
 			}
-			if _, err := to.Exec("INSERT INTO "+table+" ("+strings.Join(names, ", ")+") VALUES ("+strings.Join(marks, ", ")+")", values...); err != nil {
+			if _, err := to.Exec("INSERT INTO "+table+" ("+strings.Join(names, ", ")+") VALUES ("+
+				strings.Join(marks, ", ")+")", values...); err != nil {
 				t.Fatalf("%s: %v", table, err)
 			}
 		}
@@ -116,9 +129,12 @@ func TestServersHoldTheSameDAGsAsSQLite(t *testing.T) {
 		} {
 			t.Run(c.version+"/"+c.file, func(t *testing.T) {
 				// Neither server's JSON takes NaN, so that no such row can be there.
-				path := copyDAGFile(t, c.version, c.file, append(c.statements, "DELETE FROM serialized_dag WHERE dag_id = 'nan_in_default_args'")...)
+				path := copyDAGFile(t, c.version, c.file,
+					append(c.statements, "DELETE FROM serialized_dag WHERE dag_id = "+
+						"'nan_in_default_args'")...)
 				copyDAGs(t, k, path, s)
-				want := byIDAndVersion(readDAGs(t, open(t, metastore.Settings{URL: "sqlite:///" + path}), nil))
+				want := byIDAndVersion(
+					readDAGs(t, open(t, metastore.Settings{URL: "sqlite:///" + path}), nil))
 				if len(want) < 13 {
 					t.Fatalf("only %d DAGs", len(want))
 				}

@@ -33,7 +33,8 @@ func copyDAGFile(t *testing.T, version, file string, statements ...string) strin
 
 // dagsOf opens a copy of the metastore that Airflow version wrote, after the
 // statements; exec applies more of them.
-func dagsOf(t *testing.T, version string, statements ...string) (m *metastore.Store, exec func(...string)) {
+func dagsOf(t *testing.T, version string, statements ...string) (
+	m *metastore.Store, exec func(...string)) {
 	t.Helper()
 	path := copyDAGFile(t, version, "airflow.db", statements...)
 	return openSQLite(t, path), func(statements ...string) {
@@ -44,12 +45,15 @@ func dagsOf(t *testing.T, version string, statements ...string) (m *metastore.St
 
 // teams31 gives the bundle red-bundle to the team red, in the tables of 3.1.
 var teams31 = []string{
-	"INSERT INTO team (id, name) VALUES ('00000000000000000000000000000001', 'red'), ('00000000000000000000000000000002', 'blue')",
-	"INSERT INTO dag_bundle_team (dag_bundle_name, team_id) VALUES ('red-bundle', '00000000000000000000000000000001')",
+	"INSERT INTO team (id, name) VALUES ('00000000000000000000000000000001', 'red'), " +
+		"('00000000000000000000000000000002', 'blue')",
+	"INSERT INTO dag_bundle_team (dag_bundle_name, team_id) VALUES " +
+		"('red-bundle', '00000000000000000000000000000001')",
 }
 
 // readDAGs returns what DAGs calls, by key, and fails where one comes twice.
-func readDAGs(t *testing.T, m *metastore.Store, known map[string]string) map[string]metastore.SerializedDAG {
+func readDAGs(t *testing.T, m *metastore.Store,
+	known map[string]string) map[string]metastore.SerializedDAG {
 	t.Helper()
 	all := make(map[string]metastore.SerializedDAG)
 	err := m.DAGs(t.Context(), known, func(d metastore.SerializedDAG) error {
@@ -65,26 +69,29 @@ func readDAGs(t *testing.T, m *metastore.Store, known map[string]string) map[str
 	return all
 }
 
-// of returns the rows of one DAG, the newest first.
-func of(all map[string]metastore.SerializedDAG, id string) []metastore.SerializedDAG {
+// versionsOf returns the rows of one DAG, the newest first.
+func versionsOf(all map[string]metastore.SerializedDAG, id string) []metastore.SerializedDAG {
 	var found []metastore.SerializedDAG
 	for _, d := range all {
 		if d.ID == id {
 			found = append(found, d)
 		}
 	}
-	slices.SortFunc(found, func(a, b metastore.SerializedDAG) int { return int(b.Version - a.Version) })
+	slices.SortFunc(found,
+		func(a, b metastore.SerializedDAG) int { return int(b.Version - a.Version) })
 	return found
 }
 
 func TestDAGsAreReadAgainOnlyWhereTheyChange(t *testing.T) {
 	for _, c := range []struct{ version, change string }{
 		{"1.10", "UPDATE serialized_dag SET dag_hash = 'x' WHERE dag_id = 'two_users'"},
-		{"2.10", "UPDATE serialized_dag SET last_updated = '2030-01-01 00:00:00.000001' WHERE dag_id = 'two_users'"},
+		{"2.10", "UPDATE serialized_dag SET last_updated = '2030-01-01 00:00:00.000001' WHERE " +
+			"dag_id = 'two_users'"},
 		{"3.3", "UPDATE serialized_dag SET dag_hash = 'x' WHERE dag_id = 'two_users'"},
 		// What is known of the DAG changes, though its document does not.
 		{"2.10", "UPDATE dag SET fileloc = '/elsewhere.py' WHERE dag_id = 'two_users'"},
-		{"2.2", "INSERT INTO dag (dag_id, root_dag_id, is_subdag, is_active, max_active_tasks, has_task_concurrency_limits) VALUES ('two_users.x', 'two_users', 1, 1, 1, 0)"},
+		{"2.2", "INSERT INTO dag (dag_id, root_dag_id, is_subdag, is_active, max_active_tasks, " +
+			"has_task_concurrency_limits) VALUES ('two_users.x', 'two_users', 1, 1, 1, 0)"},
 		{"3.0", "UPDATE dag SET bundle_name = 'red-bundle' WHERE dag_id = 'two_users'"},
 	} {
 		t.Run(c.version+": "+c.change[:20], func(t *testing.T) {
@@ -118,7 +125,7 @@ func TestDAGsAreReadAgainOnlyWhereTheyChange(t *testing.T) {
 				t.Errorf("read again: %q, want two_users", got)
 			}
 			exec("DELETE FROM serialized_dag WHERE dag_id = 'two_users'")
-			if got := of(readDAGs(t, m, known), "two_users"); got != nil {
+			if got := versionsOf(readDAGs(t, m, known), "two_users"); got != nil {
 				t.Errorf("still there: %+v", got)
 			}
 		})
@@ -134,11 +141,12 @@ func TestDAGsThatAreNotActiveAreLeftOut(t *testing.T) {
 	} {
 		m, exec := dagsOf(t, c.version)
 		before := readDAGs(t, m, nil)
-		if len(of(before, "two_users")) != 1 || len(of(before, "gone_stale")) != 0 {
+		if len(versionsOf(before, "two_users")) != 1 || len(versionsOf(before, "gone_stale")) != 0 {
 			t.Errorf("%s: the data is not what it was", c.version)
 		}
 		exec(c.change)
-		if after := readDAGs(t, m, nil); len(after) != len(before)-1 || of(after, "two_users") != nil {
+		if after := readDAGs(t, m, nil); len(after) != len(before)-1 ||
+			versionsOf(after, "two_users") != nil {
 			t.Errorf("%s: %d DAGs of %d are left", c.change, len(after), len(before))
 		}
 	}
@@ -161,18 +169,21 @@ func TestVersionsThatRunningTasksHoldCount(t *testing.T) {
 		} {
 			exec("UPDATE task_instance SET state = " + c.state)
 			var got []int64
-			for _, d := range of(readDAGs(t, m, nil), "versioned") {
+			for _, d := range versionsOf(readDAGs(t, m, nil), "versioned") {
 				got = append(got, d.Version)
-				if old := strings.Contains(string(d.Data), "dropped_user"); old != (d.Version == 1) || d.Bundle != "main" {
-					t.Errorf("%s: version %d has the wrong document or bundle %q", version, d.Version, d.Bundle)
+				old := strings.Contains(string(d.Data), "dropped_user")
+				if old != (d.Version == 1) || d.Bundle != "main" {
+					t.Errorf("%s: version %d has the wrong document or bundle %q", version,
+						d.Version, d.Bundle)
 				}
 			}
 			if !slices.Equal(got, c.want) {
 				t.Errorf("%s, state %s: versions %v, want %v", version, c.state, got, c.want)
 			}
 		}
-		exec("UPDATE task_instance SET state = 'running'", "UPDATE dag SET is_stale = 1 WHERE dag_id = 'versioned'")
-		if got := of(readDAGs(t, m, nil), "versioned"); got != nil {
+		exec("UPDATE task_instance SET state = 'running'",
+			"UPDATE dag SET is_stale = 1 WHERE dag_id = 'versioned'")
+		if got := versionsOf(readDAGs(t, m, nil), "versioned"); got != nil {
 			t.Errorf("%s: stale, and running: %+v", version, got)
 		}
 	}
@@ -187,17 +198,24 @@ func TestBundlesAndTeams(t *testing.T) {
 		{"before teams", "3.0", nil, "red-bundle", ""},
 		{"no team", "3.1", nil, "red-bundle", ""},
 		{"a team by number", "3.1", teams31, "red-bundle", "red"},
-		{"two teams", "3.1", append(slices.Clone(teams31), "DROP INDEX idx_dag_bundle_team_dag_bundle_name",
-			"INSERT INTO dag_bundle_team (dag_bundle_name, team_id) VALUES ('red-bundle', '00000000000000000000000000000002')"), "red-bundle", ""},
+		{"two teams", "3.1",
+			append(slices.Clone(teams31), "DROP INDEX idx_dag_bundle_team_dag_bundle_name",
+				"INSERT INTO dag_bundle_team (dag_bundle_name, team_id) VALUES ('red-bundle', "+
+					"'00000000000000000000000000000002')"), "red-bundle", ""},
 		{"a team by name", "3.3", nil, "red-bundle", "red"},
-		{"last seen in another bundle", "3.3", []string{"UPDATE dag SET bundle_name = 'main' WHERE dag_id = 'red_team_dag'"}, "", ""},
-		{"the version is of another bundle", "3.3", []string{"UPDATE dag_version SET bundle_name = 'main' WHERE dag_id = 'red_team_dag'"}, "", ""},
-		{"the version has none", "3.3", []string{"UPDATE dag_version SET bundle_name = NULL WHERE dag_id = 'red_team_dag'"}, "red-bundle", "red"},
+		{"last seen in another bundle", "3.3",
+			[]string{"UPDATE dag SET bundle_name = 'main' WHERE dag_id = 'red_team_dag'"}, "", ""},
+		{"the version is of another bundle", "3.3",
+			[]string{"UPDATE dag_version SET bundle_name = 'main' WHERE dag_id = 'red_team_dag'"},
+			"", ""},
+		{"the version has none", "3.3", []string{"UPDATE dag_version SET bundle_name = NULL " +
+			"WHERE dag_id = 'red_team_dag'"}, "red-bundle", "red"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			m, _ := dagsOf(t, c.version, c.change...)
-			got := of(readDAGs(t, m, nil), "red_team_dag")
-			if len(got) != 1 || got[0].Bundle != c.bundle || got[0].Team != c.team || got[0].RelativeFile != "teamdag.py" {
+			got := versionsOf(readDAGs(t, m, nil), "red_team_dag")
+			if len(got) != 1 || got[0].Bundle != c.bundle || got[0].Team != c.team ||
+				got[0].RelativeFile != "teamdag.py" {
 				t.Errorf("got %+v, want bundle %q, team %q", got, c.bundle, c.team)
 			}
 		})
@@ -206,11 +224,13 @@ func TestBundlesAndTeams(t *testing.T) {
 
 func TestSubDAGsOfADAG(t *testing.T) {
 	m, exec := dagsOf(t, "2.2")
-	if got := of(readDAGs(t, m, nil), "with_subdag"); len(got) != 1 || !slices.Equal(got[0].SubDAGs, []string{"with_subdag.section"}) {
+	if got := versionsOf(readDAGs(t, m, nil), "with_subdag"); len(got) != 1 ||
+		!slices.Equal(got[0].SubDAGs, []string{"with_subdag.section"}) {
 		t.Errorf("got %+v", got)
 	}
 	exec("UPDATE dag SET is_active = 0 WHERE dag_id = 'with_subdag.section'")
-	if got := of(readDAGs(t, m, nil), "with_subdag"); len(got) != 1 || got[0].SubDAGs != nil {
+	if got := versionsOf(readDAGs(t, m, nil), "with_subdag"); len(got) != 1 ||
+		got[0].SubDAGs != nil {
 		t.Errorf("not active: %+v", got)
 	}
 }
@@ -232,7 +252,8 @@ func TestDAGRowsThatDoNotCountSayWhy(t *testing.T) {
 			}
 		}
 	}
-	if diff := cmp.Diff(map[string]string{"two_users": "no row in dag", "mapped": "too large"}, got); diff != "" {
+	if diff := cmp.Diff(map[string]string{"two_users": "no row in dag", "mapped": "too large"},
+		got); diff != "" {
 		t.Errorf("refused (-want +got):\n%s", diff)
 	}
 	if d := all["grouped"]; !d.Fetched || d.Data != nil {
@@ -241,23 +262,28 @@ func TestDAGRowsThatDoNotCountSayWhy(t *testing.T) {
 	if d := all["no_tasks"]; string(d.Data) != "5" {
 		t.Errorf("a number is %q", d.Data)
 	}
-	other, _ := dagsOf(t, "3.3", "UPDATE dag_version SET dag_id = 'mapped', version_number = 77 WHERE dag_id = 'two_users'")
-	if d := of(readDAGs(t, other, nil), "two_users"); len(d) != 1 || d[0].Refused != "version is of another DAG" {
+	other, _ := dagsOf(t, "3.3",
+		"UPDATE dag_version SET dag_id = 'mapped', version_number = 77 WHERE dag_id = 'two_users'")
+	if d := versionsOf(readDAGs(t, other, nil), "two_users"); len(d) != 1 ||
+		d[0].Refused != "version is of another DAG" {
 		t.Errorf("a version of another DAG: %+v", d)
 	}
 }
 
 func TestADAGThatCountsAgainIsReadAgain(t *testing.T) {
-	m, exec := dagsOf(t, "2.10", "UPDATE dag SET fileloc = NULL", "UPDATE dag SET dag_id = 'away' WHERE dag_id = 'two_users'")
+	m, exec := dagsOf(t, "2.10", "UPDATE dag SET fileloc = NULL",
+		"UPDATE dag SET dag_id = 'away' WHERE dag_id = 'two_users'")
 	known := make(map[string]string)
 	for key, d := range readDAGs(t, m, nil) {
 		known[key] = d.Revision
 	}
-	if got := of(readDAGs(t, m, known), "two_users"); len(got) != 1 || got[0].Refused != "no row in dag" {
+	if got := versionsOf(readDAGs(t, m, known), "two_users"); len(got) != 1 ||
+		got[0].Refused != "no row in dag" {
 		t.Fatalf("without a row in dag: %+v", got)
 	}
 	exec("UPDATE dag SET dag_id = 'two_users' WHERE dag_id = 'away'")
-	if got := of(readDAGs(t, m, known), "two_users"); len(got) != 1 || !got[0].Fetched || got[0].Refused != "" {
+	if got := versionsOf(readDAGs(t, m, known), "two_users"); len(got) != 1 || !got[0].Fetched ||
+		got[0].Refused != "" {
 		t.Errorf("with its row: %+v", got)
 	}
 }
@@ -270,8 +296,12 @@ func TestManyAndLargeDAGsAreReadInBatches(t *testing.T) {
 			size = 9 << 20
 		}
 		statements = append(statements,
-			fmt.Sprintf("INSERT INTO dag (dag_id, is_active, max_active_tasks, has_task_concurrency_limits, max_consecutive_failed_dag_runs) VALUES ('many_%d', 1, 1, 0, 0)", i),
-			fmt.Sprintf("INSERT INTO serialized_dag (dag_id, fileloc, fileloc_hash, data_compressed, last_updated, dag_hash) VALUES ('many_%d', '', 0, zeroblob(%d), '2026-01-01', '%d')", i, size, i))
+			fmt.Sprintf("INSERT INTO dag (dag_id, is_active, max_active_tasks, "+
+				"has_task_concurrency_limits, max_consecutive_failed_dag_runs) VALUES "+
+				"('many_%d', 1, 1, 0, 0)", i),
+			fmt.Sprintf("INSERT INTO serialized_dag (dag_id, fileloc, fileloc_hash, "+
+				"data_compressed, last_updated, dag_hash) VALUES ('many_%d', '', 0, "+
+				"zeroblob(%d), '2026-01-01', '%d')", i, size, i))
 	}
 	m, _ := dagsOf(t, "2.10", statements...)
 	all := readDAGs(t, m, nil)
@@ -291,7 +321,8 @@ func TestManyAndLargeDAGsAreReadInBatches(t *testing.T) {
 func TestDAGsThatCannotBeRead(t *testing.T) {
 	m, _ := dagsOf(t, "2.10", "DROP TABLE serialized_dag")
 	err := m.DAGs(t.Context(), nil, func(metastore.SerializedDAG) error { return nil })
-	if conn.KindOf(err) != conn.Unreachable || !strings.Contains(err.Error(), "no tables of serialized DAGs") {
+	if conn.KindOf(err) != conn.Unreachable ||
+		!strings.Contains(err.Error(), "no tables of serialized DAGs") {
 		t.Errorf("without the table: %v", err)
 	}
 	m, _ = dagsOf(t, "2.10")

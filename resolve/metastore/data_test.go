@@ -101,7 +101,8 @@ func (e expectedConnection) kind() conn.Kind {
 func kindOfMessage(message string) conn.Kind {
 	message = strings.TrimPrefix(message, "error: ")
 	switch {
-	case strings.HasPrefix(message, "InvalidToken"), strings.Contains(message, "Can't decrypt"), strings.Contains(message, "Could not create Fernet object"):
+	case strings.HasPrefix(message, "InvalidToken"), strings.Contains(message, "Can't decrypt"),
+		strings.Contains(message, "Could not create Fernet object"):
 		return conn.KeyRejected
 	case message == "":
 		return conn.Failed
@@ -119,7 +120,7 @@ func (e expectedConnection) check(t *testing.T, p *resolve.Path, id string) {
 				return
 			}
 		}
-		t.Errorf("%q is none of the rows that Airflow picks from (error: %v)", id, err)
+		t.Errorf("%q is not one of the rows that Airflow picks from (error: %v)", id, err)
 		return
 	}
 	if e.JSONIfExtraIsText != nil {

@@ -26,9 +26,11 @@ type Store struct {
 
 // Settings names an Airflow metadata database.
 type Settings struct {
-	URL       string // SQLAlchemy form, as in [database] sql_alchemy_conn
-	Schema    string // [database] sql_alchemy_schema: where the tables are; empty: the server's default
-	FernetKey string // [core] fernet_key, verbatim: comma-separated, first one writes; empty: no key
+	URL string // SQLAlchemy form, as in [database] sql_alchemy_conn
+	// [database] sql_alchemy_schema: where the tables are; empty: the server's default
+	Schema string
+	// [core] fernet_key, verbatim: comma-separated, first one writes; empty: no key
+	FernetKey string
 }
 
 // database is what the metastore needs of a kind of database. Its errors are of kind
@@ -37,10 +39,10 @@ type Settings struct {
 type database interface {
 	// read calls f, which reads these tables, with a connection that can only read, and
 	// again if the first one turns out to be dead. It returns soon after ctx ends.
-	read(ctx context.Context, of tables, f func(context.Context, *sql.Conn) error) error
+	read(ctx context.Context, used tables, f func(context.Context, *sql.Conn) error) error
 	// write calls f once, with a connection in a transaction, which is committed if f
 	// returns nil and otherwise undone.
-	write(ctx context.Context, of tables, f func(context.Context, *sql.Conn) error) error
+	write(ctx context.Context, used tables, f func(context.Context, *sql.Conn) error) error
 	// quote quotes an identifier.
 	quote(name string) string
 	// placeholder is how a query writes its one argument.
@@ -56,13 +58,13 @@ type database interface {
 	// holds says whether a text column can hold id. File names may carry any bytes, and
 	// what a server cannot even be asked for is absent.
 	holds(id string) bool
-	// text returns a column's value as text, and false if it is none.
+	// text returns a column's value as text, and false if it is not text.
 	text(value any) (string, bool)
 	Close() error
 }
 
 // Open returns the backend that settings describe. It does not connect. The
-// error says what is wrong with the URL and shows none of it.
+// error says what is wrong with the URL and does not show it.
 func Open(settings Settings, fernet backend.Decrypter) (*Store, error) {
 	u, err := parseSQLURL(settings.URL)
 	if err != nil {
@@ -70,7 +72,9 @@ func Open(settings Settings, fernet backend.Decrypter) (*Store, error) {
 	}
 	open, ok := dialects[u.Dialect]
 	if !ok {
-		return nil, fmt.Errorf("the database URL begins with %s://, which is none of Airflow's databases", u.Dialect)
+		return nil, fmt.Errorf(
+			"the database URL begins with %s://, which is not one of Airflow's databases",
+			u.Dialect)
 	}
 	db, err := open(u)
 	if err != nil {
@@ -80,7 +84,8 @@ func Open(settings Settings, fernet backend.Decrypter) (*Store, error) {
 	if settings.Schema != "" {
 		schema = db.quote(settings.Schema) + "."
 	}
-	return &Store{db: db, settings: settings, schema: schema, table: schema + db.quote("connection"), fernet: fernet}, nil
+	return &Store{db: db, settings: settings, schema: schema,
+		table: schema + db.quote("connection"), fernet: fernet}, nil
 }
 
 // Local implements [backend.Local]: whether the database is a file.
@@ -149,7 +154,8 @@ func (m *Store) find(ctx context.Context, id string, enough int) ([]*row, error)
 			}
 			// Collations of MySQL take other ids for equal.
 			if got, ok := r.text("conn_id"); ok && got == id && !r.ofTeam() {
-				found = append(found, &row{db: r.db, column: r.column, values: slices.Clone(r.values)})
+				found = append(found,
+					&row{db: r.db, column: r.column, values: slices.Clone(r.values)})
 			}
 		}
 		return rows.Err()
@@ -191,7 +197,8 @@ func (m *Store) List(ctx context.Context) ([]string, error) {
 
 // Warm implements [backend.Warmer]: it logs in and looks at no table.
 func (m *Store) Warm(ctx context.Context) error {
-	return m.db.read(ctx, m.connections(), func(ctx context.Context, c *sql.Conn) error { return nil })
+	return m.db.read(ctx, m.connections(),
+		func(ctx context.Context, c *sql.Conn) error { return nil })
 }
 
 // Close closes the connections to the database.
@@ -268,11 +275,13 @@ func (m *Store) secret(r *row, column, flag string) (conn.Secret, error) {
 		return conn.NewSecret(*text), nil
 	}
 	if m.fernet == nil {
-		return conn.Secret{}, conn.Errorf(conn.KeyRejected, "metastore", "%s: encrypted, and no key is configured", column)
+		return conn.Secret{}, conn.Errorf(conn.KeyRejected, "metastore",
+			"%s: encrypted, and no key is configured", column)
 	}
 	plain, err := m.fernet.Decrypt(*text)
 	if err != nil {
-		rejected := conn.Errorf(conn.KeyRejected, "metastore", "%s: the token does not open", column)
+		rejected := conn.Errorf(conn.KeyRejected, "metastore", "%s: the token does not open",
+			column)
 		var ce *conn.Error
 		if errors.As(err, &ce) {
 			rejected.Reason, rejected.Hint = column+": "+ce.Reason, ce.Hint
@@ -281,7 +290,8 @@ func (m *Store) secret(r *row, column, flag string) (conn.Secret, error) {
 		return conn.Secret{}, rejected
 	}
 	if !validText(string(plain)) {
-		return conn.Secret{}, conn.Errorf(conn.Invalid, "metastore", "%s: opened, but not UTF-8", column)
+		return conn.Secret{}, conn.Errorf(conn.Invalid, "metastore", "%s: opened, but not UTF-8",
+			column)
 	}
 	return conn.NewSecret(string(plain)), nil
 }

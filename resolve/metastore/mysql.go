@@ -38,7 +38,8 @@ func openMySQL(u *sqlURL) (database, error) {
 
 // mysqlSockets are where the C library, and so mysqlclient, looks for a server on
 // "localhost" before it thinks of TCP.
-var mysqlSockets = []string{"/run/mysqld/mysqld.sock", "/var/run/mysqld/mysqld.sock", "/var/lib/mysql/mysql.sock", "/tmp/mysql.sock"}
+var mysqlSockets = []string{"/run/mysqld/mysqld.sock", "/var/run/mysqld/mysqld.sock",
+	"/var/lib/mysql/mysql.sock", "/tmp/mysql.sock"}
 
 func mysqlConfig(u *sqlURL) (*mysql.Config, error) {
 	driver := "mysqldb"
@@ -51,27 +52,30 @@ func mysqlConfig(u *sqlURL) (*mysql.Config, error) {
 	t := mysqlTLS{}
 	setters := map[string]setter{
 		"unix_socket": setText(&socket),
-		"charset":     setOneOf(&charset, "utf8", "utf8mb3", "utf8mb4"), // utf8mb4 is what is used, the other two are parts of it
+		// connfs uses utf8mb4; the other two are parts of it.
+		"charset":     setOneOf(&charset, "utf8", "utf8mb3", "utf8mb4"),
 		"use_unicode": setBool(&unicode),
 
 		"connect_timeout": setSeconds(&timeout), "connection_timeout": setSeconds(&timeout),
 		"read_timeout": setSeconds(&readTimeout), "write_timeout": setSeconds(&writeTimeout),
 		"auth_plugin": setOneOf(&plugin, "mysql_native_password", "caching_sha2_password"),
 
-		"ssl":                 setBool(&t.required),
-		"ssl_ca":              setText(&t.ca),
-		"ssl_cert":            setText(&t.cert),
-		"ssl_key":             setText(&t.key),
-		"ssl_mode":            setOneOf(&t.mode, "disabled", "preferred", "required", "verify_ca", "verify_identity"),
+		"ssl":      setBool(&t.required),
+		"ssl_ca":   setText(&t.ca),
+		"ssl_cert": setText(&t.cert),
+		"ssl_key":  setText(&t.key),
+		"ssl_mode": setOneOf(&t.mode, "disabled", "preferred", "required", "verify_ca",
+			"verify_identity"),
 		"ssl_disabled":        setBool(&t.disabled),
 		"ssl_verify_cert":     setBool(&t.verify),
 		"ssl_verify_identity": setBool(&t.identity),
 		"ssl_check_hostname":  t.setCheckHostname,
 
 		// These change nothing about what a SELECT returns.
-		"autocommit": noEffect, "binary_prefix": noEffect, "local_infile": noEffect, "allow_local_infile": noEffect,
-		"program_name": noEffect, "use_pure": noEffect, "buffered": noEffect, "raise_on_warnings": noEffect,
-		"get_warnings": noEffect, "consume_results": noEffect, "compress": noEffect,
+		"autocommit": noEffect, "binary_prefix": noEffect, "compress": noEffect,
+		"local_infile": noEffect, "allow_local_infile": noEffect, "program_name": noEffect,
+		"use_pure": noEffect, "buffered": noEffect, "raise_on_warnings": noEffect,
+		"get_warnings": noEffect, "consume_results": noEffect,
 		"collation": noEffect, // ids are compared byte for byte afterwards
 	}
 	if err := u.Query.apply("MySQL", setters); err != nil {
@@ -83,7 +87,8 @@ func mysqlConfig(u *sqlURL) (*mysql.Config, error) {
 
 	config := mysql.NewConfig()
 	config.User, config.Passwd, config.DBName = u.User, u.Password, u.Database
-	config.Net, config.Addr = "tcp", net.JoinHostPort(orDefault(u.Host, "localhost"), strconv.Itoa(int(orDefault(u.Port, 3306))))
+	port := strconv.Itoa(int(orDefault(u.Port, 3306)))
+	config.Net, config.Addr = "tcp", net.JoinHostPort(orDefault(u.Host, "localhost"), port)
 	if socket == "" && driver == "mysqldb" && (u.Host == "" || u.Host == "localhost") {
 		socket = firstSocket(mysqlSockets)
 	}
@@ -148,7 +153,8 @@ func (t *mysqlTLS) config(driver, host string) (c *tls.Config, plaintext bool, e
 		}
 		return nil, false, nil
 	}
-	verify := t.verify || t.ca != "" || t.mode == "verify_ca" || t.mode == "verify_identity" || t.identity
+	verify := t.verify || t.ca != "" || t.mode == "verify_ca" || t.mode == "verify_identity" ||
+		t.identity
 	identity := t.identity || t.mode == "verify_identity"
 	switch {
 	case t.checkHostname != nil:
@@ -195,7 +201,8 @@ func verifyChain(roots *x509.CertPool) func(tls.ConnectionState) error {
 		for _, c := range s.PeerCertificates[1:] {
 			intermediates.AddCert(c)
 		}
-		_, err := s.PeerCertificates[0].Verify(x509.VerifyOptions{Roots: roots, Intermediates: intermediates})
+		_, err := s.PeerCertificates[0].Verify(x509.VerifyOptions{Roots: roots,
+			Intermediates: intermediates})
 		return err
 	}
 }
@@ -247,7 +254,7 @@ func deadMySQL(err error) bool {
 }
 
 // classifyMySQL is the table of error numbers, which MySQL and MariaDB share.
-func classifyMySQL(of tables, err error) *conn.Error {
+func classifyMySQL(used tables, err error) *conn.Error {
 	answer := func(kind conn.Kind, reason string) *conn.Error {
 		return &conn.Error{Kind: kind, Reason: reason}
 	}
@@ -255,11 +262,14 @@ func classifyMySQL(of tables, err error) *conn.Error {
 	if !errors.As(err, &me) {
 		switch {
 		case errors.Is(err, mysql.ErrNoTLS):
-			return answer(conn.Unreachable, "the server offers no TLS, and the database URL demands it")
+			return answer(conn.Unreachable,
+				"the server offers no TLS, and the database URL demands it")
 		case errors.Is(err, mysql.ErrInvalidConn):
 			return answer(conn.Unreachable, "the server cut the connection")
-		case errors.Is(err, mysql.ErrCleartextPassword), errors.Is(err, mysql.ErrOldPassword), errors.Is(err, mysql.ErrUnknownPlugin):
-			return answer(conn.Denied, "the server asks for a kind of login that connfs does not do")
+		case errors.Is(err, mysql.ErrCleartextPassword), errors.Is(err, mysql.ErrOldPassword),
+			errors.Is(err, mysql.ErrUnknownPlugin):
+			return answer(conn.Denied,
+				"the server asks for a kind of login that connfs does not do")
 		}
 		return nil
 	}
@@ -268,14 +278,16 @@ func classifyMySQL(of tables, err error) *conn.Error {
 	}
 	switch me.Number {
 	case 1045, 1044, 1130, 1251, 1698, 1862, 3118, 4151:
-		return numbered(conn.Denied, "the server refuses the login: wrong user, password, address or database")
+		return numbered(conn.Denied,
+			"the server refuses the login: wrong user, password, address or database")
 	case 1142, 1143:
-		return of.unreadable(fmt.Sprintf(" (error %d)", me.Number))
+		return used.unreadable(fmt.Sprintf(" (error %d)", me.Number))
 	case 1267, 3988:
 		// The only comparison there is, is with the id.
-		return numbered(conn.Absent, "the column conn_id is in a character set that cannot hold this id")
+		return numbered(conn.Absent,
+			"the column conn_id is in a character set that cannot hold this id")
 	case 1146:
-		return of.missing(err)
+		return used.missing(err)
 	case 1049, 1046:
 		return numbered(conn.Unreachable, "the server has no such database")
 	case 1040, 1203, 1226:
@@ -283,7 +295,8 @@ func classifyMySQL(of tables, err error) *conn.Error {
 	case 1053:
 		return numbered(conn.Unreachable, "the server is shutting down")
 	case 1205, 1969, 3024, 1317:
-		return numbered(conn.Timeout, "the server broke the query off: a lock or its own time limit")
+		return numbered(conn.Timeout,
+			"the server broke the query off: a lock or its own time limit")
 	}
 	return numbered(conn.Unreachable, "the query failed")
 }
@@ -298,7 +311,8 @@ func refusedMySQL(err error) *conn.Error {
 	case 1142, 1143:
 		return mayNotWrite()
 	case 1290, 1792, 1836, 3100:
-		return conn.Errorf(conn.Unreachable, "", "the server takes no writes: a replica, or read-only")
+		return conn.Errorf(conn.Unreachable, "",
+			"the server takes no writes: a replica, or read-only")
 	case 1406:
 		return tooLong()
 	case 1264, 1265, 1366, 1048:

@@ -14,7 +14,7 @@ import (
 // shown nowhere.
 type setter func(value string) error
 
-// apply hands every parameter to its setter. What has none cannot be honoured, and
+// apply hands every parameter to its setter. A parameter without a setter cannot be honoured, and
 // is refused by name rather than ignored: it may be the one that makes the
 // connection safe.
 func (q sqlQuery) apply(dialect string, setters map[string]setter) error {
@@ -33,7 +33,8 @@ func (q sqlQuery) apply(dialect string, setters map[string]setter) error {
 		}
 	}
 	if len(unknown) > 0 {
-		return fmt.Errorf("the database URL has parameters that connfs cannot honour for %s: %s", dialect, strings.Join(unknown, ", "))
+		return fmt.Errorf("the database URL has parameters that connfs cannot honour for %s: %s",
+			dialect, strings.Join(unknown, ", "))
 	}
 	return nil
 }

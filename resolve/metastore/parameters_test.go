@@ -13,9 +13,12 @@ import (
 func TestURLRefusals(t *testing.T) {
 	for _, c := range []struct{ url, want string }{
 		{"hunter2", "the database URL does not begin with DIALECT://"},
-		{"airflow-db-not-allowed:///", "the database URL is the placeholder that Airflow 3 gives to tasks: take the URL from airflow.cfg"},
-		{"oracle://u:hunter2@h/d", "the database URL begins with oracle://, which is none of Airflow's databases"},
-		{"mysql+odbc://u:hunter2@h/d", "the database URL begins with mysql+odbc://, which is none of Airflow's databases"},
+		{"airflow-db-not-allowed:///", "the database URL is the placeholder that Airflow 3 gives " +
+			"to tasks: take the URL from airflow.cfg"},
+		{"oracle://u:hunter2@h/d",
+			"the database URL begins with oracle://, which is not one of Airflow's databases"},
+		{"mysql+odbc://u:hunter2@h/d",
+			"the database URL begins with mysql+odbc://, which is not one of Airflow's databases"},
 		{"postgresql://u:p@hunter2@h/d", `the host in the database URL holds an "@": one in the password must be written %40`},
 		{"postgresql://u:p@h:hunter2/d", `the port in the database URL is no number up to 65535: a ":" in the user and an "@" in the password must be written %3A and %40`},
 		{"postgresql://u:p@h:70000/d", `the port in the database URL is no number up to 65535: a ":" in the user and an "@" in the password must be written %3A and %40`},
@@ -27,7 +30,8 @@ func TestURLRefusals(t *testing.T) {
 		{"postgresql://u:p@h/d?client_encoding=latin1", `"client_encoding" in the database URL: must be one of utf8, utf-8, unicode`},
 		{"postgresql://u:p@h/d?gssencmode=require", `"gssencmode" in the database URL: must be one of disable, prefer`},
 		{"postgresql://u:p@/d?host=a:1&host=b:2&port=3", `the database URL gives ports both in "host" and elsewhere`},
-		{"postgresql://u:p@/d?port=hunter2", "the database URL's parameters do not fit together: look at ports, sslmode and the certificate files"},
+		{"postgresql://u:p@/d?port=hunter2", "the database URL's parameters do not fit together: " +
+			"look at ports, sslmode and the certificate files"},
 		{"postgresql+asyncpg://u:p@h/d?sslmode=require", `the database URL has parameters that connfs cannot honour for PostgreSQL: "sslmode"`},
 		{"mysql://u:p@h/d?init_command=hunter2&read_default_file=x", `the database URL has parameters that connfs cannot honour for MySQL: "init_command", "read_default_file"`},
 		{"mysql://u:p@h/d?charset=latin1", `"charset" in the database URL: must be one of utf8, utf8mb3, utf8mb4`},
@@ -35,12 +39,15 @@ func TestURLRefusals(t *testing.T) {
 		{"mysql://u:p@h/d?ssl_mode=hunter2", `"ssl_mode" in the database URL: must be one of disabled, preferred, required, verify_ca, verify_identity`},
 		{"mysql://u:p@h/d?ssl_ca=/no/such/hunter2", `"ssl_ca" in the database URL: the file cannot be read: no such file or directory`},
 		{"mysql://u:p@h/d?ssl_cert=/no/such/hunter2", `"ssl_cert" and "ssl_key" in the database URL: not a certificate and its key`},
-		{"mysql://u:p@h/d?ssl_disabled=true&ssl_verify_cert=true", "the database URL both configures TLS and turns it off"},
+		{"mysql://u:p@h/d?ssl_disabled=true&ssl_verify_cert=true",
+			"the database URL both configures TLS and turns it off"},
 		{"mysql://u:p@h/d?ssl_verify_cert=hunter2", `"ssl_verify_cert" in the database URL: must be true or false`},
 		{"sqlite://", "the SQLite URL names no file: sqlite:////absolute/path"},
 		{"sqlite:///:memory:", "the SQLite URL names no file: sqlite:////absolute/path"},
-		{"sqlite:///file:hunter2?uri=true", "the SQLite URL names no file: sqlite:////absolute/path"},
-		{"sqlite://hunter2/airflow.db", "an SQLite URL has no user, host or port: sqlite:////absolute/path"},
+		{"sqlite:///file:hunter2?uri=true",
+			"the SQLite URL names no file: sqlite:////absolute/path"},
+		{"sqlite://hunter2/airflow.db",
+			"an SQLite URL has no user, host or port: sqlite:////absolute/path"},
 		{"sqlite:////tmp/x.db?vfs=hunter2", `the database URL has parameters that connfs cannot honour for SQLite: "vfs"`},
 	} {
 		_, err := Open(Settings{URL: c.url}, nil)
@@ -64,28 +71,35 @@ func TestPostgresParameters(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if config.User != "us'er" || config.Password != `p w\'` || config.Host != "db" || config.Port != 6432 || config.Database != "my db" {
+	if config.User != "us'er" || config.Password != `p w\'` || config.Host != "db" ||
+		config.Port != 6432 || config.Database != "my db" {
 		t.Error("user, password, host, port or database is not the URL's")
 	}
-	if config.TLSConfig != nil || config.ConnectTimeout != 3*time.Second || config.ValidateConnect == nil {
-		t.Errorf("sslmode, connect_timeout %v or target_session_attrs is not the URL's", config.ConnectTimeout)
+	if config.TLSConfig != nil || config.ConnectTimeout != 3*time.Second ||
+		config.ValidateConnect == nil {
+		t.Errorf("sslmode, connect_timeout %v or target_session_attrs is not the URL's",
+			config.ConnectTimeout)
 	}
-	for name, want := range map[string]string{"application_name": "a b", "options": "-c x=1", "client_encoding": "UTF8"} {
+	for name, want := range map[string]string{"application_name": "a b", "options": "-c x=1",
+		"client_encoding": "UTF8"} {
 		if got := config.RuntimeParams[name]; got != want {
 			t.Errorf("%s = %q, want %q", name, got, want)
 		}
 	}
 	if len(config.RuntimeParams) != 3 {
-		t.Errorf("PgBouncer refuses parameters that it does not know: %d are sent", len(config.RuntimeParams))
+		t.Errorf("PgBouncer refuses parameters that it does not know: %d are sent",
+			len(config.RuntimeParams))
 	}
-	config, err = postgresConfig(mustParse(t, "postgresql://u:p@/d?host=a:1&host=b&host=[::1]&host=/run/x&sslmode=disable"))
+	config, err = postgresConfig(
+		mustParse(t, "postgresql://u:p@/d?host=a:1&host=b&host=[::1]&host=/run/x&sslmode=disable"))
 	if err == nil {
 		var hosts []string
 		hosts = append(hosts, config.Host)
 		for _, f := range config.Fallbacks {
 			hosts = append(hosts, f.Host)
 		}
-		if got := strings.Join(hosts, " "); got != "a b [::1] /run/x" || config.Port != 1 || config.Fallbacks[0].Port != 5432 {
+		if got := strings.Join(hosts, " "); got != "a b [::1] /run/x" || config.Port != 1 ||
+			config.Fallbacks[0].Port != 5432 {
 			t.Errorf("hosts %q, ports %d and %d", got, config.Port, config.Fallbacks[0].Port)
 		}
 	} else {
@@ -98,7 +112,8 @@ func TestMySQLTLSFollowsTheDriver(t *testing.T) {
 	if err := os.WriteFile(ca, []byte(testCA), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	const none, plaintext, encrypted, chain, name = "no TLS", "TLS if there is", "TLS", "TLS and the chain", "TLS, the chain and the name"
+	const none, plaintext, encrypted, chain, name = "no TLS", "TLS if there is", "TLS",
+		"TLS and the chain", "TLS, the chain and the name"
 	for _, c := range []struct{ url, want string }{
 		{"mysql://h/d", plaintext},
 		{"mysql+pymysql://h/d", plaintext},

@@ -24,23 +24,29 @@ const (
 
 // pool is a database on a server.
 type pool struct {
-	db       *sql.DB
-	classify func(tables, error) *conn.Error // the driver's table; nil for errors that are not the server's
-	dead     func(error) bool                // the server's way of saying that this connection is over
-	refused  func(error) *conn.Error         // the driver's table for statements that write; nil: see classify
+	db *sql.DB
+	// the driver's table; nil for errors that are not the server's
+	classify func(tables, error) *conn.Error
+	// the server's way of saying that this connection is over
+	dead func(error) bool
+	// the driver's table for statements that write; nil: see classify
+	refused func(error) *conn.Error
 }
 
-func newPool(c driver.Connector, classify func(tables, error) *conn.Error, dead func(error) bool) *pool {
+func newPool(c driver.Connector, classify func(tables, error) *conn.Error,
+	dead func(error) bool) *pool {
 	db := sql.OpenDB(c)
 	db.SetMaxOpenConns(maxConns)
 	db.SetMaxIdleConns(maxConns)
 	db.SetConnMaxIdleTime(maxIdleTime)
-	return &pool{db: db, classify: classify, dead: dead, refused: func(error) *conn.Error { return nil }}
+	return &pool{db: db, classify: classify, dead: dead,
+		refused: func(error) *conn.Error { return nil }}
 }
 
 // read implements database. After a server's restart all idle connections are dead:
 // the first failure drops them, and the second try dials.
-func (p *pool) read(ctx context.Context, of tables, f func(context.Context, *sql.Conn) error) error {
+func (p *pool) read(ctx context.Context, used tables,
+	f func(context.Context, *sql.Conn) error) error {
 	err := p.try(ctx, f)
 	if err != nil && ctx.Err() == nil && p.lost(err) {
 		p.dropIdle()
@@ -49,7 +55,7 @@ func (p *pool) read(ctx context.Context, of tables, f func(context.Context, *sql
 	if err == nil {
 		return nil
 	}
-	return p.explain(ctx, of, err)
+	return p.explain(ctx, used, err)
 }
 
 // try calls f inside a read-only transaction.
@@ -58,13 +64,15 @@ func (p *pool) try(ctx context.Context, f func(context.Context, *sql.Conn) error
 }
 
 // write implements database. Only what fails before anything was written is tried again.
-func (p *pool) write(ctx context.Context, of tables, f func(context.Context, *sql.Conn) error) error {
+func (p *pool) write(ctx context.Context, used tables,
+	f func(context.Context, *sql.Conn) error) error {
 	began := false
 	try := func() error {
-		return p.transaction(ctx, "START TRANSACTION READ WRITE", "COMMIT", func(ctx context.Context, c *sql.Conn) error {
-			began = true
-			return f(ctx, c)
-		})
+		return p.transaction(ctx, "START TRANSACTION READ WRITE", "COMMIT",
+			func(ctx context.Context, c *sql.Conn) error {
+				began = true
+				return f(ctx, c)
+			})
 	}
 	err := try()
 	if err != nil && !began && ctx.Err() == nil && p.lost(err) {
@@ -78,12 +86,13 @@ func (p *pool) write(ctx context.Context, of tables, f func(context.Context, *sq
 		ce.Source, ce.Err = "metastore", err
 		return ce
 	}
-	return p.explain(ctx, of, err)
+	return p.explain(ctx, used, err)
 }
 
 // transaction calls f inside a transaction, which the statement end ends if f returns
 // nil. A connection on which that does not end cleanly is closed.
-func (p *pool) transaction(ctx context.Context, begin, end string, f func(context.Context, *sql.Conn) error) error {
+func (p *pool) transaction(ctx context.Context, begin, end string,
+	f func(context.Context, *sql.Conn) error) error {
 	c, err := p.db.Conn(ctx)
 	if err != nil {
 		return err
@@ -121,7 +130,8 @@ func discard(c *sql.Conn) {
 // lost says whether err means that the connection broke, rather than that the server
 // answered with a failure.
 func (p *pool) lost(err error) bool {
-	for _, cause := range []error{driver.ErrBadConn, sql.ErrConnDone, io.EOF, io.ErrUnexpectedEOF, net.ErrClosed, syscall.ECONNRESET, syscall.EPIPE} {
+	for _, cause := range []error{driver.ErrBadConn, sql.ErrConnDone, io.EOF, io.ErrUnexpectedEOF,
+		net.ErrClosed, syscall.ECONNRESET, syscall.EPIPE} {
 		if errors.Is(err, cause) {
 			return true
 		}
@@ -132,7 +142,7 @@ func (p *pool) lost(err error) bool {
 // explain classifies: by the deadline, by the driver's table, by the network's errors.
 // It takes no text over from the driver, which may quote the host, the user, or with
 // a URL that was taken apart wrongly a piece of the password.
-func (p *pool) explain(ctx context.Context, of tables, err error) error {
+func (p *pool) explain(ctx context.Context, used tables, err error) error {
 	var ce *conn.Error
 	if errors.As(err, &ce) {
 		return ce
@@ -140,7 +150,7 @@ func (p *pool) explain(ctx context.Context, of tables, err error) error {
 	if ctx.Err() != nil {
 		return backend.ContextError("metastore", ctx.Err())
 	}
-	ce = p.classify(of, err)
+	ce = p.classify(used, err)
 	if ce == nil {
 		ce = network.Classify(err)
 	}

@@ -38,7 +38,8 @@ func openPostgres(u *sqlURL) (database, error) {
 func postgresConfig(u *sqlURL) (*pgx.ConnConfig, error) {
 	var encoding, gss, balance, compression string
 	var ignored time.Duration
-	settings := map[string]string{"user": u.User, "password": u.Password, "host": u.Host, "dbname": u.Database}
+	settings := map[string]string{"user": u.User, "password": u.Password, "host": u.Host,
+		"dbname": u.Database}
 	if u.Port != 0 {
 		settings["port"] = strconv.Itoa(int(u.Port))
 	}
@@ -73,31 +74,36 @@ func postgresConfig(u *sqlURL) (*pgx.ConnConfig, error) {
 	}
 	sslmode := word("sslmode", "disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 	setters := map[string]setter{
-		"user": text("user"), "password": text("password"), "dbname": text("dbname"), "port": text("port"),
-		"passfile": text("passfile"), "service": text("service"),
+		"user": text("user"), "password": text("password"), "dbname": text("dbname"),
+		"port": text("port"), "passfile": text("passfile"), "service": text("service"),
 		"application_name": text("application_name"), "options": text("options"),
 		"connect_timeout": seconds, "sslmode": sslmode,
 		"sslrootcert": file("sslrootcert"), "sslcert": file("sslcert"), "sslkey": file("sslkey"),
 		"sslpassword": text("sslpassword"), "sslsni": word("sslsni", "0", "1"),
-		"sslnegotiation":       word("sslnegotiation", "postgres", "direct"),
-		"channel_binding":      word("channel_binding", "disable", "prefer", "require"),
-		"target_session_attrs": word("target_session_attrs", "any", "read-write", "read-only", "primary", "standby", "prefer-standby"),
+		"sslnegotiation":  word("sslnegotiation", "postgres", "direct"),
+		"channel_binding": word("channel_binding", "disable", "prefer", "require"),
+		"target_session_attrs": word("target_session_attrs", "any", "read-write", "read-only",
+			"primary", "standby", "prefer-standby"),
 
 		"fallback_application_name": noEffect,
-		"keepalives":                noEffect, "keepalives_idle": noEffect, "keepalives_interval": noEffect, "keepalives_count": noEffect,
-		"tcp_user_timeout":   noEffect, // the deadline of the read is shorter
-		"gssencmode":         setOneOf(&gss, "disable", "prefer"),
-		"load_balance_hosts": setOneOf(&balance, "disable"),
-		"sslcompression":     setOneOf(&compression, "0"),
-		"sslcertmode":        word("sslcertmode", "disable", "allow"),
-		"client_encoding":    setOneOf(&encoding, "utf8", "utf-8", "unicode"),
+		"keepalives":                noEffect,
+		"keepalives_idle":           noEffect,
+		"keepalives_interval":       noEffect,
+		"keepalives_count":          noEffect,
+		"tcp_user_timeout":          noEffect, // the deadline of the read is shorter
+		"gssencmode":                setOneOf(&gss, "disable", "prefer"),
+		"load_balance_hosts":        setOneOf(&balance, "disable"),
+		"sslcompression":            setOneOf(&compression, "0"),
+		"sslcertmode":               word("sslcertmode", "disable", "allow"),
+		"client_encoding":           setOneOf(&encoding, "utf8", "utf-8", "unicode"),
 	}
 	if strings.HasSuffix(u.Dialect, "+asyncpg") {
 		setters = map[string]setter{
-			"user": text("user"), "password": text("password"), "database": text("dbname"), "port": text("port"),
-			"passfile": text("passfile"), "ssl": sslmode, "timeout": seconds,
-			"target_session_attrs":          setters["target_session_attrs"],
-			"command_timeout":               setSeconds(&ignored), // the deadline of the read counts
+			"user": text("user"), "password": text("password"), "database": text("dbname"),
+			"port": text("port"), "passfile": text("passfile"), "ssl": sslmode, "timeout": seconds,
+			"target_session_attrs": setters["target_session_attrs"],
+			// The deadline of the read counts instead.
+			"command_timeout":               setSeconds(&ignored),
 			"prepared_statement_cache_size": noEffect, "statement_cache_size": noEffect,
 			"max_cached_statement_lifetime": noEffect, "max_cacheable_statement_size": noEffect,
 		}
@@ -110,7 +116,8 @@ func postgresConfig(u *sqlURL) (*pgx.ConnConfig, error) {
 	}
 	if hosts := query["host"]; len(hosts) > 0 {
 		delete(query, "host")
-		if err := postgresHosts(settings, hosts, u.Port != 0 || len(query["port"]) > 0); err != nil {
+		portGiven := u.Port != 0 || len(query["port"]) > 0
+		if err := postgresHosts(settings, hosts, portGiven); err != nil {
 			return nil, err
 		}
 	}
@@ -127,12 +134,14 @@ func postgresConfig(u *sqlURL) (*pgx.ConnConfig, error) {
 	config, err := pgx.ParseConfig(dsn.String())
 	if err != nil {
 		// pgx's text quotes settings.
-		return nil, errors.New("the database URL's parameters do not fit together: look at ports, sslmode and the certificate files")
+		return nil, errors.New("the database URL's parameters do not fit together: look at " +
+			"ports, sslmode and the certificate files")
 	}
 	config.DefaultQueryExecMode = pgx.QueryExecModeSimpleProtocol
 	config.StatementCacheCapacity = 0
 	config.DescriptionCacheCapacity = 0
-	config.RuntimeParams["client_encoding"] = "UTF8" // one that PgBouncer knows; a database may default to another
+	// PgBouncer knows this encoding. A database may default to another.
+	config.RuntimeParams["client_encoding"] = "UTF8"
 	return config, nil
 }
 
@@ -217,7 +226,7 @@ func deadPostgres(err error) bool {
 }
 
 // classifyPostgres is the table of SQLSTATEs.
-func classifyPostgres(of tables, err error) *conn.Error {
+func classifyPostgres(used tables, err error) *conn.Error {
 	var pe *pgconn.PgError
 	if !errors.As(err, &pe) {
 		return nil
@@ -227,11 +236,12 @@ func classifyPostgres(of tables, err error) *conn.Error {
 	}
 	switch pe.Code {
 	case "28P01", "28000":
-		return answer(conn.Denied, "the server refuses the login: wrong user, password, certificate or address")
+		return answer(conn.Denied,
+			"the server refuses the login: wrong user, password, certificate or address")
 	case "42501":
-		return of.unreadable(" (SQLSTATE " + pe.Code + ")")
+		return used.unreadable(" (SQLSTATE " + pe.Code + ")")
 	case "42P01", "3F000":
-		return of.missing(err)
+		return used.missing(err)
 	case "22P05":
 		// The id does not translate to the database's encoding; its own text always
 		// translates to UTF-8.
@@ -241,7 +251,7 @@ func classifyPostgres(of tables, err error) *conn.Error {
 	case "57014":
 		return answer(conn.Timeout, "the server broke the query off: a statement_timeout")
 	case "55P03":
-		return of.locked(" (SQLSTATE " + pe.Code + ")")
+		return used.locked(" (SQLSTATE " + pe.Code + ")")
 	case "53300":
 		return answer(conn.Unreachable, "the server has no connection left")
 	case "57P01", "57P02":
@@ -270,7 +280,8 @@ func refusedPostgres(err error) *conn.Error {
 	case "42501":
 		return mayNotWrite()
 	case "25006":
-		return conn.Errorf(conn.Unreachable, "", "the server takes no writes: a standby, or read-only")
+		return conn.Errorf(conn.Unreachable, "",
+			"the server takes no writes: a standby, or read-only")
 	case "22001":
 		return tooLong()
 	}

@@ -12,7 +12,8 @@ var teamColumns = []string{"team_id", "team_name"}
 
 // needed are the columns that every version of Airflow has. Their order differs, and
 // description came later.
-var needed = []string{"conn_id", "conn_type", "host", "schema", "login", "password", "port", "extra", "is_encrypted", "is_extra_encrypted"}
+var needed = []string{"conn_id", "conn_type", "host", "schema", "login", "password", "port",
+	"extra", "is_encrypted", "is_extra_encrypted"}
 
 // row is one row of a table, its columns known by name.
 type row struct {
@@ -29,7 +30,8 @@ func newRow(rows *sql.Rows, db database) (*row, error) {
 	}
 	for _, name := range needed {
 		if _, ok := r.column[name]; !ok {
-			e := conn.Errorf(conn.Unreachable, "metastore", "the table connection has no column %s", name)
+			e := conn.Errorf(conn.Unreachable, "metastore", "the table connection has no column %s",
+				name)
 			e.Hint = "is this Airflow's database?"
 			return nil, e
 		}
@@ -85,7 +87,8 @@ func (r *row) field(column string) (*string, error) {
 	}
 	text, ok := r.db.text(v)
 	if !ok || !validText(text) {
-		return nil, conn.Errorf(conn.Invalid, "metastore", "the column %s of this row holds no text", column)
+		return nil, conn.Errorf(conn.Invalid, "metastore",
+			"the column %s of this row holds no text", column)
 	}
 	return &text, nil
 }
@@ -100,7 +103,8 @@ func (r *row) flag(column string) (bool, error) {
 	case int64:
 		return v != 0, nil
 	}
-	return false, conn.Errorf(conn.Invalid, "metastore", "the column %s of this row is neither true nor false", column)
+	return false, conn.Errorf(conn.Invalid, "metastore",
+		"the column %s of this row is neither true nor false", column)
 }
 
 // port returns any integer: Airflow checks no row's port. SQLite can hold other
@@ -112,7 +116,8 @@ func (r *row) port() (*int64, error) {
 	case int64:
 		return &v, nil
 	}
-	return nil, conn.Errorf(conn.Invalid, "metastore", "the column port of this row holds no integer")
+	return nil, conn.Errorf(conn.Invalid, "metastore",
+		"the column port of this row holds no integer")
 }
 
 func validText(s string) bool { return utf8.ValidString(s) }

@@ -8,7 +8,6 @@ import (
 	"database/sql/driver"
 	"encoding/json"
 	"fmt"
-	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -41,7 +40,8 @@ type kindOfServer struct {
 	name           string
 	start          func(t *testing.T) (s server, password string)
 	createDatabase string // with the name
-	createReader   string // the user "reader" with the password "readerpw", who may SELECT on connection in airflow
+	// the user "reader" with the password "readerpw", who may SELECT on connection in airflow
+	createReader   string
 	createStranger string // the user "stranger" with the password "strangerpw", who may do nothing
 	reset          string // makes the table connection anew, of 2.10's form
 	insert         string
@@ -51,28 +51,44 @@ type kindOfServer struct {
 
 var kindsOfServer = []kindOfServer{
 	{
-		name:           "postgres",
-		start:          func(t *testing.T) (server, string) { s := servers.StartPostgres(t); return s, s.Password },
+		name: "postgres",
+		start: func(t *testing.T) (server, string) {
+			s := servers.StartPostgres(t)
+			return s, s.Password
+		},
 		createDatabase: "CREATE DATABASE %s",
-		createReader:   "CREATE ROLE reader LOGIN PASSWORD 'readerpw'; GRANT SELECT ON connection TO reader",
+		createReader: "CREATE ROLE reader LOGIN PASSWORD 'readerpw'; GRANT SELECT ON " +
+			"connection TO reader",
 		createStranger: "CREATE ROLE stranger LOGIN PASSWORD 'strangerpw'",
 		reset: `DROP TABLE IF EXISTS connection; CREATE TABLE connection (id serial PRIMARY KEY, conn_id varchar(250) NOT NULL UNIQUE, conn_type varchar(500) NOT NULL,
 			description text, host varchar(500), schema varchar(500), login text, password text, port integer, is_encrypted boolean, is_extra_encrypted boolean, extra text)`,
-		insert: "INSERT INTO connection (conn_id, conn_type, description, host, schema, login, password, port, extra) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
-		lock:   "BEGIN; LOCK TABLE connection IN ACCESS EXCLUSIVE MODE",
-		many:   "INSERT INTO connection (conn_id, conn_type) SELECT 'many_' || i, 'http' FROM generate_series(1, 100000) i",
+		insert: "INSERT INTO connection (conn_id, conn_type, description, host, schema, login, " +
+			"password, port, extra) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+		lock: "BEGIN; LOCK TABLE connection IN ACCESS EXCLUSIVE MODE",
+		many: "INSERT INTO connection (conn_id, conn_type) SELECT 'many_' || i, 'http' FROM " +
+			"generate_series(1, 100000) i",
 	},
 	{
-		name:           "mariadb",
-		start:          func(t *testing.T) (server, string) { s := servers.StartMariaDB(t); return s, s.Password },
+		name: "mariadb",
+		start: func(t *testing.T) (server, string) {
+			s := servers.StartMariaDB(t)
+			return s, s.Password
+		},
 		createDatabase: "CREATE DATABASE %s CHARACTER SET utf8mb4",
-		createReader:   "CREATE USER reader@'%' IDENTIFIED BY 'readerpw'; GRANT SELECT ON airflow.connection TO reader@'%'",
-		createStranger: "CREATE USER stranger@'%' IDENTIFIED BY 'strangerpw'; CREATE TABLE airflow.other (x int); GRANT SELECT ON airflow.other TO stranger@'%'",
-		reset: "DROP TABLE IF EXISTS connection; CREATE TABLE connection (id int AUTO_INCREMENT PRIMARY KEY, conn_id varchar(250) NOT NULL UNIQUE, conn_type varchar(500) NOT NULL, " +
-			"description text, host varchar(500), `schema` varchar(500), login text, password text, port int, is_encrypted tinyint(1), is_extra_encrypted tinyint(1), extra text) COLLATE utf8mb4_general_ci",
-		insert: "INSERT INTO connection (conn_id, conn_type, description, host, `schema`, login, password, port, extra) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-		lock:   "LOCK TABLES connection WRITE",
-		many:   "INSERT INTO connection (conn_id, conn_type) SELECT CONCAT('many_', seq), 'http' FROM seq_1_to_100000",
+		createReader: "CREATE USER reader@'%' IDENTIFIED BY 'readerpw'; GRANT SELECT ON " +
+			"airflow.connection TO reader@'%'",
+		createStranger: "CREATE USER stranger@'%' IDENTIFIED BY 'strangerpw'; CREATE TABLE " +
+			"airflow.other (x int); GRANT SELECT ON airflow.other TO stranger@'%'",
+		reset: "DROP TABLE IF EXISTS connection; CREATE TABLE connection (id int AUTO_INCREMENT " +
+			"PRIMARY KEY, conn_id varchar(250) NOT NULL UNIQUE, conn_type varchar(500) NOT NULL, " +
+			"description text, host varchar(500), `schema` varchar(500), login text, password " +
+			"text, port int, is_encrypted tinyint(1), is_extra_encrypted tinyint(1), extra " +
+			"text) COLLATE utf8mb4_general_ci",
+		insert: "INSERT INTO connection (conn_id, conn_type, description, host, `schema`, login, " +
+			"password, port, extra) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+		lock: "LOCK TABLES connection WRITE",
+		many: "INSERT INTO connection (conn_id, conn_type) SELECT CONCAT('many_', seq), 'http' " +
+			"FROM seq_1_to_100000",
 	},
 }
 
@@ -105,7 +121,8 @@ func direct(t *testing.T, s server) *sql.DB {
 	case *servers.MariaDB:
 		return s.Open("airflow")
 	case *servers.Postgres:
-		db, err := sql.Open("pgx", fmt.Sprintf("host=127.0.0.1 port=%d user=airflow password=%s dbname=airflow sslmode=disable default_query_exec_mode=exec", s.Port, s.Password))
+		db, err := sql.Open("pgx", fmt.Sprintf("host=127.0.0.1 port=%d user=airflow password=%s "+
+			"dbname=airflow sslmode=disable default_query_exec_mode=exec", s.Port, s.Password))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -136,12 +153,14 @@ func TestServersAnswerAsAirflow(t *testing.T) {
 				for _, row := range on.RowsLeftOut {
 					absent[row[0]] = true
 				}
-				p := openPath(t, metastore.Settings{URL: s.URL("airflow", password, database), FernetKey: e.FernetKey})
+				p := openPath(t, metastore.Settings{URL: s.URL("airflow", password, database),
+					FernetKey: e.FernetKey})
 				var ids []string
 				for id, c := range e.Connections {
 					if raw, ok := on.Different[id]; ok {
 						var different struct{ Absent bool }
-						if err := json.Unmarshal(raw, &different); err != nil || !different.Absent && !absent[id] {
+						if err := json.Unmarshal(raw, &different); err != nil ||
+							!different.Absent && !absent[id] {
 							t.Fatalf("unknown difference %s", raw)
 						}
 					}
@@ -166,7 +185,8 @@ func TestServersAnswerAsAirflow(t *testing.T) {
 					t.Errorf("list: %v (-want +got):\n%s", err, diff)
 				}
 				for _, other := range e.OtherKeys {
-					fernetAnswers(t, e, on.RowsLeftOut, s.URL("airflow", password, database), other.FernetKey, other.Different)
+					fernetAnswers(t, e, on.RowsLeftOut, s.URL("airflow", password, database),
+						other.FernetKey, other.Different)
 				}
 			})
 		}
@@ -174,7 +194,8 @@ func TestServersAnswerAsAirflow(t *testing.T) {
 }
 
 // fernetAnswers checks a database with another key.
-func fernetAnswers(t *testing.T, e expected, leftOut [][2]string, url, key string, different map[string]json.RawMessage) {
+func fernetAnswers(t *testing.T, e expected, leftOut [][2]string, url, key string,
+	different map[string]json.RawMessage) {
 	t.Helper()
 	p := openPath(t, metastore.Settings{URL: url, FernetKey: key})
 	for id, c := range e.Connections {
@@ -201,7 +222,8 @@ func TestServersConform(t *testing.T) {
 			},
 			Unreachable: func(t *testing.T) backend.Backend {
 				dialect, _, _ := strings.Cut(s.URL("", "", ""), ":")
-				return open(t, metastore.Settings{URL: dialect + "://airflow:hunter2@127.0.0.1:1/airflow"})
+				return open(t,
+					metastore.Settings{URL: dialect + "://airflow:hunter2@127.0.0.1:1/airflow"})
 			},
 		})
 	})
@@ -224,11 +246,14 @@ func TestServersRefusals(t *testing.T) {
 		if err := look("reader", "readerpw", "airflow"); err != nil {
 			t.Errorf("SELECT on the table alone: %v", err)
 		}
-		resolvetest.WantKind(t, "no right to the table", look("stranger", "strangerpw", "airflow"), conn.Denied)
+		resolvetest.WantKind(t, "no right to the table", look("stranger", "strangerpw", "airflow"),
+			conn.Denied)
 		resolvetest.WantKind(t, "wrong password", look("reader", "hunter2", "airflow"), conn.Denied)
 		resolvetest.WantKind(t, "no such user", look("nobody", "hunter2", "airflow"), conn.Denied)
-		resolvetest.WantKind(t, "no such database", look("airflow", password, "hunter2"), conn.Unreachable)
-		resolvetest.WantKind(t, "no such table", look("airflow", password, "vacant"), conn.Unreachable)
+		resolvetest.WantKind(t, "no such database", look("airflow", password, "hunter2"),
+			conn.Unreachable)
+		resolvetest.WantKind(t, "no such table", look("airflow", password, "vacant"),
+			conn.Unreachable)
 	})
 }
 
@@ -242,21 +267,30 @@ func TestServersTLS(t *testing.T) {
 			c = s.Certificates
 			modes = map[string]bool{
 				"sslmode=disable": true, "sslmode=prefer": true, "sslmode=require": true, "": true,
-				"sslmode=verify-ca&sslrootcert=" + c.CA: true, "sslmode=verify-full&sslrootcert=" + c.CA: true, "sslmode=require&sslrootcert=" + c.OtherCA: false,
-				"sslmode=verify-ca&sslrootcert=" + c.OtherCA: false, "sslmode=verify-full&sslrootcert=" + c.OtherCA: false,
-				"sslmode=verify-ca&host=127.0.0.1&sslrootcert=" + c.CA: true, "sslmode=verify-full&host=127.0.0.1&sslrootcert=" + c.CA: false,
+				"sslmode=verify-ca&sslrootcert=" + c.CA:                  true,
+				"sslmode=verify-full&sslrootcert=" + c.CA:                true,
+				"sslmode=require&sslrootcert=" + c.OtherCA:               false,
+				"sslmode=verify-ca&sslrootcert=" + c.OtherCA:             false,
+				"sslmode=verify-full&sslrootcert=" + c.OtherCA:           false,
+				"sslmode=verify-ca&host=127.0.0.1&sslrootcert=" + c.CA:   true,
+				"sslmode=verify-full&host=127.0.0.1&sslrootcert=" + c.CA: false,
 			}
 		case *servers.MariaDB:
 			c = s.Certificates
 			modes = map[string]bool{
 				"": true, "ssl_disabled=true": true, "ssl=true": true, "ssl_mode=REQUIRED": true,
-				"ssl_ca=" + c.CA: true, "ssl_ca=" + c.OtherCA: false, "ssl_ca=" + c.OtherCA + "&ssl_check_hostname=false": false,
-				"ssl_mode=VERIFY_CA&ssl_ca=" + c.CA: true, "ssl_mode=VERIFY_IDENTITY&ssl_ca=" + c.CA: true, "ssl_mode=VERIFY_CA&ssl_ca=" + c.OtherCA: false,
-				"ssl_verify_cert=true": false,
+				"ssl_ca=" + c.CA: true, "ssl_ca=" + c.OtherCA: false,
+				"ssl_ca=" + c.OtherCA + "&ssl_check_hostname=false": false,
+				"ssl_mode=VERIFY_CA&ssl_ca=" + c.CA:                 true,
+				"ssl_mode=VERIFY_IDENTITY&ssl_ca=" + c.CA:           true,
+				"ssl_mode=VERIFY_CA&ssl_ca=" + c.OtherCA:            false,
+				"ssl_verify_cert=true":                              false,
 			}
 			u := strings.Replace(s.URL("airflow", password, "airflow"), "localhost", "127.0.0.1", 1)
-			for query, good := range map[string]bool{"ssl_ca=" + c.CA: false, "ssl_check_hostname=false&ssl_ca=" + c.CA: true} {
-				_, err := open(t, metastore.Settings{URL: u + "?" + query}).Connection(t.Context(), "x")
+			for query, good := range map[string]bool{"ssl_ca=" + c.CA: false,
+				"ssl_check_hostname=false&ssl_ca=" + c.CA: true} {
+				m := open(t, metastore.Settings{URL: u + "?" + query})
+				_, err := m.Connection(t.Context(), "x")
 				if good && err != nil {
 					t.Errorf("%q by address: %v", query, err)
 				} else if !good {
@@ -265,7 +299,8 @@ func TestServersTLS(t *testing.T) {
 			}
 		}
 		for query, good := range modes {
-			_, err := open(t, metastore.Settings{URL: s.URL("airflow", password, "airflow", strings.Split(query, "&")...)}).Connection(t.Context(), "x")
+			u := s.URL("airflow", password, "airflow", strings.Split(query, "&")...)
+			_, err := open(t, metastore.Settings{URL: u}).Connection(t.Context(), "x")
 			if good && err != nil {
 				t.Errorf("%q: %v", query, err)
 			} else if !good {
@@ -357,26 +392,33 @@ func TestServersDeadline(t *testing.T) {
 
 func TestServersSchema(t *testing.T) {
 	forEach(t, func(t *testing.T, k kindOfServer, s server, password string) {
-		const odd = `My "odd` + "` schema"
+		const schema = `My "odd` + "` schema"
 		quoted := `"My ""odd` + "`" + ` schema"`
 		if k.name == "mariadb" {
 			quoted = "`" + `My "odd` + "`` schema`"
 		}
-		create := "CREATE SCHEMA " + quoted + "; CREATE TABLE " + quoted + ".connection (LIKE connection)"
+		create := "CREATE SCHEMA " + quoted + "; CREATE TABLE " + quoted +
+			".connection (LIKE connection)"
 		if k.name == "mariadb" {
-			create = "CREATE SCHEMA " + quoted + "; CREATE TABLE " + quoted + ".connection LIKE connection"
+			create = "CREATE SCHEMA " + quoted + "; CREATE TABLE " + quoted +
+				".connection LIKE connection"
 		}
-		s.Exec("airflow", create+"; INSERT INTO "+quoted+".connection (id, conn_id, conn_type) VALUES (1, 'only_there', 'http')")
-		there := open(t, metastore.Settings{URL: s.URL("airflow", password, "airflow"), Schema: odd})
+		s.Exec("airflow", create+"; INSERT INTO "+quoted+
+			".connection (id, conn_id, conn_type) VALUES (1, 'only_there', 'http')")
+		there := open(t, metastore.Settings{URL: s.URL("airflow", password, "airflow"),
+			Schema: schema})
 		if _, err := there.Connection(t.Context(), "only_there"); err != nil {
 			t.Errorf("in the schema: %v", err)
 		}
 		if ids, err := there.List(t.Context()); err != nil || len(ids) != 1 {
 			t.Errorf("list in the schema: %q, %v", ids, err)
 		}
-		_, err := open(t, metastore.Settings{URL: s.URL("airflow", password, "airflow")}).Connection(t.Context(), "only_there")
+		plain := open(t, metastore.Settings{URL: s.URL("airflow", password, "airflow")})
+		_, err := plain.Connection(t.Context(), "only_there")
 		resolvetest.WantKind(t, "in the default schema", err, conn.Absent)
-		_, err = open(t, metastore.Settings{URL: s.URL("airflow", password, "airflow"), Schema: "nowhere"}).Connection(t.Context(), "only_there")
+		nowhere := open(t, metastore.Settings{URL: s.URL("airflow", password, "airflow"),
+			Schema: "nowhere"})
+		_, err = nowhere.Connection(t.Context(), "only_there")
 		resolvetest.WantKind(t, "in a schema that is not there", err, conn.Unreachable)
 	})
 }
@@ -391,7 +433,8 @@ func TestServersListManyRowsFast(t *testing.T) {
 			t.Errorf("%d ids after %v, %v", len(ids), time.Since(start), err)
 		}
 		start = time.Now()
-		if _, err := m.Connection(t.Context(), "many_99999"); err != nil || time.Since(start) > time.Second {
+		if _, err := m.Connection(t.Context(), "many_99999"); err != nil ||
+			time.Since(start) > time.Second {
 			t.Errorf("one of them: %v after %v", err, time.Since(start))
 		}
 	})
@@ -445,19 +488,28 @@ func TestPostgresHosts(t *testing.T) {
 	pg.Exec("airflow", kindsOfServer[0].reset)
 	credentials := "postgresql://airflow:" + pg.Password + "@"
 	for name, url := range map[string]string{
-		"socket":                credentials + fmt.Sprintf("/airflow?host=%s&port=%d", pg.Dir, pg.Port),
-		"socket, port with it":  credentials + fmt.Sprintf(":%d/airflow?host=%s", pg.Port, pg.Dir),
-		"second of two hosts":   credentials + fmt.Sprintf("/airflow?host=127.0.0.1:1&host=127.0.0.1:%d", pg.Port),
-		"second in a list":      credentials + fmt.Sprintf("/airflow?host=127.0.0.1,127.0.0.1&port=1,%d", pg.Port),
-		"read-write":            credentials + fmt.Sprintf("127.0.0.1:%d/airflow?target_session_attrs=read-write", pg.Port),
-		"options":               credentials + fmt.Sprintf("127.0.0.1:%d/airflow?options=-c%%20statement_timeout%%3D5000", pg.Port),
-		"asyncpg":               strings.Replace(credentials, "postgresql", "postgresql+asyncpg", 1) + fmt.Sprintf("127.0.0.1:%d/airflow?ssl=require", pg.Port),
-		"postgres, and psycopg": strings.Replace(credentials, "postgresql", "postgres", 1) + fmt.Sprintf("127.0.0.1:%d/airflow", pg.Port),
+		"socket": credentials +
+			fmt.Sprintf("/airflow?host=%s&port=%d", pg.Dir, pg.Port),
+		"socket, port with it": credentials + fmt.Sprintf(":%d/airflow?host=%s", pg.Port, pg.Dir),
+		"second of two hosts": credentials +
+			fmt.Sprintf("/airflow?host=127.0.0.1:1&host=127.0.0.1:%d", pg.Port),
+		"second in a list": credentials +
+			fmt.Sprintf("/airflow?host=127.0.0.1,127.0.0.1&port=1,%d", pg.Port),
+		"read-write": credentials +
+			fmt.Sprintf("127.0.0.1:%d/airflow?target_session_attrs=read-write", pg.Port),
+		"options": credentials +
+			fmt.Sprintf("127.0.0.1:%d/airflow?options=-c%%20statement_timeout%%3D5000", pg.Port),
+		"asyncpg": strings.Replace(credentials, "postgresql", "postgresql+asyncpg", 1) +
+			fmt.Sprintf("127.0.0.1:%d/airflow?ssl=require", pg.Port),
+		"postgres, and psycopg": strings.Replace(credentials, "postgresql", "postgres", 1) +
+			fmt.Sprintf("127.0.0.1:%d/airflow", pg.Port),
 	} {
 		_, err := open(t, metastore.Settings{URL: url}).Connection(t.Context(), "x")
 		resolvetest.WantKind(t, name, err, conn.Absent)
 	}
-	_, err := open(t, metastore.Settings{URL: credentials + fmt.Sprintf("127.0.0.1:%d/airflow?target_session_attrs=standby", pg.Port)}).Connection(t.Context(), "x")
+	standby := credentials +
+		fmt.Sprintf("127.0.0.1:%d/airflow?target_session_attrs=standby", pg.Port)
+	_, err := open(t, metastore.Settings{URL: standby}).Connection(t.Context(), "x")
 	resolvetest.WantKind(t, "no standby", err, conn.Unreachable)
 }
 
@@ -474,8 +526,10 @@ func TestMariaDBSocketAndDrivers(t *testing.T) {
 
 func driverURLs(s *servers.MariaDB) []string {
 	var urls []string
-	for _, driver := range slices.Sorted(maps.Keys(map[string]bool{"": true, "+mysqldb": true, "+mysqlconnector": true, "+pymysql": true, "+aiomysql": true})) {
-		urls = append(urls, fmt.Sprintf("mysql%s://airflow:%s@127.0.0.1:%d/airflow?charset=utf8mb4", driver, s.Password, s.Port))
+	drivers := []string{"", "+aiomysql", "+mysqlconnector", "+mysqldb", "+pymysql"}
+	for _, driver := range drivers {
+		urls = append(urls, fmt.Sprintf("mysql%s://airflow:%s@127.0.0.1:%d/airflow?charset=utf8mb4",
+			driver, s.Password, s.Port))
 	}
 	return urls
 }
@@ -486,7 +540,9 @@ func TestMariaDBIDsInAnotherCharacterSet(t *testing.T) {
 	s.Exec("airflow", kindsOfServer[1].reset)
 	for _, collation := range []string{"utf8mb3_bin", "latin1_swedish_ci"} {
 		character, _, _ := strings.Cut(collation, "_")
-		s.Exec("airflow", "ALTER TABLE connection MODIFY conn_id varchar(250) CHARACTER SET "+character+" COLLATE "+collation+"; DELETE FROM connection; INSERT INTO connection (conn_id, conn_type) VALUES ('bücher', 'http')")
+		s.Exec("airflow", "ALTER TABLE connection MODIFY conn_id varchar(250) CHARACTER SET "+
+			character+" COLLATE "+collation+"; DELETE FROM connection; INSERT INTO connection "+
+			"(conn_id, conn_type) VALUES ('bücher', 'http')")
 		m := open(t, metastore.Settings{URL: s.URL("airflow", s.Password, "airflow")})
 		if _, err := m.Connection(t.Context(), "bücher"); err != nil {
 			t.Errorf("%s: %v", collation, err)

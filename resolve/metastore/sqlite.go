@@ -75,9 +75,10 @@ func openSQLite(u *sqlURL) (database, error) {
 }
 
 // read implements database.
-func (s *sqliteFile) read(ctx context.Context, of tables, f func(context.Context, *sql.Conn) error) error {
+func (s *sqliteFile) read(ctx context.Context, used tables,
+	f func(context.Context, *sql.Conn) error) error {
 	return retry.Do(ctx, func(int) (time.Duration, error) {
-		again, err := s.try(ctx, of, f)
+		again, err := s.try(ctx, used, f)
 		if !again {
 			return retry.Stop, err
 		}
@@ -87,7 +88,9 @@ func (s *sqliteFile) read(ctx context.Context, of tables, f func(context.Context
 
 // try reads once. again says that the files changed meanwhile or are locked; the error then is
 // the answer where there is no time to try again.
-func (s *sqliteFile) try(ctx context.Context, of tables, f func(context.Context, *sql.Conn) error) (again bool, err error) {
+func (s *sqliteFile) try(ctx context.Context, used tables,
+	f func(context.Context, *sql.Conn) error) (
+	again bool, err error) {
 	if err := ctx.Err(); err != nil {
 		return false, backend.ContextError("metastore", err)
 	}
@@ -95,7 +98,8 @@ func (s *sqliteFile) try(ctx context.Context, of tables, f func(context.Context,
 	if err != nil {
 		return conn.KindOf(err) == conn.Timeout, err
 	}
-	defer guard.Close()
+	// It only read, and its locks end with it.
+	defer func() { _ = guard.Close() }()
 	state, err := guard.state()
 	if err != nil {
 		return false, err
@@ -110,8 +114,8 @@ func (s *sqliteFile) try(ctx context.Context, of tables, f func(context.Context,
 		}
 		defer c.Close()
 		err = f(ctx, c)
-		if errorCode(err) == sqlite3.SQLITE_ERROR && !hasTables(ctx, c, of) {
-			return of.missing(err)
+		if errorCode(err) == sqlite3.SQLITE_ERROR && !hasTables(ctx, c, used) {
+			return used.missing(err)
 		}
 		return err
 	}()
@@ -123,7 +127,8 @@ func (s *sqliteFile) try(ctx context.Context, of tables, f func(context.Context,
 		}
 		if after != state {
 			s.discard(h)
-			return true, conn.Errorf(conn.Timeout, "metastore", "the database kept changing until the deadline")
+			return true, conn.Errorf(conn.Timeout, "metastore",
+				"the database kept changing until the deadline")
 		}
 	}
 	if err == nil {
@@ -233,12 +238,13 @@ func errorCode(err error) int {
 
 // hasTables reports whether there are such tables. SQLite has one code for whatever is wrong
 // with a statement, and tells what only in words.
-func hasTables(ctx context.Context, c *sql.Conn, of tables) bool {
-	for _, name := range of.names {
+func hasTables(ctx context.Context, c *sql.Conn, used tables) bool {
+	for _, name := range used.names {
 		var found int
 		err := c.QueryRowContext(ctx,
-			"SELECT 1 FROM pragma_table_list WHERE name = ? COLLATE NOCASE AND schema = ? COLLATE NOCASE",
-			name, cmp.Or(of.schema, "main")).Scan(&found)
+			"SELECT 1 FROM pragma_table_list"+
+				" WHERE name = ? COLLATE NOCASE AND schema = ? COLLATE NOCASE",
+			name, cmp.Or(used.schema, "main")).Scan(&found)
 		if errors.Is(err, sql.ErrNoRows) {
 			return false
 		}
@@ -264,7 +270,8 @@ func classifySQLite(ctx context.Context, err error) error {
 	}
 	switch se.Code() {
 	case sqlite3.SQLITE_READONLY_ROLLBACK:
-		return answer(conn.Unreachable, "the last writer left a transaction half done, which only a writer can undo: let Airflow open the database once")
+		return answer(conn.Unreachable, "the last writer left a transaction half done, which "+
+			"only a writer can undo: let Airflow open the database once")
 	case sqlite3.SQLITE_READONLY_RECOVERY, sqlite3.SQLITE_READONLY_CANTINIT:
 		// The write-ahead log is between two states: as good as locked.
 		return answer(conn.Timeout, "the write-ahead log is being recovered")
@@ -285,5 +292,6 @@ func classifySQLite(ctx context.Context, err error) error {
 	case sqlite3.SQLITE_INTERRUPT:
 		return answer(conn.Timeout, "the query was interrupted")
 	}
-	return answer(conn.Unreachable, fmt.Sprintf("the query failed with SQLite's code %d", se.Code()))
+	return answer(conn.Unreachable, fmt.Sprintf("the query failed with SQLite's code %d",
+		se.Code()))
 }

@@ -33,7 +33,7 @@ type sqliteState struct {
 	mode sqliteMode
 	wal  bool // the header says write-ahead log
 	db   backend.FileStamp
-	log  backend.FileStamp // of the -wal file; zero: there is none
+	log  backend.FileStamp // of the -wal file; zero: no such file
 }
 
 // key is the part of the state for which an open handle stays good.
@@ -41,7 +41,8 @@ func (s sqliteState) key() sqliteState {
 	if s.mode == sqliteQuiet {
 		return s
 	}
-	return sqliteState{path: s.path, mode: s.mode, wal: s.wal, db: backend.FileStamp{Dev: s.db.Dev, Ino: s.db.Ino}}
+	return sqliteState{path: s.path, mode: s.mode, wal: s.wal,
+		db: backend.FileStamp{Dev: s.db.Dev, Ino: s.db.Ino}}
 }
 
 // sqliteGuard holds the database file open, with SQLite's shared lock on it. While that
@@ -127,7 +128,8 @@ func (g *sqliteGuard) state() (sqliteState, error) {
 	case s.log.Size > 0:
 		// SQLite would have to write the index of the log to know what is in it, and
 		// without the log the rows are old.
-		e := conn.Errorf(conn.Unreachable, "metastore", "%s-wal holds rows, and without %s-shm they cannot be read", g.path, g.path)
+		e := conn.Errorf(conn.Unreachable, "metastore",
+			"%s-wal holds rows, and without %s-shm they cannot be read", g.path, g.path)
 		e.Hint = "let Airflow open the database once"
 		return s, e
 	}

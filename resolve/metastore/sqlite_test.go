@@ -43,7 +43,8 @@ func openWriter(t *testing.T, path string, statements ...string) *sql.DB {
 }
 
 func insert(id, host string) string {
-	return fmt.Sprintf("INSERT INTO connection (conn_id, conn_type, host) VALUES ('%s', 'http', '%s')", id, host)
+	return fmt.Sprintf(
+		"INSERT INTO connection (conn_id, conn_type, host) VALUES ('%s', 'http', '%s')", id, host)
 }
 
 func openSQLite(t *testing.T, path string) *metastore.Store {
@@ -65,7 +66,8 @@ func insertRow(t *testing.T, db *sql.DB, statement, id string, c *conn.Connectio
 		}
 		return nil
 	}
-	if _, err := db.Exec(statement, id, c.Type, c.Description, c.Host, c.Schema, c.Login, value(c.Password), c.Port, value(c.Extra)); err != nil {
+	if _, err := db.Exec(statement, id, c.Type, c.Description, c.Host, c.Schema, c.Login,
+		value(c.Password), c.Port, value(c.Extra)); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -75,18 +77,24 @@ func TestSQLiteConforms(t *testing.T) {
 		for _, held := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s held=%v", mode, held), func(t *testing.T) {
 				resolvetest.Run(t, resolvetest.Harness{
-					New: func(t *testing.T, connections map[string]*conn.Connection) backend.Backend {
+					New: func(t *testing.T,
+						connections map[string]*conn.Connection) backend.Backend {
 						path := filepath.Join(t.TempDir(), "airflow.db")
 						db := openWriter(t, path, "PRAGMA journal_mode="+mode, table)
 						for id, c := range connections {
-							insertRow(t, db, "INSERT INTO connection (conn_id, conn_type, description, host, schema, login, password, port, extra) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", id, c)
+							insertRow(t, db, "INSERT INTO connection (conn_id, conn_type, "+
+								"description, host, schema, login, password, port, extra) VALUES "+
+								"(?, ?, ?, ?, ?, ?, ?, ?, ?)", id, c)
 						}
 						if !held {
 							db.Close()
 						}
 						return openSQLite(t, path)
 					},
-					Unreachable: func(t *testing.T) backend.Backend { return openSQLite(t, filepath.Join(t.TempDir(), "airflow.db")) },
+					Unreachable: func(t *testing.T) backend.Backend {
+						return openSQLite(t,
+							filepath.Join(t.TempDir(), "airflow.db"))
+					},
 				})
 			})
 		}
@@ -106,7 +114,8 @@ func files(t *testing.T, dir string) map[string]string {
 		if err != nil {
 			t.Fatal(err)
 		}
-		all[e.Name()] = fmt.Sprintf("%d bytes, %v, %v", info.Size(), info.Mode(), info.ModTime().UnixNano())
+		all[e.Name()] = fmt.Sprintf("%d bytes, %v, %v", info.Size(), info.Mode(),
+			info.ModTime().UnixNano())
 	}
 	return all
 }
@@ -174,7 +183,8 @@ func TestSQLiteSeesEveryChangeAndWritesNothing(t *testing.T) {
 func TestSQLiteLogOfACrashedOwner(t *testing.T) {
 	dir, crashed := t.TempDir(), t.TempDir()
 	path := filepath.Join(dir, "airflow.db")
-	db := openWriter(t, path, "PRAGMA journal_mode=wal", table, insert("x", "old"), "PRAGMA wal_checkpoint(TRUNCATE)", "UPDATE connection SET host = 'new'")
+	db := openWriter(t, path, "PRAGMA journal_mode=wal", table, insert("x", "old"),
+		"PRAGMA wal_checkpoint(TRUNCATE)", "UPDATE connection SET host = 'new'")
 	if err := os.CopyFS(crashed, os.DirFS(dir)); err != nil {
 		t.Fatal(err)
 	}
@@ -239,14 +249,23 @@ func TestSQLiteUnusableDatabases(t *testing.T) {
 	openWriter(t, noColumn, "CREATE TABLE connection (id, conn_id)")
 
 	for _, c := range []struct{ name, path, want string }{
-		{"missing", filepath.Join(dir, "missing.db"), "metastore: unreachable: " + filepath.Join(dir, "missing.db") + ": no such file or directory"},
-		{"empty file", write("empty.db", nil), "metastore: unreachable: the database has no table connection (is this Airflow's database, and sql_alchemy_schema right?)"},
-		{"no table", noTable, "metastore: unreachable: the database has no table connection (is this Airflow's database, and sql_alchemy_schema right?)"},
-		{"no column", noColumn, "metastore: unreachable: the table connection has no column conn_type (is this Airflow's database?)"},
+		{"missing", filepath.Join(dir, "missing.db"),
+			"metastore: unreachable: " + filepath.Join(dir, "missing.db") +
+				": no such file or directory"},
+		{"empty file", write("empty.db", nil),
+			"metastore: unreachable: the database has no table connection (is this Airflow's " +
+				"database, and sql_alchemy_schema right?)"},
+		{"no table", noTable, "metastore: unreachable: the database has no table connection (is " +
+			"this Airflow's database, and sql_alchemy_schema right?)"},
+		{"no column", noColumn, "metastore: unreachable: the table connection has no column " +
+			"conn_type (is this Airflow's database?)"},
 		{"a directory", dir, "metastore: unreachable: " + dir + " is not a regular file"},
-		{"text", write("text.db", []byte(strings.Repeat("hunter2 ", 200))), "metastore: unreachable: the file is not an SQLite database"},
-		{"cut short", write("cut.db", text[:len(text)/3]), "metastore: unreachable: the database disk image is malformed"},
-		{"damaged", write("damaged.db", damaged), "metastore: unreachable: the database disk image is malformed"},
+		{"text", write("text.db", []byte(strings.Repeat("hunter2 ", 200))),
+			"metastore: unreachable: the file is not an SQLite database"},
+		{"cut short", write("cut.db", text[:len(text)/3]),
+			"metastore: unreachable: the database disk image is malformed"},
+		{"damaged", write("damaged.db", damaged),
+			"metastore: unreachable: the database disk image is malformed"},
 	} {
 		_, err := openSQLite(t, c.path).Connection(t.Context(), "c2000")
 		if err == nil || err.Error() != c.want {
@@ -285,22 +304,32 @@ func TestSQLiteLockedDatabaseIsATimeout(t *testing.T) {
 func TestSQLiteRowsOfOddTypes(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "airflow.db")
 	openWriter(t, path, strings.Replace(table, "NOT NULL UNIQUE", "", 1),
-		"INSERT INTO connection (conn_id, conn_type, port) VALUES ('text port', 'a', 'abc'), ('real port', 'a', 1.5), ('blob port', 'a', x'00'), ('whole port', 'a', '5432'), ('64 bits', 'a', 9223372036854775807), ('negative', 'a', -3)",
-		"INSERT INTO connection (conn_id, conn_type, host) VALUES ('blob host', 'a', x'68'), ('broken text', 'a', CAST(x'ff' AS TEXT)), ('NUL', 'a', 'a' || char(0) || 'b')",
-		"INSERT INTO connection (conn_id, conn_type, password, is_encrypted) VALUES ('odd flag', 'a', 'x', 'maybe'), ('large flag', 'a', 'x', 7), ('no flag', 'a', 'x', NULL), ('no password', 'a', NULL, 1), ('empty password', 'a', '', 1)",
-		"INSERT INTO connection (id, conn_id, conn_type, host) VALUES (90, 'twice', 'a', 'second'), (80, 'twice', 'a', 'first'), (70, NULL, 'a', ''), (71, '', 'a', 'none'), (72, x'6162', 'a', 'blob')",
+		"INSERT INTO connection (conn_id, conn_type, port) VALUES ('text port', 'a', 'abc'), "+
+			"('real port', 'a', 1.5), ('blob port', 'a', x'00'), ('whole port', 'a', '5432'), "+
+			"('64 bits', 'a', 9223372036854775807), ('negative', 'a', -3)",
+		"INSERT INTO connection (conn_id, conn_type, host) VALUES ('blob host', 'a', x'68'), "+
+			"('broken text', 'a', CAST(x'ff' AS TEXT)), ('NUL', 'a', 'a' || char(0) || 'b')",
+		"INSERT INTO connection (conn_id, conn_type, password, is_encrypted) VALUES ('odd flag', "+
+			"'a', 'x', 'maybe'), ('large flag', 'a', 'x', 7), ('no flag', 'a', 'x', NULL), "+
+			"('no password', 'a', NULL, 1), ('empty password', 'a', '', 1)",
+		"INSERT INTO connection (id, conn_id, conn_type, host) VALUES (90, 'twice', 'a', "+
+			"'second'), (80, 'twice', 'a', 'first'), (70, NULL, 'a', ''), (71, '', 'a', 'none'), "+
+			"(72, x'6162', 'a', 'blob')",
 		"INSERT INTO connection (conn_id, conn_type) VALUES ('n' || char(0) || 'ul', 'a')",
 	)
 	m := openSQLite(t, path)
 	for id, want := range map[string]conn.Kind{
-		"text port": conn.Invalid, "real port": conn.Invalid, "blob port": conn.Invalid, "blob host": conn.Invalid, "broken text": conn.Invalid,
-		"odd flag": conn.Invalid, "large flag": conn.KeyRejected, "ab": conn.Absent, "n": conn.Absent,
+		"text port": conn.Invalid, "real port": conn.Invalid, "blob port": conn.Invalid,
+		"blob host": conn.Invalid, "broken text": conn.Invalid,
+		"odd flag": conn.Invalid, "large flag": conn.KeyRejected, "ab": conn.Absent,
+		"n": conn.Absent,
 	} {
 		if _, err := m.Connection(t.Context(), id); conn.KindOf(err) != want {
 			t.Errorf("%q: %v, want %v", id, err, want)
 		}
 	}
-	for _, id := range []string{"whole port", "64 bits", "negative", "NUL", "no flag", "no password", "empty password", "twice", "", "n\x00ul"} {
+	for _, id := range []string{"whole port", "64 bits", "negative", "NUL", "no flag",
+		"no password", "empty password", "twice", "", "n\x00ul"} {
 		if _, err := m.Connection(t.Context(), id); err != nil {
 			t.Errorf("%q: %v", id, err)
 		}
@@ -315,18 +344,19 @@ func TestSQLiteRowsOfOddTypes(t *testing.T) {
 }
 
 func TestSQLiteFileNamesThatAURICouldMistake(t *testing.T) {
-	for _, name := range []string{"a%20b.db", "a#b.db", "a b.db", "a&mode=rwc.db", "a'b.db", "ä.db"} {
+	for _, name := range []string{"a%20b.db", "a#b.db", "a b.db", "a&mode=rwc.db", "a'b.db",
+		"ä.db"} {
 		path := filepath.Join(t.TempDir(), "airflow.db")
 		openWriter(t, path, table, insert("x", "h")).Close()
-		odd := filepath.Join(filepath.Dir(path), name)
-		if err := os.Rename(path, odd); err != nil {
+		renamed := filepath.Join(filepath.Dir(path), name)
+		if err := os.Rename(path, renamed); err != nil {
 			t.Fatal(err)
 		}
 		link := filepath.Join(t.TempDir(), "link.db")
-		if err := os.Symlink(odd, link); err != nil {
+		if err := os.Symlink(renamed, link); err != nil {
 			t.Fatal(err)
 		}
-		for _, p := range []string{odd, link} {
+		for _, p := range []string{renamed, link} {
 			if _, err := openSQLite(t, p).Connection(t.Context(), "x"); err != nil {
 				t.Errorf("%s: %v", p, err)
 			}
@@ -336,7 +366,8 @@ func TestSQLiteFileNamesThatAURICouldMistake(t *testing.T) {
 
 func TestSQLiteSchema(t *testing.T) {
 	path := copyMetastore(t, "2.10")
-	for schema, want := range map[string]conn.Kind{"main": conn.Failed, "nowhere": conn.Unreachable, `a"; DROP TABLE x`: conn.Unreachable} {
+	for schema, want := range map[string]conn.Kind{"main": conn.Failed, "nowhere": conn.Unreachable,
+		`a"; DROP TABLE x`: conn.Unreachable} {
 		m, err := metastore.Open(metastore.Settings{URL: "sqlite:///" + path, Schema: schema}, nil)
 		if err != nil {
 			t.Fatal(err)
@@ -368,7 +399,8 @@ func TestSQLiteListsManyRowsFast(t *testing.T) {
 		t.Errorf("listing took %v", took)
 	}
 	start = time.Now()
-	if _, err := m.Connection(t.Context(), fmt.Sprint("team_", many)); err != nil || time.Since(start) > time.Second {
+	if _, err := m.Connection(t.Context(), fmt.Sprint("team_", many)); err != nil ||
+		time.Since(start) > time.Second {
 		t.Errorf("one of them: %v after %v", err, time.Since(start))
 	}
 }
@@ -432,7 +464,8 @@ func TestSQLiteReadByAUserWhoCannotWrite(t *testing.T) {
 		cmd := exec.Command(program)
 		cmd.Env = []string{readAs + "=" + path}
 		if os.Getuid() == 0 {
-			cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+			cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534,
+				Gid: 65534}}
 		}
 		out, err := cmd.CombinedOutput()
 		if err != nil {

@@ -18,16 +18,19 @@ import (
 // write implements database. The connection is opened for this transaction alone, as any
 // writer's: it recovers what a crashed writer left behind, and folds the write-ahead log
 // into the database when it is the last to leave.
-func (s *sqliteFile) write(ctx context.Context, of tables, f func(context.Context, *sql.Conn) error) error {
+func (s *sqliteFile) write(ctx context.Context, used tables,
+	f func(context.Context, *sql.Conn) error) error {
 	path, err := filepath.EvalSymlinks(s.path)
 	if err != nil {
 		return sqliteFileError(s.path, err)
 	}
-	// What is no database, or may not be read, is said in the reader's words.
-	if err := s.read(ctx, of, func(context.Context, *sql.Conn) error { return nil }); err != nil && conn.KindOf(err) == conn.Denied {
+	// A file that is not a database, or may not be read, gets the error that a read gives.
+	err = s.read(ctx, used, func(context.Context, *sql.Conn) error { return nil })
+	if err != nil && conn.KindOf(err) == conn.Denied {
 		return err
 	}
-	db, err := sql.Open("sqlite", fileURI(path, url.Values{"mode": {"rw"}, "_pragma": {"trusted_schema(0)", "busy_timeout(0)"}}))
+	options := url.Values{"mode": {"rw"}, "_pragma": {"trusted_schema(0)", "busy_timeout(0)"}}
+	db, err := sql.Open("sqlite", fileURI(path, options))
 	if err != nil {
 		// sql.Open fails only for a driver that is not registered.
 		panic(err)
@@ -39,7 +42,8 @@ func (s *sqliteFile) write(ctx context.Context, of tables, f func(context.Contex
 
 // transaction has the database for itself while f runs, and never for longer than until
 // f returns.
-func (s *sqliteFile) transaction(ctx context.Context, db *sql.DB, f func(context.Context, *sql.Conn) error) error {
+func (s *sqliteFile) transaction(ctx context.Context, db *sql.DB,
+	f func(context.Context, *sql.Conn) error) error {
 	c, err := db.Conn(ctx)
 	if err != nil {
 		return err

@@ -17,7 +17,8 @@ type tables struct {
 
 // connections is the table connection.
 func (m *Store) connections() tables {
-	return tables{schema: m.settings.Schema, names: []string{"connection"}, called: "table connection", are: "is"}
+	return tables{schema: m.settings.Schema, names: []string{"connection"},
+		called: "table connection", are: "is"}
 }
 
 // serialized are tables around serialized_dag.

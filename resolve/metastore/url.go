@@ -40,7 +40,8 @@ var sqlURLPattern = regexp.MustCompile(`^([\w+]+)://` +
 // "+" is a blank. The error shows nothing of the URL.
 func parseSQLURL(text string) (*sqlURL, error) {
 	if strings.HasPrefix(text, "airflow-db-not-allowed:") {
-		return nil, fmt.Errorf("the database URL is the placeholder that Airflow 3 gives to tasks: take the URL from airflow.cfg")
+		return nil, fmt.Errorf("the database URL is the placeholder that Airflow 3 gives to " +
+			"tasks: take the URL from airflow.cfg")
 	}
 	m := sqlURLPattern.FindStringSubmatch(text)
 	if m == nil {

@@ -32,7 +32,8 @@ func (m *Store) Row(ctx context.Context, id string) (*Row, error) {
 		return nil, e
 	}
 	if _, ok := found[0].column["id"]; !ok {
-		return nil, conn.Errorf(conn.Unreachable, "metastore", "the table connection has no column id")
+		return nil, conn.Errorf(conn.Unreachable, "metastore",
+			"the table connection has no column id")
 	}
 	c, err := m.connection(found[0])
 	if err != nil {
@@ -124,7 +125,9 @@ func (m *Store) Rewrite(ctx context.Context, r *Row, c *conn.Connection, encrypt
 			return err
 		}
 		if !back.Equal(c) || !now.equals(r.stored, set) {
-			return conn.Errorf(conn.Failed, "metastore", "the database did not keep what was written: a column is too short for it, or in another character set")
+			return conn.Errorf(conn.Failed, "metastore",
+				"the database did not keep what was written: a column is too short for it, or in "+
+					"another character set")
 		}
 		return nil
 	})
@@ -148,7 +151,8 @@ func changes(r *Row, c *conn.Connection, encrypt Encrypter) ([]column, error) {
 	}
 	was := r.Connection
 	if !equalText(was.Type, c.Type) {
-		return nil, conn.Errorf(conn.Invalid, "metastore", "the conn_type of a row cannot be sealed: Airflow needs it")
+		return nil, conn.Errorf(conn.Invalid, "metastore",
+			"the conn_type of a row cannot be sealed: Airflow needs it")
 	}
 	for _, f := range []struct {
 		name     string
@@ -196,17 +200,21 @@ func changes(r *Row, c *conn.Connection, encrypt Encrypter) ([]column, error) {
 	}
 	for _, one := range set {
 		if _, ok := r.stored.column[one.name]; !ok {
-			return nil, conn.Errorf(conn.Invalid, "metastore", "the table connection has no column %s", one.name)
+			return nil, conn.Errorf(conn.Invalid, "metastore",
+				"the table connection has no column %s", one.name)
 		}
 	}
 	return set, nil
 }
 
-func equalText(a, b *string) bool { return a == nil && b == nil || a != nil && b != nil && *a == *b }
+func equalText(a, b *string) bool {
+	return a == nil && b == nil || a != nil && b != nil && *a == *b
+}
 
 // byNumber reads the row again by its primary key.
 func (m *Store) byNumber(ctx context.Context, db *sql.Conn, r *Row, lock string) (*row, error) {
-	rows, err := db.QueryContext(ctx, "SELECT * FROM "+m.table+" WHERE id = "+m.db.placeholder()+lock, r.stored.value("id"))
+	rows, err := db.QueryContext(ctx, "SELECT * FROM "+m.table+" WHERE id = "+m.db.placeholder()+
+		lock, r.stored.value("id"))
 	if err != nil {
 		return nil, err
 	}
@@ -243,7 +251,8 @@ func (m *Store) update(ctx context.Context, db *sql.Conn, r *Row, set []column) 
 		value := r.stored.values[i]
 		conditions = append(conditions, m.db.same(m.db.quote(name), next(value), value))
 	}
-	result, err := db.ExecContext(ctx, fmt.Sprintf("UPDATE %s SET %s WHERE %s", m.table, strings.Join(terms, ", "), strings.Join(conditions, " AND ")), arguments...)
+	result, err := db.ExecContext(ctx, fmt.Sprintf("UPDATE %s SET %s WHERE %s", m.table,
+		strings.Join(terms, ", "), strings.Join(conditions, " AND ")), arguments...)
 	if err != nil {
 		return err
 	}
@@ -285,8 +294,9 @@ func equalValue(a, b any) bool {
 
 func changed() *conn.Error {
 	return &conn.Error{
-		Kind: conn.Changed, Source: "metastore", Reason: "somebody changed the row meanwhile, and it was left alone",
-		Hint: "run the command again",
+		Kind: conn.Changed, Source: "metastore",
+		Reason: "somebody changed the row meanwhile, and it was left alone",
+		Hint:   "run the command again",
 	}
 }
 

@@ -45,7 +45,8 @@ func TestServersRowsAreRewrittenAndPutBack(t *testing.T) {
 func TestServersWriteNothingWhereSomethingIsWrong(t *testing.T) {
 	forEach(t, func(t *testing.T, k kindOfServer, s server, password string) {
 		owner := direct(t, s)
-		if _, err := owner.Exec(k.insert, "a", "http", nil, "h", nil, nil, "plain", nil, "{}"); err != nil {
+		if _, err := owner.Exec(k.insert, "a", "http", nil, "h", nil, nil, "plain", nil,
+			"{}"); err != nil {
 			t.Fatal(err)
 		}
 		s.Exec("airflow", k.createReader)
@@ -60,21 +61,24 @@ func TestServersWriteNothingWhereSomethingIsWrong(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if got, _ := now.Connection.Password.Reveal(); got != password || now.Connection.Sealed() {
+			if got, _ := now.Connection.Password.Reveal(); got != password ||
+				now.Connection.Sealed() {
 				t.Errorf("%s: the row is another one", what)
 			}
 		}
 
 		// Who may only read.
 		reader, _ := openForWriting(t, s.URL("reader", "readerpw", "airflow"), testKey)
-		resolvetest.WantKind(t, "as a reader", reader.Rewrite(t.Context(), r, sealedForm(r.Connection), encrypt), conn.Denied)
+		resolvetest.WantKind(t, "as a reader",
+			reader.Rewrite(t.Context(), r, sealedForm(r.Connection), encrypt), conn.Denied)
 		stays("as a reader", "plain")
 
 		// A change that a collation does not see.
 		if _, err := owner.Exec("UPDATE connection SET password = 'PLAIN'"); err != nil {
 			t.Fatal(err)
 		}
-		resolvetest.WantKind(t, "changed meanwhile", m.Rewrite(t.Context(), r, sealedForm(r.Connection), encrypt), conn.Changed)
+		resolvetest.WantKind(t, "changed meanwhile",
+			m.Rewrite(t.Context(), r, sealedForm(r.Connection), encrypt), conn.Changed)
 		stays("changed meanwhile", "PLAIN")
 
 		// A change that is not committed yet is waited for, and then found.
@@ -90,7 +94,8 @@ func TestServersWriteNothingWhereSomethingIsWrong(t *testing.T) {
 		}
 		short, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
 		defer cancel()
-		resolvetest.WantKind(t, "locked", m.Rewrite(short, r, sealedForm(r.Connection), encrypt), conn.Timeout)
+		resolvetest.WantKind(t, "locked", m.Rewrite(short, r, sealedForm(r.Connection), encrypt),
+			conn.Timeout)
 		result := make(chan error, 1)
 		go func() { result <- m.Rewrite(t.Context(), r, sealedForm(r.Connection), encrypt) }()
 		if err := tx.Commit(); err != nil {

@@ -171,7 +171,9 @@ func TestRewriteStoresWhatAirflowWouldStore(t *testing.T) {
 	want("substr(extra, 1, 17)", `{"connfs_sealed":`)
 
 	// Put back: tokens, flagged.
-	rewrite(encrypt, func(c *conn.Connection) { c.Password, c.Extra = conn.NewSecret("p"), conn.NewSecret("{}") })
+	rewrite(encrypt, func(c *conn.Connection) {
+		c.Password, c.Extra = conn.NewSecret("p"), conn.NewSecret("{}")
+	})
 	want("is_encrypted", "1")
 	want("is_extra_encrypted", "1")
 	want("substr(password, 1, 5)", "gAAAA")
@@ -194,7 +196,8 @@ func TestRewriteStoresWhatAirflowWouldStore(t *testing.T) {
 
 func TestARowThatChangedMeanwhileIsLeftAlone(t *testing.T) {
 	for column, change := range map[string]string{
-		"password": "'PLAIN'", "host": "NULL", "port": "1", "extra": `'{"b": 2}'`, "is_encrypted": "NULL", "login": "''", "description": "'x'",
+		"password": "'PLAIN'", "host": "NULL", "port": "1", "extra": `'{"b": 2}'`,
+		"is_encrypted": "NULL", "login": "''", "description": "'x'",
 	} {
 		path := writable(t)
 		m, encrypt := openForWriting(t, "sqlite:///"+path, testKey)
@@ -204,7 +207,8 @@ func TestARowThatChangedMeanwhileIsLeftAlone(t *testing.T) {
 		}
 		execSQLite(t, path, "UPDATE connection SET "+column+" = "+change)
 		before, _ := os.ReadFile(path)
-		if err := m.Rewrite(t.Context(), r, sealedForm(r.Connection), encrypt); conn.KindOf(err) != conn.Changed {
+		err = m.Rewrite(t.Context(), r, sealedForm(r.Connection), encrypt)
+		if conn.KindOf(err) != conn.Changed {
 			t.Errorf("%s: %v", column, err)
 		}
 		if after, _ := os.ReadFile(path); !bytes.Equal(before, after) {
@@ -215,7 +219,8 @@ func TestARowThatChangedMeanwhileIsLeftAlone(t *testing.T) {
 	m, encrypt := openForWriting(t, "sqlite:///"+path, testKey)
 	r, _ := m.Row(t.Context(), "a")
 	execSQLite(t, path, "DELETE FROM connection")
-	if err := m.Rewrite(t.Context(), r, sealedForm(r.Connection), encrypt); conn.KindOf(err) != conn.Changed {
+	err := m.Rewrite(t.Context(), r, sealedForm(r.Connection), encrypt)
+	if conn.KindOf(err) != conn.Changed {
 		t.Errorf("deleted: %v", err)
 	}
 }
@@ -224,20 +229,25 @@ func TestWhatTheDatabaseDoesNotKeepIsUndone(t *testing.T) {
 	path := writable(t)
 	m, encrypt := openForWriting(t, "sqlite:///"+path, testKey)
 	// As a column that cuts what is too long, without a word.
-	execSQLite(t, path, "CREATE TRIGGER cut AFTER UPDATE ON connection BEGIN UPDATE connection SET extra = substr(extra, 1, 100) WHERE id = NEW.id; END")
+	execSQLite(t, path, "CREATE TRIGGER cut AFTER UPDATE ON connection BEGIN UPDATE connection "+
+		"SET extra = substr(extra, 1, 100) WHERE id = NEW.id; END")
 	r, err := m.Row(t.Context(), "a")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := m.Rewrite(t.Context(), r, sealedForm(r.Connection), encrypt); conn.KindOf(err) != conn.Failed {
+	err = m.Rewrite(t.Context(), r, sealedForm(r.Connection), encrypt)
+	if conn.KindOf(err) != conn.Failed {
 		t.Errorf("cut: %v", err)
 	}
 	execSQLite(t, path, "DROP TRIGGER cut")
-	execSQLite(t, path, "CREATE TRIGGER other AFTER UPDATE ON connection BEGIN UPDATE connection SET login = 'x' WHERE id = NEW.id; END")
-	if err := m.Rewrite(t.Context(), r, sealedForm(r.Connection), encrypt); conn.KindOf(err) != conn.Failed {
+	execSQLite(t, path, "CREATE TRIGGER other AFTER UPDATE ON connection BEGIN UPDATE connection "+
+		"SET login = 'x' WHERE id = NEW.id; END")
+	err = m.Rewrite(t.Context(), r, sealedForm(r.Connection), encrypt)
+	if conn.KindOf(err) != conn.Failed {
 		t.Errorf("another column: %v", err)
 	}
-	if got := querySQLite(t, path, "SELECT password || extra || coalesce(login, '') FROM connection"); got != `plain{"b": 1}` {
+	if got := querySQLite(t, path, "SELECT password || extra || coalesce(login, '') FROM "+
+		"connection"); got != `plain{"b": 1}` {
 		t.Errorf("the row is %q", got)
 	}
 }
@@ -260,7 +270,8 @@ func TestWritingWaitsForOtherWritersAsLongAsItMay(t *testing.T) {
 	}
 	short, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
-	if err := m.Rewrite(short, r, sealedForm(r.Connection), encrypt); conn.KindOf(err) != conn.Timeout {
+	err = m.Rewrite(short, r, sealedForm(r.Connection), encrypt)
+	if conn.KindOf(err) != conn.Timeout {
 		t.Errorf("while another writes: %v", err)
 	}
 	done := make(chan error, 1)
@@ -291,7 +302,8 @@ func TestRowsThatCannotBeSealedSaySo(t *testing.T) {
 	old, oldEncrypt := openForWriting(t, "sqlite:///"+copyMetastore(t, "1.10"), testKey)
 	twice := 0
 	for id := range readExpected(t, "1.10").Connections {
-		if _, err := old.Row(t.Context(), id); err != nil && strings.Contains(err.Error(), "several rows") {
+		if _, err := old.Row(t.Context(), id); err != nil &&
+			strings.Contains(err.Error(), "several rows") {
 			twice++
 		}
 	}
@@ -306,7 +318,8 @@ func TestRowsThatCannotBeSealedSaySo(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.Chmod(filepath.Dir(path), 0o700) })
-	if err := m.Rewrite(t.Context(), r, sealedForm(r.Connection), encrypt); conn.KindOf(err) != conn.Denied {
+	err = m.Rewrite(t.Context(), r, sealedForm(r.Connection), encrypt)
+	if conn.KindOf(err) != conn.Denied {
 		t.Errorf("in a directory that cannot be written to: %v", err)
 	}
 }
