@@ -31,8 +31,8 @@ type airflow struct {
 	impersonation value[string]
 }
 
-// readAirflow takes what config.toml does not set from Airflow: the home's
-// airflow.cfg and the AIRFLOW__* variables; without a home, the variables alone.
+// readAirflow takes from Airflow what config.toml does not set: from the home's
+// airflow.cfg and the AIRFLOW__* variables, or without a home from the variables alone.
 func (l *loader) readAirflow(ctx context.Context, f *file, h home, child account) airflow {
 	a := airflow{url: f.url, fernetKey: f.fernetKey, alternative: f.secrets}
 	env := l.Environ

@@ -165,7 +165,7 @@ func TestAirflowConfigurationThatCannotServe(t *testing.T) {
 		},
 		"no database of ours": {
 			cfg: "[database]\nsql_alchemy_conn = mssql://u:hunter2@h/db\n",
-			want: "HOME/airflow.cfg:2: [database] sql_alchemy_conn: this is no URL of a " +
+			want: "HOME/airflow.cfg:2: [database] sql_alchemy_conn: this is not the URL of a " +
 				"PostgreSQL, MySQL, MariaDB or SQLite database " +
 				"(postgresql://user:password@host/database)",
 		},

@@ -9,9 +9,9 @@ import (
 	"github.com/connfs/connfs/internal/arguments"
 )
 
-// alternative takes the alternative backend from Airflow, where config.toml says
-// nothing of one: that of tasks, which [workers] names in Airflow 3, or else that of
-// [secrets].
+// alternative takes the alternative backend from Airflow where config.toml does not
+// mention one: the backend for tasks, which [workers] names in Airflow 3, or else the one
+// in [secrets].
 func (r *airflowReader) alternative(a *airflow) {
 	secrets, err := r.cfg.Get(r.ctx, "secrets", "backend")
 	if err != nil || secrets.Text != "" {
@@ -41,7 +41,7 @@ func (r *airflowReader) alternative(a *airflow) {
 	a.multiTeam = r.boolean("core", "multi_team")
 	if s.keys == tomlSecrets {
 		// Again, as the user that the children run as, who must be able to read what the
-		// arguments name, and with what Airflow says of teams.
+		// arguments name, and with what Airflow says about teams.
 		r.checkAlternative(s, a.multiTeam.v)
 	} else {
 		before := len(r.errs)

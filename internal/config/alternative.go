@@ -21,7 +21,7 @@ type alternative struct {
 	backend   string // a short name or a class path; empty: none
 	origin    airflowcfg.Origin
 	arguments []argument
-	set       bool // somebody said so, even where there is none
+	set       bool // a configuration names it, or says that there is no such backend
 }
 
 // secretsKeys are the keys by which messages name an alternative backend.
@@ -49,7 +49,7 @@ func (l *loader) readSecrets(root *table, f *file) {
 	case map[string]any:
 		l.readArguments(t, v, s)
 	case string:
-		// Airflow's own form, which has a null, as TOML has not.
+		// Airflow's own form. It can hold a null, which TOML cannot.
 		line := t.pos.at("backend_kwargs").line
 		origin := airflowcfg.Origin{Kind: airflowcfg.File, File: t.file, Line: line}
 		list, err := parseArguments(v, origin)
@@ -113,7 +113,7 @@ const (
 	metastoreClass   = "airflow.secrets.metastore.MetastoreBackend"
 )
 
-// classPath is what can be shown of a backend's name: nothing that is more than a name.
+// classPath matches a backend's name that can be shown: anything else may hold a secret.
 var classPath = regexp.MustCompile(`^[A-Za-z_][\w.]*$`)
 
 // checkAlternative reports what is wrong with an alternative backend, without connecting
@@ -169,8 +169,8 @@ func (l *loader) failArguments(s *alternative, err error) {
 }
 
 // settings returns what the resolver needs to know; nil where there is no alternative
-// backend. Airflow's own EnvironmentVariablesBackend is none: the environment, asked
-// first, is asked again in vain.
+// backend. Airflow's own EnvironmentVariablesBackend does not count as one: the environment
+// is in the path anyway.
 func (s *alternative) settings(multiTeam bool) *backend.Secrets {
 	if s.backend == "" || s.backend == environmentClass {
 		return nil

@@ -176,7 +176,7 @@ func TestAlternativeBackendOfAirflow(t *testing.T) {
 			want: local("/one.json"), why: "searched first: local_filesystem, of [workers] " +
 				"secrets_backend (variable AIRFLOW__WORKERS__SECRETS_BACKEND)",
 		},
-		"that of tasks never takes the arguments of the other": {
+		"the tasks' backend never takes the arguments of the other": {
 			cfg:  from + "[workers]\nsecrets_backend = " + localFiles + "\n",
 			want: &backend.Secrets{Backend: localFiles},
 			why:  "searched first: local_filesystem, of [workers]",
@@ -189,7 +189,7 @@ func TestAlternativeBackendOfAirflow(t *testing.T) {
 			want: &backend.Secrets{Backend: "local_filesystem"},
 			why:  "searched first: local_filesystem, of secrets.backend (CONFIG:2)",
 		},
-		"config.toml goes on without": {
+		"config.toml switches the backend off": {
 			cfg:  "[secrets]\nbackend = site.vault.Backend\nbackend_kwargs = no JSON\n",
 			toml: "[secrets]\nbackend = \"\"\n",
 			why:  "not searched: secrets.backend (CONFIG:2) is empty",

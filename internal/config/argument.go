@@ -63,7 +63,7 @@ func kwargs(list []argument) string {
 	return string(text)
 }
 
-// jsonValue returns what JSON has for a value of TOML.
+// jsonValue turns a value of TOML into one of JSON.
 func jsonValue(v any) (any, error) {
 	switch v := v.(type) {
 	case string:
@@ -109,8 +109,8 @@ func jsonValue(v any) (any, error) {
 	return v, nil
 }
 
-// Words in the names of arguments that hold secrets, and ends of those that only say
-// where one is.
+// secretWords are words in the names of arguments that hold secrets. placeEnds are the ends
+// of names that only say where a secret is.
 var (
 	secretWords = []string{"token", "password", "passwd", "passphrase", "secret", "credential",
 		"private_key", "privatekey", "keyfile", "environment"}

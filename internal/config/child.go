@@ -14,7 +14,7 @@ import (
 
 // home is the chosen airflow_home.
 type home struct {
-	path   string // empty: there is none
+	path   string // empty if there is no home
 	origin string
 	uid    uint32 // who owns it
 }
@@ -33,7 +33,7 @@ func (l *loader) findHome(f *file) home {
 	case ok && variable != "":
 		expanded, err := airflowcfg.Expand(variable, l.Environ)
 		if err != nil || !filepath.IsAbs(expanded) {
-			l.warn("the variable AIRFLOW_HOME is no absolute path, and is ignored")
+			l.warn("the variable AIRFLOW_HOME is not an absolute path, and is ignored")
 			return h
 		}
 		h = home{path: expanded, origin: "variable AIRFLOW_HOME"}
@@ -62,7 +62,7 @@ func (l *loader) findHome(f *file) home {
 	return h
 }
 
-// account is the user as whom children run, with what the front need not know.
+// account is the user that children run as, with what the front need not know.
 type account struct {
 	*settings.Child        // nil: as the front does
 	name            string // for `connfs config`; empty: unknown
@@ -70,9 +70,8 @@ type account struct {
 	home            string // of the user; empty: unknown
 }
 
-// chooseChild settles as whom the children run where root started connfs: as
-// `user`, or else as the owner of airflow_home, who controls what is read and
-// run from there anyway.
+// chooseChild chooses the user that children run as if root started connfs: `user`, or else
+// the owner of airflow_home, who controls anyway what is read and run from there.
 func (l *loader) chooseChild(ctx context.Context, f *file, h home) account {
 	a := account{name: f.user.v, origin: f.user.origin}
 	if l.EUID != 0 {
@@ -113,7 +112,7 @@ func (l *loader) chooseChild(ctx context.Context, f *file, h home) account {
 	return a
 }
 
-// become takes over an account; root is none.
+// become makes children run as u; for root it changes nothing.
 func (a *account) become(u users.User, why string) {
 	a.name, a.home = u.Name, u.Home
 	if u.UID != 0 {

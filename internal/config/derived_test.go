@@ -14,7 +14,7 @@ import (
 	"github.com/connfs/connfs/internal/settings"
 )
 
-// withMetastore names one whose DAGs can name users.
+// withMetastore names a metastore whose DAGs can name users.
 const withMetastore = "[metastore]\nurl = \"sqlite:////a.db\"\n"
 
 // derived is a grant without a user.
@@ -92,7 +92,7 @@ func TestGrantsThatNameUsersReadNoDAGs(t *testing.T) {
 func TestDerivedGrantNeedsTheMetastore(t *testing.T) {
 	const hint = " (name the run_as_user, or set metastore.url or airflow_home)\n"
 	for name, tc := range map[string]struct{ toml, cfg, want string }{
-		"Airflow has none": {
+		"Airflow has no metastore": {
 			toml: derived + derived, cfg: "[core]\nexecutor = x\n",
 			want: "CONFIG:1: grant: it names no run_as_user, and there is no metastore to take " +
 				"one from: no database URL is set, and HOME/airflow.db is not there" + hint +
@@ -101,11 +101,11 @@ func TestDerivedGrantNeedsTheMetastore(t *testing.T) {
 		},
 		"it is not read": {
 			toml: derived, cfg: "[database]\nsql_alchemy_conn = mssql://h/db\n",
-			want: "HOME/airflow.cfg:2: [database] sql_alchemy_conn: this is no URL of a " +
+			want: "HOME/airflow.cfg:2: [database] sql_alchemy_conn: this is not the URL of a " +
 				"PostgreSQL, MySQL, MariaDB or SQLite database " +
 				"(postgresql://user:password@host/database)\n",
 		},
-		"Airflow has one": {toml: derived, cfg: "[database]\nsql_alchemy_conn = sqlite:////a.db\n"},
+		"Airflow has a metastore": {toml: derived, cfg: "[database]\nsql_alchemy_conn = sqlite:////a.db\n"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			src := source(t, tc.toml)

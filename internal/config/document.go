@@ -45,7 +45,7 @@ type value[T any] struct {
 // from returns the origin as people read it.
 func (v value[T]) from() string { return cmp.Or(v.origin, "default") }
 
-// decode reads a TOML file; nil if it is not TOML, which the report then says.
+// decode reads a TOML file. If it is not TOML, it reports that and returns nil.
 func decode(file, text string, r *report) *table {
 	text = strings.TrimPrefix(text, "\ufeff") // a byte order mark, which TOML allows
 	for i, line := range strings.Split(text, "\n") {
@@ -78,7 +78,7 @@ func syntaxError(file string, err error) *Error {
 		e.Message = quotedText.ReplaceAllString(e.Message, "[left out]")
 	}
 	if strings.HasPrefix(parse.Message, "expected value but found") {
-		e.Hint = "text must stand in quotes"
+		e.Hint = "put text in quotes"
 	}
 	return e
 }
@@ -131,7 +131,7 @@ func (t *table) sub(name string) *table {
 	return s
 }
 
-// subs returns the tables [name.X] by X, which somebody has chosen.
+// subs returns the tables [name.X] by X, a name that the user has chosen.
 func (t *table) subs(name string) map[string]*table {
 	named, ok := t.values[name].(map[string]any)
 	if !ok && t.values[name] != nil {
@@ -241,9 +241,9 @@ func (t *table) texts(name string, to *value[[]string]) {
 		case !ok:
 			message = fmt.Sprintf("expected an array of strings, got %s in it", kind(elem))
 		case text == "":
-			message = "an empty string stands in it"
+			message = "it contains an empty string"
 		case strings.ContainsRune(text, 0):
-			message = "a NUL stands in it"
+			message = "it contains a NUL"
 		}
 		if message != "" {
 			t.report.add(&Error{File: t.file, Line: t.pos.at(name).elem(i).line, Key: t.key(name),
@@ -272,7 +272,7 @@ func (t *table) duration(name string, to *value[time.Duration], least, most time
 	d, err := time.ParseDuration(raw.v)
 	switch {
 	case err != nil:
-		t.fail(name, "this is no duration", hint)
+		t.fail(name, "this is not a duration", hint)
 	case d < least || d > most:
 		t.fail(name, fmt.Sprintf("out of range: it may be %s to %s", short(least), short(most)), "")
 	default:
@@ -290,8 +290,7 @@ func (t *table) integer(name string, to *value[int64], least, most int64) {
 	})
 }
 
-// refuse reports a key whose value is none of those that mean the same as
-// leaving it out.
+// refuse reports a key whose value does not mean the same as leaving the key out.
 func (t *table) refuse(name string, harmless ...any) {
 	v, ok := t.values[name]
 	if !ok {
@@ -299,7 +298,7 @@ func (t *table) refuse(name string, harmless ...any) {
 	}
 	switch v.(type) {
 	case string, bool, int64:
-	default: // not comparable, and harmless in no case
+	default: // not comparable, so it cannot be one of the harmless values
 		t.fail(name, notYet, "")
 		return
 	}
@@ -336,7 +335,7 @@ func quotedOr(texts []string) string {
 
 func noNUL(v string) (string, string) {
 	if strings.ContainsRune(v, 0) {
-		return "a NUL stands in it", ""
+		return "it contains a NUL", ""
 	}
 	return "", ""
 }

@@ -2,9 +2,9 @@ package config
 
 import "io/fs"
 
-// SetOwner makes a source believe that files belong to whom of says, by name.
-func (s *Source) SetOwner(of func(name string) uint32) {
-	s.owner = func(info fs.FileInfo) uint32 { return of(info.Name()) }
+// SetOwner makes a source take owner's word for who owns a file, by its name.
+func (s *Source) SetOwner(owner func(name string) uint32) {
+	s.owner = func(info fs.FileInfo) uint32 { return owner(info.Name()) }
 }
 
 // Contract is the table of keys, for the test of the example.

@@ -17,7 +17,7 @@ import (
 
 // file is what config.toml and the files that it names say, over the defaults.
 type file struct {
-	path  string      // empty: there is none
+	path  string      // empty if there is no configuration file
 	info  fs.FileInfo // of config.toml
 	found bool
 
@@ -84,7 +84,7 @@ func defaults() file {
 	}
 }
 
-// defaultEpoch is the epoch where none is set: the TTL, within reason.
+// defaultEpoch is the epoch where the file sets no epoch: the TTL, within reason.
 func defaultEpoch(ttl time.Duration) time.Duration {
 	if ttl == 0 {
 		return zeroEpoch
@@ -223,7 +223,7 @@ func (l *loader) included(root *table, f *file) []string {
 		}
 		matches, err := filepath.Glob(l.beside(pattern))
 		if err != nil {
-			fail("this is no file pattern")
+			fail("this is not a file pattern")
 			continue
 		}
 		if len(matches) == 0 && !strings.ContainsAny(pattern, `*?[\`) {
@@ -240,8 +240,8 @@ func (l *loader) included(root *table, f *file) []string {
 	return paths
 }
 
-// readInclude reads a file that holds [[grant]] only. Who can write it decides
-// who may read, so it must be as safe from others as config.toml.
+// readInclude reads a file that holds [[grant]] only. Whoever can write it decides who may
+// read connections, so it must be as safe from others as config.toml.
 func (l *loader) readInclude(path string, f *file) []policy.Rule {
 	text, info, err := readFile(path, syscall.O_NOFOLLOW)
 	if err != nil {
@@ -267,7 +267,7 @@ func (l *loader) readInclude(path string, f *file) []policy.Rule {
 	}
 	for _, name := range slices.Sorted(maps.Keys(root.values)) {
 		if name != "grant" {
-			root.fail(name, "only [[grant]] may stand in an included file", "")
+			root.fail(name, "an included file may hold [[grant]] only", "")
 		}
 	}
 	return readGrants(root)

@@ -8,8 +8,8 @@ import (
 	"github.com/connfs/connfs/internal/policy"
 )
 
-// nobody is the uid that the kernel shows for one it cannot map. It and -1 stand
-// for no user in particular, so a grant to either would be one to strangers.
+// nobody is the uid that the kernel shows for a uid it cannot map. Neither it nor -1 is a
+// particular user, so a grant to either would be one to strangers.
 const nobody = 65534
 
 const invalidUID = 1<<32 - 1
@@ -51,9 +51,9 @@ func patterns(rule *policy.Rule) []pattern {
 	}
 }
 
-// readWho reads to whom a rule grants: the user that it names, or else the DAGs whose
-// users count. Beside a user, what narrows the DAGs would narrow nothing, though it
-// looks as if it did.
+// readWho reads to whom a rule grants: the user that it names, or else the users of the DAGs
+// that it names. It refuses keys that narrow the DAGs next to a user: they would have no
+// effect, and look as if they had.
 func readWho(t *table, rule *policy.Rule) {
 	raw, named := t.values["run_as_user"]
 	if named {
@@ -63,7 +63,7 @@ func readWho(t *table, rule *policy.Rule) {
 	}
 	for _, p := range patterns(rule) {
 		if _, ok := t.values[p.key]; ok && named && p.key != "dag" {
-			t.fail(p.key, "beside a run_as_user, who alone decides, it would narrow nothing",
+			t.fail(p.key, "it has no effect next to run_as_user, which alone decides",
 				"leave one of the two out")
 			continue
 		}
@@ -92,7 +92,7 @@ func setUser(rule *policy.Rule, raw any) (message, hint string) {
 		case isUID:
 			uid, err := strconv.ParseUint(number, 10, 63)
 			if err != nil && number != "-1" {
-				return "this is no uid", `"#1234" is the uid 1234`
+				return "this is not a uid", `"#1234" is the uid 1234`
 			} else if err != nil {
 				return setUID(rule, -1)
 			}

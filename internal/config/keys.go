@@ -7,7 +7,7 @@ import (
 )
 
 // keys are the keys of the contract by table, in its order; "" is the top level.
-// Some of them are refused in this version, by name.
+// This version refuses some of them by name.
 var keys = []struct {
 	table string
 	names []string

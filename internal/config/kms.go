@@ -128,7 +128,7 @@ func (l *loader) readKindKeys(t *table, kind *kms.Kind, k *keyService) {
 	}
 }
 
-// readContents reads the files with secrets, which the user of the children need not be able
+// readContents reads the files with secrets, which the children's user need not be able
 // to read.
 func (l *loader) readContents(t *table, kind *kms.Kind, k *keyService) {
 	for _, key := range kind.Keys {
@@ -155,7 +155,7 @@ func (l *loader) readContents(t *table, kind *kms.Kind, k *keyService) {
 }
 
 // readKeyCache reads how long, and how often, an unwrapped data key is used again. One
-// of the two alone would keep no key, though it looks as if it did.
+// without the other would keep no key, and look as if it did.
 func readKeyCache(t *table, k *keyService) {
 	ttl, uses := value[time.Duration]{}, value[int64]{}
 	t.duration("cache_ttl", &ttl, 0, maxEpoch)

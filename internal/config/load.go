@@ -19,7 +19,7 @@ import (
 	"github.com/connfs/connfs/resolve/environment"
 )
 
-// loader is one Load under way.
+// loader is the state of one Load.
 type loader struct {
 	Source
 	report
@@ -103,7 +103,7 @@ func Load(ctx context.Context, src Source) (*Result, error) {
 	}, nil
 }
 
-// chooseMounts settles where to mount: the command line or the file, not both.
+// chooseMounts takes the mountpoints from the command line or from the file, not from both.
 func (l *loader) chooseMounts(f *file) {
 	switch {
 	case l.Mountpoint != "" && len(f.mounts) > 0:

@@ -7,15 +7,15 @@ import (
 )
 
 // position is where a key, or an element of an array, stands in a TOML file.
-// The decoder tells the lines of the keys that it refuses only, and knows one
-// line for all tables of an array.
+// The decoder tells only the lines of keys that it refuses, and one line for all tables of
+// an array.
 type position struct {
 	line  int
 	keys  map[string]*position
 	elems []*position
 }
 
-// at returns the position under key, and p itself where there is none.
+// at returns the position under key; p itself if nothing is known about key.
 func (p *position) at(key string) *position {
 	if child, ok := p.keys[key]; ok {
 		return child
@@ -23,7 +23,7 @@ func (p *position) at(key string) *position {
 	return p
 }
 
-// elem returns the position of the i-th element, and p itself where there is none.
+// elem returns the position of the i-th element; p itself if there is no such element.
 func (p *position) elem(i int) *position {
 	if i < len(p.elems) {
 		return p.elems[i]

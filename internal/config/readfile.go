@@ -8,7 +8,7 @@ import (
 	"github.com/connfs/connfs/internal/regularfile"
 )
 
-// maxFile is the size beyond which a file cannot be meant as configuration.
+// maxFile is the largest configuration file that is read, in bytes.
 const maxFile = 4 << 20
 
 // Permission bits.

@@ -96,7 +96,7 @@ var dialects = map[string]string{
 	"sqlite": "SQLite",
 }
 
-// dialect returns the database that a URL names; empty if it is none of ours.
+// dialect returns the database that a URL names; empty if connfs cannot read it.
 func dialect(url string) string {
 	scheme, _, ok := strings.Cut(url, "://")
 	if !ok {
@@ -115,7 +115,7 @@ func checkURL(url string) (message, hint string) {
 		return "this is what Airflow 3 gives to tasks in place of the database URL",
 			"start connfs outside a task"
 	}
-	return "this is no URL of a PostgreSQL, MySQL, MariaDB or SQLite database",
+	return "this is not the URL of a PostgreSQL, MySQL, MariaDB or SQLite database",
 		"postgresql://user:password@host/database"
 }
 

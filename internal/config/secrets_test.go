@@ -86,7 +86,7 @@ func TestSecretFileThatCannotServe(t *testing.T) {
 	for name, tc := range map[string]struct{ content, want string }{
 		"empty":    {"\n", "url is empty"},
 		"NUL":      {"sqlite:////hunter2\x00", "url holds a NUL"},
-		"no URL":   {hunter(), "this is no URL of a PostgreSQL, MySQL, MariaDB or SQLite database"},
+		"no URL":   {hunter(), "this is not the URL of a PostgreSQL, MySQL, MariaDB or SQLite database"},
 		"too long": {strings.Repeat("x", 5<<20), "larger than 4194304 bytes"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -12,21 +12,22 @@ import (
 	"github.com/connfs/connfs/resolve/all"
 )
 
-// DefaultFile is the configuration file where neither --config nor
-// $CONNFS_CONFIG names one.
+// DefaultFile is the configuration file if neither --config nor $CONNFS_CONFIG names
+// another.
 const DefaultFile = "/etc/connfs/config.toml"
 
 // Source is everything that a configuration is made of.
 type Source struct {
-	// ConfigFile is the path of config.toml; empty: there is none.
+	// ConfigFile is the path of config.toml; empty if there is no such file.
 	ConfigFile string
-	// ConfigExplicit says that somebody asked for ConfigFile. One that nobody
-	// asked for need not be there.
+	// ConfigExplicit says that somebody asked for ConfigFile. Otherwise the file need not
+	// be there.
 	ConfigExplicit bool
 	// AirflowHome is the --airflow-home of the command line; empty: what
 	// airflow_home says, or else the variable AIRFLOW_HOME.
 	AirflowHome string
-	// Mountpoint is that of the command line, made absolute; empty: there is none.
+	// Mountpoint is the command line's mountpoint, made absolute; empty if it names no
+	// mountpoint.
 	Mountpoint string
 	// NeedMount says that the command mounts, so that a configuration without a
 	// mountpoint is wrong.
@@ -48,8 +49,8 @@ type Source struct {
 	owner func(fs.FileInfo) uint32 // of a file; nil: the real one; tests need not be root
 }
 
-// Identity is the user as whom what follows runs. With uid 0 it is root that
-// keeps its uid and gives up its capabilities.
+// Identity is the user that a process becomes with [Source.Drop]. Uid 0 stands for root
+// without its capabilities.
 type Identity struct {
 	UID    uint32
 	GID    uint32
