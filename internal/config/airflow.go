@@ -207,7 +207,7 @@ func place(e *Error, origin airflowcfg.Origin) {
 var errSharedCommand = errors.New("root does not run a command from a file that others can write")
 
 // trustCommand is for a connfs that root started. It refuses to run what may have been written
-// by anybody but root and the user as whom the command runs.
+// by anybody but root and the user that the command runs as.
 func (l *loader) trustCommand(info fs.FileInfo, child account) error {
 	if info.Mode()&writableWide != 0 {
 		return errSharedCommand

@@ -37,7 +37,7 @@ func (a argument) setting(key string) Setting {
 }
 
 // parseArguments reads backend_kwargs as Airflow writes it: the text of one JSON object.
-// An empty text is no argument. Its error shows no value.
+// An empty text holds no arguments. Its error shows no value.
 func parseArguments(text string, origin airflowcfg.Origin) ([]argument, error) {
 	values, err := arguments.Decode(text)
 	if err != nil {

@@ -47,8 +47,8 @@ func TestExampleLoads(t *testing.T) {
 	}
 }
 
-// The sample of a grant that names DAGs only is a comment: whoever copies the file
-// must choose it.
+// The sample of a grant that names DAGs only is a comment, so that whoever copies the file
+// chooses it.
 func TestExampleOfADerivedGrantLoads(t *testing.T) {
 	text := readExample(t)
 	begin := strings.Index(text, "\n# [[grant]]\n")

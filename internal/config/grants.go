@@ -51,9 +51,9 @@ func patterns(rule *policy.Rule) []pattern {
 	}
 }
 
-// readWho reads to whom a rule grants: the user that it names, or else the users of the DAGs
-// that it names. It refuses keys that narrow the DAGs next to a user: they would have no
-// effect, and look as if they had.
+// readWho reads who gets a rule's connections: the user that it names, or else the users of
+// the DAGs that it names. It refuses keys that narrow the DAGs next to a user: they would
+// have no effect, and look as if they had.
 func readWho(t *table, rule *policy.Rule) {
 	raw, named := t.values["run_as_user"]
 	if named {

@@ -38,7 +38,8 @@ func TestSecretInReadableFileIsRefused(t *testing.T) {
 	}{
 		"password": {"[metastore]\nurl = \"postgresql://u:hunter2@h/db\"\n", 0o644,
 			":2: metastore.url: " + readable},
-		"password as parameter": {"[metastore]\nurl = \"postgresql://h/db?password=hunter2\"\n", 0o644,
+		"password as parameter": {"[metastore]\nurl = \"postgresql://h/db?password=hunter2\"\n",
+			0o644,
 			":2: metastore.url: " + readable},
 		"fernet key": {"[metastore]\n\nfernet_key = \"hunter2\"\n", 0o604,
 			":3: metastore.fernet_key: " + readable},
@@ -84,9 +85,10 @@ func TestSecretFilesAreFoundInOrder(t *testing.T) {
 
 func TestSecretFileThatCannotServe(t *testing.T) {
 	for name, tc := range map[string]struct{ content, want string }{
-		"empty":    {"\n", "url is empty"},
-		"NUL":      {"sqlite:////hunter2\x00", "url holds a NUL"},
-		"no URL":   {hunter(), "this is not the URL of a PostgreSQL, MySQL, MariaDB or SQLite database"},
+		"empty": {"\n", "url is empty"},
+		"NUL":   {"sqlite:////hunter2\x00", "url holds a NUL"},
+		"no URL": {hunter(), "this is not the URL of a PostgreSQL, MySQL, MariaDB or SQLite " +
+			"database"},
 		"too long": {strings.Repeat("x", 5<<20), "larger than 4194304 bytes"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -54,7 +54,7 @@ type DAGs struct {
 	Never       []uint32      `json:"never"`                  // uids that no DAG can grant
 }
 
-// Child is the user as whom resolver children run, when connfs was started by
+// Child is the user that resolver children run as, when connfs was started by
 // root.
 type Child struct {
 	UID    uint32   `json:"uid"`
