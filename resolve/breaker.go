@@ -44,8 +44,9 @@ func (b *breaker) allow() error {
 	}
 	return &conn.Error{
 		Kind: b.last.Kind, Source: b.last.Source,
-		Reason: fmt.Sprintf("not asked now, after %d failures in a row; the last one: %s", b.failures, b.last.Reason),
-		Hint:   b.last.Hint,
+		Reason: fmt.Sprintf("not asked now, after %d failures in a row; the last one: %s",
+			b.failures, b.last.Reason),
+		Hint: b.last.Hint,
 	}
 }
 
@@ -54,12 +55,14 @@ func (b *breaker) note(err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	var failure *conn.Error
-	if !errors.As(err, &failure) || failure.Kind != conn.Unreachable && failure.Kind != conn.Timeout {
+	if !errors.As(err, &failure) || failure.Kind != conn.Unreachable &&
+		failure.Kind != conn.Timeout {
 		b.failures = 0
 		return
 	}
 	b.failures++
-	b.last = conn.Error{Kind: failure.Kind, Source: failure.Source, Reason: failure.Reason, Hint: failure.Hint}
+	b.last = conn.Error{Kind: failure.Kind, Source: failure.Source, Reason: failure.Reason,
+		Hint: failure.Hint}
 	if b.failures == breakAfter {
 		b.next = time.Now().Add(probeEvery)
 	}
@@ -83,7 +86,8 @@ func (b *breaker) state() []byte {
 	if b.failures == 0 {
 		return nil
 	}
-	text, _ := json.Marshal(breakerState{b.failures, b.next, b.last.Kind, b.last.Source, b.last.Reason, b.last.Hint})
+	text, _ := json.Marshal(breakerState{b.failures, b.next, b.last.Kind, b.last.Source,
+		b.last.Reason, b.last.Hint})
 	return text
 }
 

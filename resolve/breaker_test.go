@@ -62,7 +62,8 @@ func TestAnOutageIsAFastErrorAfterThreeFailures(t *testing.T) {
 				start := time.Now()
 				for range 1000 {
 					err := lookUp(t, p)
-					if conn.KindOf(err) != c.kind || !strings.Contains(err.Error(), "not asked now, after 3 failures in a row") {
+					if conn.KindOf(err) != c.kind ||
+						!strings.Contains(err.Error(), "not asked now, after 3 failures in a row") {
 						t.Fatal(err)
 					}
 				}
@@ -123,11 +124,13 @@ func TestAProbeThatHangsKeepsNoOtherBack(t *testing.T) {
 }
 
 func TestOnlyAnOutageOpensABreaker(t *testing.T) {
-	for _, kind := range []conn.Kind{conn.Absent, conn.Denied, conn.KeyRejected, conn.Invalid, conn.Failed} {
+	for _, kind := range []conn.Kind{conn.Absent, conn.Denied, conn.KeyRejected, conn.Invalid,
+		conn.Failed} {
 		o := &outage{err: conn.Errorf(kind, "", "as told")}
 		p := guarded(o)
 		for range 10 {
-			if err := lookUp(t, p); conn.KindOf(err) != kind || strings.Contains(err.Error(), "not asked") {
+			if err := lookUp(t, p); conn.KindOf(err) != kind ||
+				strings.Contains(err.Error(), "not asked") {
 				t.Errorf("%s: %v", kind, err)
 			}
 		}

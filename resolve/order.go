@@ -26,7 +26,9 @@ type Places struct {
 
 // order returns the places in the order in which they are searched.
 func (p *Places) order(name string) ([]namedPlace, error) {
-	alternative, metastore, environment := namedPlace{"alternative", p.Alternative}, namedPlace{"metastore", p.Metastore}, namedPlace{"environment", p.Environment}
+	alternative := namedPlace{"alternative", p.Alternative}
+	metastore := namedPlace{"metastore", p.Metastore}
+	environment := namedPlace{"environment", p.Environment}
 	switch name = cmp.Or(name, "aip-33"); {
 	case name != "aip-33" && name != "airflow":
 		return nil, fmt.Errorf("order %q is neither \"aip-33\" nor \"airflow\"", name)

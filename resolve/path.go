@@ -33,8 +33,8 @@ type Path struct {
 
 // NewPath returns the path over entries. With onError "stop" (or empty) the first
 // answer other than absent ends the search; with "next" only a connection does, as
-// in Airflow, and if there is none the first answer that was not absent is the
-// error.
+// in Airflow. If no backend has a connection, the first answer that was not absent
+// is the error.
 func NewPath(entries []Entry, onError string) (*Path, error) {
 	p := &Path{entries: slices.Clone(entries)}
 	switch onError {
@@ -50,7 +50,8 @@ func NewPath(entries []Entry, onError string) (*Path, error) {
 // Connection finds the connection id and names the backend that holds it. The
 // error is a *conn.Error, of kind Absent only if every backend answered so. It
 // returns when ctx ends, even if a backend does not.
-func (p *Path) Connection(ctx context.Context, id string) (c *conn.Connection, source string, err error) {
+func (p *Path) Connection(ctx context.Context, id string) (
+	c *conn.Connection, source string, err error) {
 	var first error
 	for _, e := range p.entries {
 		c, _, err := p.ask(ctx, e, id)
@@ -72,11 +73,12 @@ func (p *Path) Connection(ctx context.Context, id string) (c *conn.Connection, s
 
 // Answer is what one backend said about an id. It never holds the value.
 type Answer struct {
-	Name     string        `json:"name"`
-	Found    bool          `json:"found"`
-	Decides  bool          `json:"decides"`      // the search ends with this answer
-	Kind     conn.Kind     `json:"kind"`         // of the failure; meaningless where Found
-	By       string        `json:"by,omitempty"` // who failed, where it is not the backend: the KMS of a sealed connection
+	Name    string    `json:"name"`
+	Found   bool      `json:"found"`
+	Decides bool      `json:"decides"` // the search ends with this answer
+	Kind    conn.Kind `json:"kind"`    // of the failure; meaningless where Found
+	// By is who failed, where it is not the backend: the KMS of a sealed connection.
+	By       string        `json:"by,omitempty"`
 	Reason   string        `json:"reason,omitempty"`
 	Hint     string        `json:"hint,omitempty"`
 	Duration time.Duration `json:"duration"` // in nanoseconds
@@ -186,13 +188,15 @@ func (p *Path) Warm(ctx context.Context) error {
 // ask returns e's connection if it is one that Airflow would take: its look-up
 // evaluates get_uri, and what fails there is not a connection. A sealed one is opened
 // first; sealed is what it was before, even where it does not open.
-func (p *Path) ask(ctx context.Context, e Entry, id string) (c, sealed *conn.Connection, err error) {
+func (p *Path) ask(ctx context.Context, e Entry, id string) (
+	c, sealed *conn.Connection, err error) {
 	if c, err = e.connection(ctx, id); err != nil {
 		return nil, nil, err
 	}
 	if c.Sealed() {
 		sealed = c
-		if c, err = within(ctx, e.Name, func() (*conn.Connection, error) { return p.unseal(ctx, id, sealed) }); err != nil {
+		if c, err = within(ctx, e.Name,
+			func() (*conn.Connection, error) { return p.unseal(ctx, id, sealed) }); err != nil {
 			return nil, sealed, err
 		}
 	}

@@ -83,12 +83,12 @@ func TestPathTruthTable(t *testing.T) {
 		for a := range answers {
 			for b := range answers {
 				for c := range answers {
-					said := []string{a, b, c}
+					given := []string{a, b, c}
 					backends := []*fake{answers[a](), answers[b](), answers[c]()}
 					p := newPath(t, onError, backends[0], backends[1], backends[2])
 
 					want, from, asked := "absent", "", 3
-					for i, s := range said {
+					for i, s := range given {
 						if s == "found" || s != "absent" && onError == "stop" {
 							want, from, asked = s, string(rune('a'+i)), i+1
 							break
@@ -103,8 +103,10 @@ func TestPathTruthTable(t *testing.T) {
 						result = conn.KindOf(err).String()
 					}
 					hits := backends[0].hits + backends[1].hits + backends[2].hits
-					if result != want || source != from || hits != asked || (got != nil) != (want == "found") {
-						t.Errorf("%s %q: %s from %q after %d, want %s from %q after %d", onError, said, result, source, hits, want, from, asked)
+					if result != want || source != from || hits != asked ||
+						(got != nil) != (want == "found") {
+						t.Errorf("%s %q: %s from %q after %d, want %s from %q after %d", onError,
+							given, result, source, hits, want, from, asked)
 					}
 					if err != nil && strings.Contains(err.Error(), "value might") {
 						t.Errorf("an unclassified error is printed: %v", err)
@@ -112,8 +114,9 @@ func TestPathTruthTable(t *testing.T) {
 					if err != nil && from != "" && !strings.HasPrefix(err.Error(), from+": ") {
 						t.Errorf("%v does not name %q", err, from)
 					}
-					if explained := decided(p.Explain(t.Context(), "x")); explained != want+" "+from {
-						t.Errorf("%s %q: explained as %q, want %q", onError, said, explained, want+" "+from)
+					decision := want + " " + from
+					if got := decided(p.Explain(t.Context(), "x")); got != decision {
+						t.Errorf("%s %q: explained as %q, want %q", onError, given, got, decision)
 					}
 				}
 			}
@@ -148,13 +151,15 @@ func TestPathSearchesAsAirflow(t *testing.T) {
 		t.Fatalf("%d cases: %v", len(data.Connections), err)
 	}
 	as := map[string]func() *fake{
-		"value": answers["found"], "none": answers["absent"], "empty": answers["absent"], "raise": answers["unreachable"],
-		"bad": answers["invalid"], "badjson": answers["invalid"], "num": answers["invalid"], "blank": answers["invalid"],
+		"value": answers["found"], "none": answers["absent"], "empty": answers["absent"],
+		"raise": answers["unreachable"], "bad": answers["invalid"], "badjson": answers["invalid"],
+		"num": answers["invalid"], "blank": answers["invalid"],
 		"denied": answers["denied"], "lost": answers["key rejected"],
 	}
 	for _, c := range data.Connections {
 		var entries []resolve.Entry
-		for _, e := range []struct{ name, says string }{{"custom", c.Backend}, {"env", c.Env}, {"metastore", c.Metastore}} {
+		for _, e := range []struct{ name, says string }{{"custom", c.Backend}, {"env", c.Env},
+			{"metastore", c.Metastore}} {
 			if e.says == "not_configured" {
 				continue
 			}
@@ -182,7 +187,8 @@ func TestPathDoesNotWaitForABackendThatIgnoresTheDeadline(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 	defer cancel()
 	_, source, err := p.Connection(ctx, "x")
-	if source != "b" || conn.KindOf(err) != conn.Timeout || err.Error() != "b: timeout: no answer within the deadline" {
+	if source != "b" || conn.KindOf(err) != conn.Timeout ||
+		err.Error() != "b: timeout: no answer within the deadline" {
 		t.Errorf("Connection: %q, %v", source, err)
 	}
 	l, err := newPath(t, "stop", &fake{ids: []string{"x"}}, &fake{hang: true}).List(ctx)
@@ -192,7 +198,8 @@ func TestPathDoesNotWaitForABackendThatIgnoresTheDeadline(t *testing.T) {
 	ctx, cancel = context.WithTimeout(t.Context(), 20*time.Millisecond)
 	defer cancel()
 	l, err = newPath(t, "stop", &fake{ids: []string{"x"}}, &fake{hang: true}).List(ctx)
-	if err != nil || len(l.IDs) != 1 || l.Complete || len(l.Failures) != 1 || conn.KindOf(l.Failures[0].Err) != conn.Timeout {
+	if err != nil || len(l.IDs) != 1 || l.Complete || len(l.Failures) != 1 ||
+		conn.KindOf(l.Failures[0].Err) != conn.Timeout {
 		t.Errorf("List: %+v, %v", l, err)
 	}
 }
@@ -204,11 +211,17 @@ func TestPathListing(t *testing.T) {
 		want     resolve.Listing
 	}{
 		{"none", nil, resolve.Listing{Complete: true}},
-		{"sorted, each once, no empty id", []backend.Backend{&fake{ids: []string{"c", "a", ""}}, &fake{ids: []string{"b", "a"}}}, resolve.Listing{IDs: []string{"a", "b", "c"}, Complete: true}},
-		{"one is down", []backend.Backend{&fake{ids: []string{"c"}}, answering(conn.Unreachable)}, resolve.Listing{IDs: []string{"c"}, Failures: []resolve.Failure{{Name: "b"}}}},
-		{"one cannot list", []backend.Backend{noLister{}, &fake{ids: []string{"c"}}}, resolve.Listing{IDs: []string{"c"}, Failures: []resolve.Failure{{Name: "a"}}}},
-		{"one does not know the case", []backend.Backend{caseBlind{&fake{ids: []string{"b"}}}}, resolve.Listing{IDs: []string{"b"}}},
-		{"one would not, and has nothing", []backend.Backend{caseBlind{&fake{}}}, resolve.Listing{Complete: true}},
+		{"sorted, each once, no empty id",
+			[]backend.Backend{&fake{ids: []string{"c", "a", ""}}, &fake{ids: []string{"b", "a"}}},
+			resolve.Listing{IDs: []string{"a", "b", "c"}, Complete: true}},
+		{"one is down", []backend.Backend{&fake{ids: []string{"c"}}, answering(conn.Unreachable)},
+			resolve.Listing{IDs: []string{"c"}, Failures: []resolve.Failure{{Name: "b"}}}},
+		{"one cannot list", []backend.Backend{noLister{}, &fake{ids: []string{"c"}}},
+			resolve.Listing{IDs: []string{"c"}, Failures: []resolve.Failure{{Name: "a"}}}},
+		{"one does not know the case", []backend.Backend{caseBlind{&fake{ids: []string{"b"}}}},
+			resolve.Listing{IDs: []string{"b"}}},
+		{"one would not, and has nothing", []backend.Backend{caseBlind{&fake{}}},
+			resolve.Listing{Complete: true}},
 	} {
 		got, err := newPath(t, "stop", c.backends...).List(t.Context())
 		if err != nil {
@@ -242,17 +255,23 @@ func at(name string) resolve.Place {
 }
 
 func TestPathRefusesWhatItCannotHonour(t *testing.T) {
-	broken := func() (backend.Backend, string, error) { return nil, "", errors.New("no such place") }
-	named := func() (backend.Backend, string, error) { return nil, "vault", errors.New("no such place") }
+	broken := func() (backend.Backend, string, error) {
+		return nil, "", errors.New("no such place")
+	}
+	named := func() (backend.Backend, string, error) {
+		return nil, "vault", errors.New("no such place")
+	}
 	for name, c := range map[string]struct {
 		options resolve.Options
 		places  resolve.Places
 		want    string
 	}{
-		"order":                    {resolve.Options{Order: "mine"}, resolve.Places{}, `order "mine" is neither "aip-33" nor "airflow"`},
-		"on_error":                 {resolve.Options{OnError: "ignore"}, resolve.Places{}, `on_error "ignore" is neither "stop" nor "next"`},
-		"place":                    {resolve.Options{}, resolve.Places{Metastore: broken}, "opening the metastore: no such place"},
-		"place with a known store": {resolve.Options{}, resolve.Places{Alternative: named}, "opening the vault: no such place"},
+		"order":    {resolve.Options{Order: "mine"}, resolve.Places{}, `order "mine" is neither "aip-33" nor "airflow"`},
+		"on_error": {resolve.Options{OnError: "ignore"}, resolve.Places{}, `on_error "ignore" is neither "stop" nor "next"`},
+		"place": {resolve.Options{}, resolve.Places{Metastore: broken},
+			"opening the metastore: no such place"},
+		"place with a known store": {resolve.Options{}, resolve.Places{Alternative: named},
+			"opening the vault: no such place"},
 	} {
 		if _, err := resolve.Open(c.options, c.places); err == nil || err.Error() != c.want {
 			t.Errorf("%s: %v", name, err)
@@ -296,7 +315,8 @@ func TestPathIsSearchedInOrder(t *testing.T) {
 }
 
 func ExamplePath_Explain() {
-	p, _ := resolve.NewPath([]resolve.Entry{{Name: "environment", Backend: answering(conn.Absent)}, {Name: "metastore", Backend: &fake{}}}, "stop")
+	p, _ := resolve.NewPath([]resolve.Entry{{Name: "environment", Backend: answering(conn.Absent)},
+		{Name: "metastore", Backend: &fake{}}}, "stop")
 	for _, a := range p.Explain(context.Background(), "my_db") {
 		fmt.Println(a.Name, a.Found, a.Decides, a.Reason)
 	}

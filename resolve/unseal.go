@@ -14,7 +14,8 @@ type Unsealer interface {
 	// Unseal returns the connection that is sealed under id. find looks up the
 	// connection of a KMS that the sealed form names, through the search path.
 	// Its error is a *conn.Error, never of kind Absent.
-	Unseal(ctx context.Context, id string, sealed *conn.Connection, find backend.Finder) (*conn.Connection, error)
+	Unseal(ctx context.Context, id string, sealed *conn.Connection, find backend.Finder) (
+		*conn.Connection, error)
 }
 
 // Describer is an Unsealer that can say by what a connection is sealed.
@@ -29,21 +30,25 @@ type opening struct{}
 // unseal opens the sealed connection of an id. The KMS that it names may itself be a
 // connection of the path, sealed by yet another one; what leads back to itself is
 // refused.
-func (p *Path) unseal(ctx context.Context, id string, sealed *conn.Connection) (*conn.Connection, error) {
+func (p *Path) unseal(ctx context.Context, id string, sealed *conn.Connection) (
+	*conn.Connection, error) {
 	if p.unsealer == nil {
-		return nil, conn.Errorf(conn.KeyRejected, "", "the connection is sealed, and nothing here can open it")
+		return nil, conn.Errorf(conn.KeyRejected, "",
+			"the connection is sealed, and nothing here can open it")
 	}
 	ids, _ := ctx.Value(opening{}).([]string)
 	if slices.Contains(ids, id) {
 		return nil, &conn.Error{
 			Kind: conn.KeyRejected, Reason: "the connection of its KMS is sealed by itself",
-			Hint: "seal the connection that kms_conn_id names with another KMS, or define that KMS as [kms.NAME]",
+			Hint: "seal the connection that kms_conn_id names with another KMS, or define that " +
+				"KMS as [kms.NAME]",
 		}
 	}
 	ctx = context.WithValue(ctx, opening{}, append(slices.Clip(ids), id))
 	c, err := p.unsealer.Unseal(ctx, id, sealed, p.find)
 	if err != nil && conn.KindOf(err) == conn.Absent {
-		return nil, &conn.Error{Kind: conn.Failed, Reason: "the KMS that the sealed connection names is not there", Err: err}
+		return nil, &conn.Error{Kind: conn.Failed, Reason: "the KMS that the sealed connection " +
+			"names is not there", Err: err}
 	}
 	return c, err
 }

@@ -42,10 +42,16 @@ type alternative struct {
 
 // alternatives are all the alternative backends there are.
 var alternatives = []alternative{
-	{"aws_secrets_manager", "airflow.providers.amazon.aws.secrets.secrets_manager.SecretsManagerBackend", aws.OpenSecretsManager},
-	{"aws_ssm", "airflow.providers.amazon.aws.secrets.systems_manager.SystemsManagerParameterStoreBackend", aws.OpenSSM},
+	{"aws_secrets_manager",
+		"airflow.providers.amazon.aws.secrets.secrets_manager.SecretsManagerBackend",
+		aws.OpenSecretsManager},
+	{"aws_ssm",
+		"airflow.providers.amazon.aws.secrets.systems_manager.SystemsManagerParameterStoreBackend",
+		aws.OpenSSM},
 	{"exec", "", exec.Open},
-	{"gcp_secret_manager", "airflow.providers.google.cloud.secrets.secret_manager.CloudSecretManagerBackend", gcpsm.Open},
+	{"gcp_secret_manager",
+		"airflow.providers.google.cloud.secrets.secret_manager.CloudSecretManagerBackend",
+		gcpsm.Open},
 	{"local_filesystem", "airflow.secrets.local_filesystem.LocalFilesystemBackend", localfile.Open},
 	{"vault", "airflow.providers.hashicorp.secrets.vault.VaultBackend", vault.Open},
 }
@@ -61,7 +67,8 @@ func AlternativeName(backend string) (string, error) {
 		for i, a := range alternatives {
 			names[i] = a.name
 		}
-		return "", fmt.Errorf("no such secrets backend: there are %s, and Airflow's class paths of these", strings.Join(names, ", "))
+		return "", fmt.Errorf("no such secrets backend: there are %s, and Airflow's class paths "+
+			"of these", strings.Join(names, ", "))
 	}
 	return alternatives[i].name, nil
 }
@@ -92,7 +99,7 @@ func CheckSecrets(s *backend.Secrets) error {
 	}
 	b, err := OpenAlternative(s)
 	if c, ok := b.(interface{ Close() error }); ok {
-		c.Close()
+		_ = c.Close() // it was not used
 	}
 	return err
 }
@@ -100,7 +107,8 @@ func CheckSecrets(s *backend.Secrets) error {
 // Open returns the search path that settings describe. It connects to nothing;
 // its error never holds a password. With a nil fernet whatever is flagged as
 // encrypted is KeyRejected, and with a nil unsealer whatever is sealed.
-func Open(settings *Settings, fernet backend.Decrypter, unsealer resolve.Unsealer) (*resolve.Path, error) {
+func Open(settings *Settings, fernet backend.Decrypter, unsealer resolve.Unsealer) (
+	*resolve.Path, error) {
 	places := resolve.Places{
 		Environment: func() (backend.Backend, string, error) {
 			return environment.New(settings.Environment), "environment", nil
@@ -115,5 +123,6 @@ func Open(settings *Settings, fernet backend.Decrypter, unsealer resolve.Unseale
 			return b, "metastore", err
 		}
 	}
-	return resolve.Open(resolve.Options{Order: settings.Order, OnError: settings.OnError, Unsealer: unsealer}, places)
+	return resolve.Open(resolve.Options{Order: settings.Order, OnError: settings.OnError,
+		Unsealer: unsealer}, places)
 }

@@ -21,7 +21,8 @@ func TestOpenRefusesWhatItCannotHonour(t *testing.T) {
 	}{
 		{"order", all.Settings{Order: "mine"}, `order "mine" is neither "aip-33" nor "airflow"`},
 		{"on_error", all.Settings{OnError: "ignore"}, `on_error "ignore" is neither "stop" nor "next"`},
-		{"URL", all.Settings{Metastore: &metastore.Settings{URL: "secret"}}, "opening the metastore: the database URL does not begin with DIALECT://"},
+		{"URL", all.Settings{Metastore: &metastore.Settings{URL: "secret"}},
+			"opening the metastore: the database URL does not begin with DIALECT://"},
 	} {
 		if _, err := all.Open(&c.settings, nil, nil); err == nil || err.Error() != c.want {
 			t.Errorf("%s: %v", c.name, err)
@@ -32,9 +33,10 @@ func TestOpenRefusesWhatItCannotHonour(t *testing.T) {
 func TestOpenSearchesTheEnvironmentFirst(t *testing.T) {
 	for _, order := range []string{"", "aip-33", "airflow"} {
 		p, err := all.Open(&all.Settings{
-			Order:       order,
-			Metastore:   &metastore.Settings{URL: "sqlite:///" + airflowDatabase(t)},
-			Environment: environment.Settings{Variables: environment.Variables([]string{"AIRFLOW_CONN_UNENCRYPTED=http://from-env"})},
+			Order:     order,
+			Metastore: &metastore.Settings{URL: "sqlite:///" + airflowDatabase(t)},
+			Environment: environment.Settings{Variables: environment.Variables(
+				[]string{"AIRFLOW_CONN_UNENCRYPTED=http://from-env"})},
 		}, nil, nil)
 		if err != nil {
 			t.Fatal(err)
@@ -46,7 +48,8 @@ func TestOpenSearchesTheEnvironmentFirst(t *testing.T) {
 		if diff := cmp.Diff([]string{"environment", "metastore"}, names); diff != "" {
 			t.Errorf("order %q (-want +got):\n%s", order, diff)
 		}
-		for id, want := range map[string]string{"unencrypted": "environment", "type_only": "metastore"} {
+		for id, want := range map[string]string{"unencrypted": "environment",
+			"type_only": "metastore"} {
 			if _, source, err := p.Connection(t.Context(), id); err != nil || source != want {
 				t.Errorf("order %q: %s from %q, %v; want %s", order, id, source, err, want)
 			}
@@ -72,14 +75,16 @@ func airflowDatabase(t *testing.T) string {
 
 // The short names and class paths are what configurations hold: they do not change.
 func TestEachAlternativeHasItsNames(t *testing.T) {
+	const amazon = "airflow.providers.amazon.aws.secrets."
+	const google = "airflow.providers.google.cloud.secrets."
 	for backend, want := range map[string]string{
-		"aws_secrets_manager": "aws_secrets_manager",
-		"airflow.providers.amazon.aws.secrets.secrets_manager.SecretsManagerBackend": "aws_secrets_manager",
+		"aws_secrets_manager":                            "aws_secrets_manager",
+		amazon + "secrets_manager.SecretsManagerBackend": "aws_secrets_manager",
 		"aws_ssm": "aws_ssm",
-		"airflow.providers.amazon.aws.secrets.systems_manager.SystemsManagerParameterStoreBackend": "aws_ssm",
+		amazon + "systems_manager.SystemsManagerParameterStoreBackend": "aws_ssm",
 		"exec":               "exec",
 		"gcp_secret_manager": "gcp_secret_manager",
-		"airflow.providers.google.cloud.secrets.secret_manager.CloudSecretManagerBackend": "gcp_secret_manager",
+		google + "secret_manager.CloudSecretManagerBackend": "gcp_secret_manager",
 		"local_filesystem": "local_filesystem",
 		"airflow.secrets.local_filesystem.LocalFilesystemBackend": "local_filesystem",
 		"vault": "vault",

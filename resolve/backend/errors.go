@@ -13,9 +13,11 @@ import (
 func Invalid(name string, err error) error {
 	var ce *conn.Error
 	if errors.As(err, &ce) {
-		return &conn.Error{Kind: conn.Invalid, Source: cmp.Or(ce.Source, name), Reason: ce.Reason, Hint: ce.Hint, Err: err}
+		return &conn.Error{Kind: conn.Invalid, Source: cmp.Or(ce.Source, name), Reason: ce.Reason,
+			Hint: ce.Hint, Err: err}
 	}
-	return &conn.Error{Kind: conn.Invalid, Source: name, Reason: "what is stored is not a connection", Err: err}
+	return &conn.Error{Kind: conn.Invalid, Source: name,
+		Reason: "what is stored is not a connection", Err: err}
 }
 
 // ContextError is the answer of a backend for which there was no time.

@@ -17,7 +17,8 @@ func CheckPathID(id string) error {
 	case strings.ContainsAny(id, "\x00\n\r"):
 		return conn.Errorf(conn.Absent, "", "the id holds a NUL or a line break, and is not sent")
 	case slices.ContainsFunc(strings.Split(id, "/"), pathSegment):
-		return conn.Errorf(conn.Absent, "", "the id is a path with an empty, \".\" or \"..\" part, and is not sent")
+		return conn.Errorf(conn.Absent, "",
+			"the id is a path with an empty, \".\" or \"..\" part, and is not sent")
 	}
 	return nil
 }

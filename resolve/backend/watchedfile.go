@@ -81,7 +81,8 @@ func (f *WatchedFile[T]) load() ([]byte, FileStamp, error) {
 			return text, before, err
 		}
 	}
-	return nil, FileStamp{}, conn.Errorf(conn.Unreachable, f.Source, "%s changes while it is read", f.Path)
+	return nil, FileStamp{}, conn.Errorf(conn.Unreachable, f.Source, "%s changes while it is read",
+		f.Path)
 }
 
 func (f *WatchedFile[T]) loadOnce() (text []byte, before, after FileStamp, err error) {

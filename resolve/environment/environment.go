@@ -28,7 +28,8 @@ type Settings struct {
 // Variables returns the variables of an environment block, lines of NAME=value, that
 // hold connections. Of several with one name the first counts.
 func Variables(environ []string) []backend.Variable {
-	return backend.Masked(environ, func(name string) bool { return strings.HasPrefix(name, connPrefix) })
+	return backend.Masked(environ,
+		func(name string) bool { return strings.HasPrefix(name, connPrefix) })
 }
 
 // Store is the backend of AIRFLOW_CONN_* variables: those that connfs was
@@ -51,7 +52,8 @@ func New(settings Settings) *Store {
 		}
 	}
 	if settings.File != "" {
-		e.file = &backend.WatchedFile[map[string]string]{Path: settings.File, Source: "environment", Parse: parseFile}
+		e.file = &backend.WatchedFile[map[string]string]{Path: settings.File, Source: "environment",
+			Parse: parseFile}
 		return e
 	}
 	e.variables = make(map[string]backend.Variable, len(settings.Variables))
@@ -106,7 +108,7 @@ func (e *Store) Local() bool { return true }
 // CaseBlind implements [backend.CaseBlind].
 func (e *Store) CaseBlind() bool { return true }
 
-// value returns the value of a variable, empty where there is none.
+// value returns the value of a variable, empty where it is not set.
 func (e *Store) value(ctx context.Context, name string) (string, error) {
 	if err := ctx.Err(); err != nil {
 		return "", backend.ContextError("environment", err)

@@ -36,16 +36,20 @@ func TestConforms(t *testing.T) {
 		return environment.New(environment.Settings{File: filepath.Join(t.TempDir(), "missing")})
 	}
 	t.Run("variables", func(t *testing.T) {
-		resolvetest.Run(t, resolvetest.Harness{CaseBlind: true, Unreachable: missing, New: func(t *testing.T, c map[string]*conn.Connection) backend.Backend {
-			lines, ids := variables(t, c)
-			return environment.New(environment.Settings{Variables: environment.Variables(lines), Spellings: ids})
-		}})
+		resolvetest.Run(t, resolvetest.Harness{CaseBlind: true, Unreachable: missing,
+			New: func(t *testing.T, c map[string]*conn.Connection) backend.Backend {
+				lines, ids := variables(t, c)
+				return environment.New(environment.Settings{Variables: environment.Variables(lines),
+					Spellings: ids})
+			}})
 	})
 	t.Run("file", func(t *testing.T) {
-		resolvetest.Run(t, resolvetest.Harness{CaseBlind: true, Unreachable: missing, New: func(t *testing.T, c map[string]*conn.Connection) backend.Backend {
-			lines, ids := variables(t, c)
-			return environment.New(environment.Settings{File: writeFile(t, strings.Join(lines, "\n")), Spellings: ids})
-		}})
+		resolvetest.Run(t, resolvetest.Harness{CaseBlind: true, Unreachable: missing,
+			New: func(t *testing.T, c map[string]*conn.Connection) backend.Backend {
+				lines, ids := variables(t, c)
+				file := writeFile(t, strings.Join(lines, "\n"))
+				return environment.New(environment.Settings{File: file, Spellings: ids})
+			}})
 	})
 }
 
@@ -68,7 +72,8 @@ func TestFileFormat(t *testing.T) {
 		{"JSON", `AIRFLOW_CONN_X={"conn_type":"http","host":"h # no comment"}`, "h # no comment"},
 		{"quoted JSON, no escapes", `AIRFLOW_CONN_X='{"conn_type":"http","host":"it's"}'`, "it's"},
 		{"blanks around line and value", " \tAIRFLOW_CONN_X= \"http://h\" \t", "h"},
-		{"comments, empty lines and other variables", "# AIRFLOW_CONN_X=http://no\n\n  # x\nPATH=/bin\nA=\nAIRFLOW_CONN_X=http://h\n", "h"},
+		{"comments, empty lines and other variables",
+			"# AIRFLOW_CONN_X=http://no\n\n  # x\nPATH=/bin\nA=\nAIRFLOW_CONN_X=http://h\n", "h"},
 		{"the last one counts", "AIRFLOW_CONN_X=http://no\nAIRFLOW_CONN_X=http://h", "h"},
 		{"no expansion", "AIRFLOW_CONN_X=http://$HOME", "$home"},
 		{"byte order mark", "\ufeffAIRFLOW_CONN_X=http://h", "h"},
@@ -93,11 +98,15 @@ func TestFailuresAreNamedAndShowNothing(t *testing.T) {
 		kind       conn.Kind
 		want       string
 	}{
-		{"no equals sign", writeFile(t, "# x\nAIRFLOW_CONN_X=http://h\nhunter2\n"), conn.Invalid, ":3: not a NAME=value line"},
-		{"blank in the name", writeFile(t, "AIRFLOW_CONN_X =hunter2"), conn.Invalid, ":1: not a NAME=value line"},
+		{"no equals sign", writeFile(t, "# x\nAIRFLOW_CONN_X=http://h\nhunter2\n"), conn.Invalid,
+			":3: not a NAME=value line"},
+		{"blank in the name", writeFile(t, "AIRFLOW_CONN_X =hunter2"), conn.Invalid,
+			":1: not a NAME=value line"},
 		{"no name", writeFile(t, "=hunter2"), conn.Invalid, ":1: not a NAME=value line"},
-		{"open quotation", writeFile(t, "AIRFLOW_CONN_X=\"hunter2\n"), conn.Invalid, ":1: the value begins with a quotation mark and does not end with it"},
-		{"one quotation mark", writeFile(t, "AIRFLOW_CONN_X='"), conn.Invalid, ":1: the value begins with a quotation mark and does not end with it"},
+		{"open quotation", writeFile(t, "AIRFLOW_CONN_X=\"hunter2\n"), conn.Invalid,
+			":1: the value begins with a quotation mark and does not end with it"},
+		{"one quotation mark", writeFile(t, "AIRFLOW_CONN_X='"), conn.Invalid,
+			":1: the value begins with a quotation mark and does not end with it"},
 		{"missing", filepath.Join(dir, "missing"), conn.Unreachable, ": no such file or directory"},
 		{"a directory", dir, conn.Unreachable, " is not a regular file"},
 		{"a FIFO", fifo, conn.Unreachable, " is not a regular file"},
@@ -108,7 +117,8 @@ func TestFailuresAreNamedAndShowNothing(t *testing.T) {
 	} {
 		e := environment.New(environment.Settings{File: c.file})
 		_, err := e.Connection(t.Context(), "x")
-		if conn.KindOf(err) != c.kind || !strings.Contains(err.Error(), c.want) || strings.Contains(err.Error(), "hunter2") {
+		if conn.KindOf(err) != c.kind || !strings.Contains(err.Error(), c.want) ||
+			strings.Contains(err.Error(), "hunter2") {
 			t.Errorf("%s: %v, want %v with %q", c.name, err, c.kind, c.want)
 		}
 		if c.want != "" && !strings.Contains(err.Error(), c.file) {
@@ -158,7 +168,8 @@ func TestFileIsReadAgainWhenItChanges(t *testing.T) {
 func TestListsSpellings(t *testing.T) {
 	e := environment.New(environment.Settings{
 		Variables: environment.Variables([]string{
-			"AIRFLOW_CONN_MY_DB=http://h", "AIRFLOW_CONN_BILLING.DB=http://h", "AIRFLOW_CONN_EMPTY=", "AIRFLOW_CONN_small=http://h",
+			"AIRFLOW_CONN_MY_DB=http://h", "AIRFLOW_CONN_BILLING.DB=http://h",
+			"AIRFLOW_CONN_EMPTY=", "AIRFLOW_CONN_small=http://h",
 			"AIRFLOW_VAR_X=1", "PATH=/bin", "AIRFLOW_CONN_STRASSE=http://h",
 		}),
 		Spellings: []string{"Billing.DB", "BILLING.db", "Billing.DB", "nothing", "Straße"},

@@ -29,16 +29,20 @@ func parseFile(path string, text []byte) (map[string]string, error) {
 		if line == "" || line[0] == '#' {
 			continue
 		}
-		if rest, ok := strings.CutPrefix(line, "export"); ok && rest != "" && (rest[0] == ' ' || rest[0] == '\t') {
+		if rest, ok := strings.CutPrefix(line, "export"); ok && rest != "" &&
+			(rest[0] == ' ' || rest[0] == '\t') {
 			line = strings.TrimLeft(rest, " \t")
 		}
 		name, value, ok := strings.Cut(line, "=")
 		if !ok || name == "" || strings.ContainsAny(name, " \t") {
-			return nil, conn.Errorf(conn.Invalid, "environment", "%s:%d: not a NAME=value line", path, number)
+			return nil, conn.Errorf(conn.Invalid, "environment", "%s:%d: not a NAME=value line",
+				path, number)
 		}
 		value, ok = unquote(strings.TrimLeft(value, " \t"))
 		if !ok {
-			return nil, conn.Errorf(conn.Invalid, "environment", "%s:%d: the value begins with a quotation mark and does not end with it", path, number)
+			return nil, conn.Errorf(conn.Invalid, "environment",
+				"%s:%d: the value begins with a quotation mark and does not end with it",
+				path, number)
 		}
 		if strings.HasPrefix(name, connPrefix) {
 			variables[name] = value

@@ -53,12 +53,14 @@ func Open(_ *backend.Secrets, kw *arguments.Object) (backend.Backend, error) {
 		e.command = append(e.command, text)
 	}
 	if len(list) == 0 || !filepath.IsAbs(e.command[0]) {
-		kw.Fail("command", "expected a list of texts, of which the first is the absolute path of a program")
+		kw.Fail("command",
+			"expected a list of texts, of which the first is the absolute path of a program")
 	}
 	variables := make(map[string]string)
 	for name, value := range kw.Map("environment") {
 		text, ok := value.(string)
-		if !ok || name == "" || strings.ContainsAny(name, "=\x00") || strings.Contains(text, "\x00") {
+		if !ok || name == "" || strings.ContainsAny(name, "=\x00") ||
+			strings.Contains(text, "\x00") {
 			kw.Fail("environment", "expected an object of texts, by the names of variables")
 			break
 		}
@@ -71,7 +73,8 @@ func Open(_ *backend.Secrets, kw *arguments.Object) (backend.Backend, error) {
 // Environment returns the environment of a program: the given variables, PATH and
 // LANG, and nothing of connfs's own.
 func Environment(variables map[string]string) []string {
-	environment := []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C.UTF-8"}
+	environment := []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+		"LANG=C.UTF-8"}
 	for _, name := range slices.Sorted(maps.Keys(variables)) {
 		environment = append(environment, name+"="+variables[name])
 	}
@@ -84,7 +87,8 @@ func (e *Store) Connection(ctx context.Context, id string) (*conn.Connection, er
 		return nil, backend.ContextError(source, err)
 	}
 	if !sendable(id) {
-		return nil, conn.Errorf(conn.Absent, source, "an id like this, which could be taken for a path, is not sent to the program")
+		return nil, conn.Errorf(conn.Absent, source,
+			"an id like this, which could be taken for a path, is not sent to the program")
 	}
 	a, program, err := e.ask(ctx, request{Op: "get", ID: &id})
 	if err != nil {

@@ -73,7 +73,8 @@ func plugin(name string) {
 			os.Exit(3)
 		case name == "child":
 			// Its own child holds the pipes open.
-			p, err := os.StartProcess("/bin/sleep", []string{"sleep", "1000"}, &os.ProcAttr{Files: []*os.File{nil, os.Stdout, os.Stderr}})
+			p, err := os.StartProcess("/bin/sleep", []string{"sleep", "1000"},
+				&os.ProcAttr{Files: []*os.File{nil, os.Stdout, os.Stderr}})
 			if err != nil {
 				panic(err)
 			}
@@ -112,10 +113,13 @@ func plugin(name string) {
 				held = nil
 			}
 		case r.ID == "environment":
-			found["value"], found["fields"] = nil, map[string]any{"extra": strings.Join(os.Environ(), "\n"), "conn_type": "x"}
+			found["value"], found["fields"] = nil,
+				map[string]any{"extra": strings.Join(os.Environ(), "\n"), "conn_type": "x"}
 			say(found)
-		case slices.Contains([]string{"absent", "denied", "unreachable", "timeout", "invalid"}, r.ID):
-			say(map[string]any{"n": r.N, "id": r.ID, "result": r.ID, "reason": "because\nof \x1b[31m" + strings.Repeat("x", 1000)})
+		case slices.Contains([]string{"absent", "denied", "unreachable", "timeout", "invalid"},
+			r.ID):
+			say(map[string]any{"n": r.N, "id": r.ID, "result": r.ID,
+				"reason": "because\nof \x1b[31m" + strings.Repeat("x", 1000)})
 		case r.ID == "strange result":
 			say(map[string]any{"n": r.N, "id": r.ID, "result": "maybe"})
 		case r.ID == "both":
@@ -145,7 +149,10 @@ func testPlugin(t testing.TB, name string) backend.Backend {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return resolvetest.Open(t, exec.Open, map[string]any{"command": []string{self}, "environment": map[string]string{pluginVariable: name}})
+	return resolvetest.Open(t, exec.Open, map[string]any{
+		"command":     []string{self},
+		"environment": map[string]string{pluginVariable: name},
+	})
 }
 
 func outcome(c *conn.Connection, err error) string {
@@ -169,7 +176,8 @@ func examplePlugin(t testing.TB, file string) backend.Backend {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return resolvetest.Open(t, exec.Open, map[string]any{"command": []string{"/usr/bin/python3", script, file}})
+	return resolvetest.Open(t, exec.Open,
+		map[string]any{"command": []string{"/usr/bin/python3", script, file}})
 }
 
 func TestConforms(t *testing.T) {
@@ -188,8 +196,10 @@ func TestConforms(t *testing.T) {
 func TestAnswersHaveKinds(t *testing.T) {
 	b := testPlugin(t, "good")
 	for id, want := range map[string]string{
-		"h": "h", "absent": "absent", "denied": "denied", "unreachable": "unreachable", "timeout": "timeout", "invalid": "invalid",
-		"empty": "absent", "both": "unreachable", "strange result": "unreachable", "surrogate": "invalid",
+		"h": "h", "absent": "absent", "denied": "denied", "unreachable": "unreachable",
+		"timeout": "timeout", "invalid": "invalid",
+		"empty": "absent", "both": "unreachable", "strange result": "unreachable",
+		"surrogate": "invalid",
 	} {
 		got, err := get(t, b, id, 10*time.Second)
 		if got != want && (want != "timeout" || got != conn.Timeout.String()) {
@@ -223,7 +233,8 @@ func TestAnswersHaveKinds(t *testing.T) {
 
 func TestSendsNoPaths(t *testing.T) {
 	b := testPlugin(t, "dies")
-	for _, id := range []string{"", ".", "..", "a/../b", "/a", "a/", "a//b", "a\x00", "a\nb", "a\rb", "a\u2028b", "\xff"} {
+	for _, id := range []string{"", ".", "..", "a/../b", "/a", "a/", "a//b", "a\x00", "a\nb",
+		"a\rb", "a\u2028b", "\xff"} {
 		if got, err := get(t, b, id, 10*time.Second); got != "absent" {
 			t.Errorf("%q: %v, want absent", id, err)
 		}
@@ -265,7 +276,8 @@ func TestAnswersInAnyOrder(t *testing.T) {
 func TestProgramsThatFail(t *testing.T) {
 	leaks := goleak.IgnoreCurrent()
 	for name, want := range map[string]string{
-		"mute": "timeout", "version": "unreachable", "hangs": "timeout", "dies": "unreachable", "nonsense": "unreachable", "half": "unreachable",
+		"mute": "timeout", "version": "unreachable", "hangs": "timeout", "dies": "unreachable",
+		"nonsense": "unreachable", "half": "unreachable",
 		"long": "unreachable", "other id": "unreachable", "other number": "unreachable",
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -298,7 +310,8 @@ func TestProgramsAreStartedAgain(t *testing.T) {
 		if got, err := get(t, b, "x", 5*time.Second); got != "unreachable" {
 			t.Errorf("%s, want unreachable (%v)", got, err)
 		}
-		if err := resolvetest.Within(20*time.Second, func() error { _, err := get(t, b, "h", 20*time.Second); return err }); err != nil {
+		if err := resolvetest.Within(20*time.Second,
+			func() error { _, err := get(t, b, "h", 20*time.Second); return err }); err != nil {
 			t.Errorf("afterwards: %v", err)
 		}
 	}
@@ -331,7 +344,8 @@ func TestProgramsThatReadNothing(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	if err := resolvetest.Within(20*time.Second, func() error { _, err := get(t, b, "h", 20*time.Second); return err }); err != nil {
+	if err := resolvetest.Within(20*time.Second,
+		func() error { _, err := get(t, b, "h", 20*time.Second); return err }); err != nil {
 		t.Errorf("afterwards: %v", err)
 	}
 }
@@ -393,7 +407,8 @@ func TestTrustsNoFileThatOthersCanChange(t *testing.T) {
 		}
 	}
 	try := func(command ...string) string {
-		got, _ := get(t, resolvetest.Open(t, exec.Open, map[string]any{"command": command}), "x", 10*time.Second)
+		b := resolvetest.Open(t, exec.Open, map[string]any{"command": command})
+		got, _ := get(t, b, "x", 10*time.Second)
 		return got
 	}
 	mode(program, 0o700)
@@ -447,7 +462,8 @@ func TestArguments(t *testing.T) {
 		`{"command": ["/bin/true"], "environment": {"A": "b"}}`:   "",
 	} {
 		_, err := backend.Open(&backend.Secrets{Kwargs: kwargs}, exec.Open)
-		if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
+		if want == "" && err != nil || want != "" &&
+			(err == nil || !strings.Contains(err.Error(), want)) {
 			t.Errorf("%s: %v, want %q", kwargs, err, want)
 		}
 	}

@@ -51,7 +51,8 @@ func checkOwner(path string, info fs.FileInfo) error {
 		if shared || owner != 0 && int(owner) != os.Geteuid() {
 			return &conn.Error{
 				Kind: conn.Denied, Source: source, Reason: at + " can be changed by others",
-				Hint: "only root and the user that runs the program may own it and the directories above it, and write to them",
+				Hint: "only root and the user that runs the program may own it and the " +
+					"directories above it, and write to them",
 			}
 		}
 		parent := filepath.Dir(at)

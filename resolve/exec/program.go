@@ -68,7 +68,8 @@ func start(command, environment []string) (*program, error) {
 		SysProcAttr: &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL},
 	}
 	p := &program{
-		stdin: files[1], stdout: files[2], writing: make(chan struct{}, 1), ready: make(chan struct{}), gone: make(chan struct{}),
+		stdin: files[1], stdout: files[2], writing: make(chan struct{}, 1),
+		ready: make(chan struct{}), gone: make(chan struct{}),
 		waiting: make(map[uint64]chan<- *answer),
 	}
 	p.writing <- struct{}{}
@@ -86,7 +87,8 @@ func start(command, environment []string) (*program, error) {
 		}
 		// While it is not waited for, its number is no other's, and all that it started
 		// can be ended with it.
-		for unix.Waitid(unix.P_PID, cmd.Process.Pid, nil, unix.WEXITED|unix.WNOWAIT, nil) == unix.EINTR {
+		const waitForEnd = unix.WEXITED | unix.WNOWAIT
+		for unix.Waitid(unix.P_PID, cmd.Process.Pid, nil, waitForEnd, nil) == unix.EINTR {
 		}
 		p.end(conn.Errorf(conn.Unreachable, source, "the program ended"))
 		p.mu.Lock()
@@ -124,7 +126,8 @@ func start(command, environment []string) (*program, error) {
 const lastWords = 100 * time.Millisecond
 
 func startError(err error) error {
-	e := &conn.Error{Kind: conn.Unreachable, Source: source, Reason: "the program cannot be started: " + backend.FileReason(err), Err: err}
+	e := &conn.Error{Kind: conn.Unreachable, Source: source,
+		Reason: "the program cannot be started: " + backend.FileReason(err), Err: err}
 	if errors.Is(err, os.ErrPermission) {
 		e.Kind = conn.Denied
 	}
@@ -326,7 +329,7 @@ func (p *program) deliver(a *answer) error {
 
 var errLongLine = errors.New("the line is too long")
 
-// readLine returns a line without its end. A last line without one is none.
+// readLine returns a line without its end. A last line without an end does not count.
 func readLine(r *bufio.Reader, limit int) ([]byte, error) {
 	var line []byte
 	for {

@@ -65,14 +65,16 @@ func parseAnswer(line []byte) (*answer, error) {
 // breach is the error of a program that does not keep to the protocol.
 func breach(what string) error {
 	return &conn.Error{
-		Kind: conn.Unreachable, Source: source, Reason: "the program does not keep to the protocol: " + what,
-		Hint: "connfs check-plugin tells more",
+		Kind: conn.Unreachable, Source: source,
+		Reason: "the program does not keep to the protocol: " + what,
+		Hint:   "connfs check-plugin tells more",
 	}
 }
 
 // kinds are the results that are failures.
 var kinds = map[string]conn.Kind{
-	"absent": conn.Absent, "denied": conn.Denied, "unreachable": conn.Unreachable, "timeout": conn.Timeout, "invalid": conn.Invalid,
+	"absent": conn.Absent, "denied": conn.Denied, "unreachable": conn.Unreachable,
+	"timeout": conn.Timeout, "invalid": conn.Invalid,
 }
 
 // failure returns the error that the answer, or an object in it, is; nil for the wanted
@@ -110,7 +112,8 @@ func cleanReason(text string) string {
 // hello checks the answer to the handshake, and returns what the program can do beside
 // get.
 func (a *answer) hello() ([]string, error) {
-	if version, _ := a.members.Get("version").(python.Integer); version != python.Integer(fmt.Sprint(protocolVersion)) {
+	version, _ := a.members.Get("version").(python.Integer)
+	if version != python.Integer(fmt.Sprint(protocolVersion)) {
 		return nil, breach(fmt.Sprintf("it does not speak version %d", protocolVersion))
 	}
 	return a.texts("can")
@@ -185,7 +188,10 @@ func (a *answer) checks() ([]conn.Check, error) {
 			return nil, breach("checks is not a list of objects")
 		}
 		call, _ := one.Get("call").(string)
-		checks = append(checks, conn.Check{Call: strings.TrimPrefix(cleanReason(call), "the program says: "), Err: failure(one, "ok")})
+		checks = append(checks, conn.Check{
+			Call: strings.TrimPrefix(cleanReason(call), "the program says: "),
+			Err:  failure(one, "ok"),
+		})
 	}
 	return checks, nil
 }

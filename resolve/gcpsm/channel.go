@@ -30,7 +30,8 @@ type channel struct {
 
 // The channel tries again soon: a service that is back should be found within a second.
 var connectParams = grpc.ConnectParams{
-	Backoff:           backoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier: 1.5, Jitter: 0.2, MaxDelay: 300 * time.Millisecond},
+	Backoff: backoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier: 1.5,
+		Jitter: 0.2, MaxDelay: 300 * time.Millisecond},
 	MinConnectTimeout: 3 * time.Second,
 }
 
@@ -44,7 +45,8 @@ func (g *Store) acquire(universe string) (*channel, error) {
 	if g.channel == nil {
 		c, err := g.endpoint.dial(universe)
 		if err != nil {
-			return nil, &conn.Error{Kind: conn.Failed, Source: source, Reason: "no channel can be made for this endpoint", Err: err}
+			return nil, &conn.Error{Kind: conn.Failed, Source: source,
+				Reason: "no channel can be made for this endpoint", Err: err}
 		}
 		g.channel = c
 	}
@@ -62,7 +64,7 @@ func (g *Store) release(c *channel, silent bool) {
 		g.channel, c.old = nil, true
 	}
 	if c.old && c.calls == 0 {
-		c.client.Close()
+		_ = c.client.Close() // it only read
 	}
 }
 
@@ -88,15 +90,17 @@ func (e endpoint) dial(universe string) (*channel, error) {
 		transport = insecure.NewCredentials()
 	}
 	connection, err := grpc.NewClient(address,
-		grpc.WithTransportCredentials(transport), grpc.WithConnectParams(connectParams), grpc.WithDisableServiceConfig(),
-		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 20 * time.Second, Timeout: 3 * time.Second}),
+		grpc.WithTransportCredentials(transport), grpc.WithConnectParams(connectParams),
+		grpc.WithDisableServiceConfig(),
+		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 20 * time.Second,
+			Timeout: 3 * time.Second}),
 	)
 	if err != nil {
 		return nil, err
 	}
 	client, err := secretmanager.NewClient(context.Background(), option.WithGRPCConn(connection))
 	if err != nil {
-		connection.Close()
+		_ = connection.Close() // nothing was sent on it
 		return nil, err
 	}
 	// Retries are for call to decide, within the reader's deadline.

@@ -24,14 +24,16 @@ func TestOverABadNetwork(t *testing.T) {
 		fault servers.TCPFault
 		want  string // a kind, or the host
 	}{
-		"latency":                    {servers.TCPFault{Latency: 20 * time.Millisecond}, "h"},
-		"latency over the deadline":  {servers.TCPFault{Latency: 5 * time.Second}, conn.Timeout.String()},
-		"black hole":                 {servers.TCPFault{Hole: true}, conn.Timeout.String()},
-		"reset":                      {servers.TCPFault{Reset: true}, conn.Unreachable.String()},
-		"cut at the first byte":      {servers.TCPFault{Cut: 1}, conn.Unreachable.String()},
-		"cut within an answer":       {servers.TCPFault{Cut: 60}, conn.Unreachable.String()},
-		"drip":                       {servers.TCPFault{Drip: time.Millisecond}, "h"},
-		"drip slower than deadlines": {servers.TCPFault{Drip: 300 * time.Millisecond}, conn.Timeout.String()},
+		"latency": {servers.TCPFault{Latency: 20 * time.Millisecond}, "h"},
+		"latency over the deadline": {servers.TCPFault{Latency: 5 * time.Second},
+			conn.Timeout.String()},
+		"black hole":            {servers.TCPFault{Hole: true}, conn.Timeout.String()},
+		"reset":                 {servers.TCPFault{Reset: true}, conn.Unreachable.String()},
+		"cut at the first byte": {servers.TCPFault{Cut: 1}, conn.Unreachable.String()},
+		"cut within an answer":  {servers.TCPFault{Cut: 60}, conn.Unreachable.String()},
+		"drip":                  {servers.TCPFault{Drip: time.Millisecond}, "h"},
+		"drip slower than deadlines": {servers.TCPFault{Drip: 300 * time.Millisecond},
+			conn.Timeout.String()},
 	} {
 		for _, warm := range []bool{true, false} {
 			state := ", cold"
@@ -45,7 +47,8 @@ func TestOverABadNetwork(t *testing.T) {
 				leaks := goleak.IgnoreCurrent()
 				kwargs := kwargsFor(t, f, nil)
 				kwargs["endpoint"] = proxy.URL
-				b, err := backend.Open(&backend.Secrets{Kwargs: resolvetest.Kwargs(t, kwargs)}, gcpsm.Open)
+				b, err := backend.Open(&backend.Secrets{Kwargs: resolvetest.Kwargs(t, kwargs)},
+					gcpsm.Open)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -75,7 +78,8 @@ func TestOverABadNetwork(t *testing.T) {
 					}
 				}
 				proxy.Inject(servers.TCPFault{})
-				if err := resolvetest.Within(time.Second, func() error { _, err := get(); return err }); err != nil {
+				if err := resolvetest.Within(time.Second,
+					func() error { _, err := get(); return err }); err != nil {
 					t.Errorf("a second after its return: %v", err)
 				}
 				b.(interface{ Close() error }).Close()

@@ -62,7 +62,8 @@ func Open(s *backend.Secrets, kw *arguments.Object) (backend.Backend, error) {
 	kw.Ignore("variables_prefix", "config_prefix")
 	prefix, enabled := kw.Optional("connections_prefix", "airflow-connections")
 	g := &Store{
-		prefix: prefix, disabled: !enabled, sep: kw.Text("sep", "-"), project: kw.Text("project_id", ""),
+		prefix: prefix, disabled: !enabled,
+		sep: kw.Text("sep", "-"), project: kw.Text("project_id", ""),
 		multiTeam: s.MultiTeam, team: s.Team,
 	}
 	// Airflow looks at the separator only where there is a prefix.
@@ -133,14 +134,17 @@ func (g *Store) Connection(ctx context.Context, id string) (*conn.Connection, er
 }
 
 // names returns the secrets that hold a connection, the one that counts first. An id
-// of which no name can be made is not sent: to Google it would be an invalid argument.
+// that cannot be part of a name is not sent: Google would call it an invalid argument.
 func (g *Store) names(id string) ([]string, error) {
-	absent := func(reason string) ([]string, error) { return nil, conn.Errorf(conn.Absent, source, "%s", reason) }
+	absent := func(reason string) ([]string, error) {
+		return nil, conn.Errorf(conn.Absent, source, "%s", reason)
+	}
 	switch {
 	case g.disabled:
 		return absent("connections_prefix is null: no connection is looked up here")
 	case id == "" || !validName.MatchString(g.before()+id):
-		return absent("the name of a secret can hold only letters, digits, - and _, and 255 of them")
+		return absent(
+			"the name of a secret can hold only letters, digits, - and _, and 255 of them")
 	case g.multiTeam && strings.Contains(id, "--"):
 		return absent("with multi_team, an id with -- would name the secret of a team")
 	case g.multiTeam && g.team != "" && validName.MatchString(g.beforeTeam()+id):
@@ -159,15 +163,17 @@ func (g *Store) beforeTeam() string { return g.before() + g.team + "--" }
 func (g *Store) access(ctx context.Context, name string) ([]byte, error) {
 	var value []byte
 	err := g.call(ctx, func(ctx context.Context, c *channel, project string) error {
-		answer, err := c.client.AccessSecretVersion(ctx, &secretmanagerpb.AccessSecretVersionRequest{
-			Name: "projects/" + project + "/secrets/" + name + "/versions/latest",
-		})
+		answer, err := c.client.AccessSecretVersion(ctx,
+			&secretmanagerpb.AccessSecretVersionRequest{
+				Name: "projects/" + project + "/secrets/" + name + "/versions/latest",
+			})
 		if err != nil {
 			return err
 		}
 		payload := answer.GetPayload()
 		value = payload.GetData()
-		if payload != nil && payload.DataCrc32C != nil && *payload.DataCrc32C != int64(crc32.Checksum(value, castagnoli)) {
+		if payload != nil && payload.DataCrc32C != nil &&
+			*payload.DataCrc32C != int64(crc32.Checksum(value, castagnoli)) {
 			return status.Error(codes.Unavailable, "checksum")
 		}
 		// The project is its number there.
@@ -225,7 +231,8 @@ func (g *Store) listRequest(project string) *secretmanagerpb.ListSecretsRequest 
 // id returns the id whose connection the secret of that name holds.
 func (g *Store) id(name string) (string, bool) {
 	if g.multiTeam && g.team != "" {
-		if id, ok := strings.CutPrefix(name, g.beforeTeam()); ok && id != "" && !strings.Contains(id, "--") {
+		if id, ok := strings.CutPrefix(name, g.beforeTeam()); ok && id != "" &&
+			!strings.Contains(id, "--") {
 			return id, true
 		}
 	}
@@ -238,7 +245,8 @@ func (g *Store) Warm(ctx context.Context) error {
 	if g.disabled {
 		return nil
 	}
-	return g.call(ctx, func(ctx context.Context, c *channel, _ string) error { return c.connect(ctx) })
+	return g.call(ctx,
+		func(ctx context.Context, c *channel, _ string) error { return c.connect(ctx) })
 }
 
 // Check implements [backend.Checker]. What is accessed is a secret that nobody has: Google says
@@ -260,7 +268,8 @@ func (g *Store) Check(ctx context.Context) []conn.Check {
 		}
 		return err
 	})
-	return []conn.Check{{Call: "secretmanager.versions.access", Err: access}, {Call: "secretmanager.secrets.list", Err: list, Only: conn.OnlyListing}}
+	return []conn.Check{{Call: "secretmanager.versions.access", Err: access},
+		{Call: "secretmanager.secrets.list", Err: list, Only: conn.OnlyListing}}
 }
 
 // Identity implements [backend.Successor].
@@ -305,17 +314,24 @@ func (g *Store) callOnce(
 
 // kinds is what Google's codes mean; every other code is Unreachable.
 var kinds = map[codes.Code]conn.Error{
-	codes.NotFound:         {Kind: conn.Absent, Reason: "there is no such secret, or it has no version"},
-	codes.InvalidArgument:  {Kind: conn.Absent, Reason: "to Google this is no name of a secret"},
-	codes.PermissionDenied: {Kind: conn.Denied, Reason: "Google does not let connfs read it", Hint: "grant roles/secretmanager.secretAccessor, and secretmanager.secrets.list for listing; is the API enabled in this project?"},
-	codes.Unauthenticated:  {Kind: conn.Denied, Reason: "Google does not accept the credentials"},
+	codes.NotFound: {Kind: conn.Absent,
+		Reason: "there is no such secret, or it has no version"},
+	codes.InvalidArgument: {Kind: conn.Absent, Reason: "Google does not take this as a name"},
+	codes.PermissionDenied: {Kind: conn.Denied, Reason: "Google does not let connfs read it",
+		Hint: "grant roles/secretmanager.secretAccessor, and secretmanager.secrets.list for " +
+			"listing; is the API enabled in this project?"},
+	codes.Unauthenticated: {Kind: conn.Denied, Reason: "Google does not accept the credentials"},
 	// Airflow raises here, and takes no older version either.
-	codes.FailedPrecondition: {Kind: conn.Invalid, Reason: "the newest version of the secret is disabled or destroyed"},
-	codes.DeadlineExceeded:   {Kind: conn.Timeout, Reason: "no answer within the deadline"},
-	codes.Canceled:           {Kind: conn.Unreachable, Reason: "the connection to Google was closed"},
-	codes.ResourceExhausted:  {Kind: conn.Unreachable, Reason: "Google's quota is used up"},
-	codes.Unavailable:        {Kind: conn.Unreachable, Reason: "the service is not available, or the connection to it broke"},
-	codes.Unimplemented:      {Kind: conn.Unreachable, Reason: "what answers there is not Secret Manager"},
+	codes.FailedPrecondition: {Kind: conn.Invalid,
+		Reason: "the newest version of the secret is disabled or destroyed"},
+	codes.DeadlineExceeded: {Kind: conn.Timeout, Reason: "no answer within the deadline"},
+	codes.Canceled: {Kind: conn.Unreachable,
+		Reason: "the connection to Google was closed"},
+	codes.ResourceExhausted: {Kind: conn.Unreachable, Reason: "Google's quota is used up"},
+	codes.Unavailable: {Kind: conn.Unreachable,
+		Reason: "the service is not available, or the connection to it broke"},
+	codes.Unimplemented: {Kind: conn.Unreachable,
+		Reason: "what answers there is not Secret Manager"},
 }
 
 // callError returns what an error of Google's client is to connfs. Its text may hold

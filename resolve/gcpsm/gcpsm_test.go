@@ -89,7 +89,8 @@ func TestAnswersAsAirflow(t *testing.T) {
 			delete(tc.BackendKwargs, "project_id")
 			tc.BackendKwargs["gcp_keyfile_dict"] = keyOfProject(t, f, "proj-cbdf")
 		}
-		name := fmt.Sprintf("%.40s %v %v %s", tc.ID, tc.BackendKwargs["connections_prefix"], tc.MultiTeam, tc.Team)
+		name := fmt.Sprintf("%.40s %v %v %s", tc.ID, tc.BackendKwargs["connections_prefix"],
+			tc.MultiTeam, tc.Team)
 		t.Run(name, func(t *testing.T) {
 			want := tc.answer
 			if other, ok := tc.Differs["2.10.5"]; ok {
@@ -99,7 +100,8 @@ func TestAnswersAsAirflow(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			b, err := backend.Open(&backend.Secrets{Kwargs: string(kwargs), MultiTeam: tc.MultiTeam, Team: tc.Team}, gcpsm.Open)
+			b, err := backend.Open(&backend.Secrets{Kwargs: string(kwargs), MultiTeam: tc.MultiTeam,
+				Team: tc.Team}, gcpsm.Open)
 			if err != nil {
 				if want.Error == nil || want.Error.At != "construction" {
 					t.Error(err)
@@ -122,7 +124,8 @@ func TestAnswersAsAirflow(t *testing.T) {
 				}
 			case want.Error != nil:
 				if err == nil || want.Error.At != "read" || conn.KindOf(err) != conn.Invalid {
-					t.Errorf("%v, want invalid: Airflow raises %s at %s", err, want.Error.Type, want.Error.At)
+					t.Errorf("%v, want invalid: Airflow raises %s at %s", err, want.Error.Type,
+						want.Error.At)
 				}
 			case err != nil:
 				t.Error(err)
@@ -150,7 +153,8 @@ func keyOfProject(t *testing.T, f *servers.FakeSecretManager, project string) ma
 }
 
 // putConnections puts connections where a backend without further arguments looks.
-func putConnections(t testing.TB, f *servers.FakeSecretManager, connections map[string]*conn.Connection) {
+func putConnections(t testing.TB, f *servers.FakeSecretManager,
+	connections map[string]*conn.Connection) {
 	t.Helper()
 	for id, c := range connections {
 		text, err := c.JSON()
@@ -158,7 +162,8 @@ func putConnections(t testing.TB, f *servers.FakeSecretManager, connections map[
 			t.Fatal(err)
 		}
 		f.Put(servers.GoogleSecret{
-			Project: "login-project", Secret: "airflow-connections-" + id, Versions: []servers.GoogleVersion{{Data: text}},
+			Project: "login-project", Secret: "airflow-connections-" + id,
+			Versions: []servers.GoogleVersion{{Data: text}},
 		})
 	}
 }
@@ -168,7 +173,8 @@ func TestConforms(t *testing.T) {
 		New: func(t *testing.T, connections map[string]*conn.Connection) backend.Backend {
 			f := servers.StartFakeSecretManager(t)
 			putConnections(t, f, connections)
-			f.Put(servers.GoogleSecret{Project: "login-project", Secret: "my-airflow-connections-x"})
+			f.Put(servers.GoogleSecret{Project: "login-project",
+				Secret: "my-airflow-connections-x"})
 			f.Put(servers.GoogleSecret{Project: "login-project", Secret: "airflow-variables-x"})
 			return open(t, f, nil)
 		},
@@ -177,7 +183,9 @@ func TestConforms(t *testing.T) {
 			f.Down()
 			return open(t, f, nil)
 		},
-		Holds: func(id string) bool { return !strings.ContainsAny(id, "./: é") && id != "bücher_接続" },
+		Holds: func(id string) bool {
+			return !strings.ContainsAny(id, "./: é") && id != "bücher_接続"
+		},
 	})
 }
 
@@ -251,11 +259,13 @@ func TestChecksItsPermissions(t *testing.T) {
 		}
 		return strings.Join(all, ", ")
 	}
-	if got, want := results(), "secretmanager.versions.access true, secretmanager.secrets.list true"; got != want {
+	want := "secretmanager.versions.access true, secretmanager.secrets.list true"
+	if got := results(); got != want {
 		t.Errorf("%s, want %s", got, want)
 	}
 	f.Fail(status.Error(codes.PermissionDenied, ""))
-	if got, want := results(), "secretmanager.versions.access false, secretmanager.secrets.list true"; got != want {
+	want = "secretmanager.versions.access false, secretmanager.secrets.list true"
+	if got := results(); got != want {
 		t.Errorf("%s, want %s", got, want)
 	}
 }
@@ -290,7 +300,8 @@ func TestListsWhatATeamReads(t *testing.T) {
 	}
 	kwargs, _ := json.Marshal(kwargsFor(t, f, nil))
 	for team, want := range map[string][]string{"": {"a"}, "team_a": {"a", "b"}} {
-		b, err := backend.Open(&backend.Secrets{Kwargs: string(kwargs), MultiTeam: true, Team: team}, gcpsm.Open)
+		b, err := backend.Open(&backend.Secrets{Kwargs: string(kwargs), MultiTeam: true,
+			Team: team}, gcpsm.Open)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -361,7 +372,8 @@ func TestLogsInOnceForAllChildren(t *testing.T) {
 func TestLoginsFail(t *testing.T) {
 	f := servers.StartFakeSecretManager(t)
 	putConnections(t, f, mysql("h"))
-	for code, want := range map[int]conn.Kind{400: conn.Denied, 401: conn.Denied, 403: conn.Denied, 429: conn.Unreachable, 503: conn.Unreachable} {
+	for code, want := range map[int]conn.Kind{400: conn.Denied, 401: conn.Denied, 403: conn.Denied,
+		429: conn.Unreachable, 503: conn.Unreachable} {
 		f.RefuseLogins(code)
 		_, err := open(t, f, nil).Connection(t.Context(), "x")
 		if err == nil || conn.KindOf(err) != want {
@@ -377,13 +389,14 @@ func TestLoginsFail(t *testing.T) {
 		kwargs map[string]any
 		want   string // a kind, or the host
 	}{
-		"a key file":           {map[string]any{"gcp_key_path": dir + "/key.json"}, "h"},
-		"a configuration file": {map[string]any{"gcp_credential_config_file": dir + "/key.json"}, "h"},
-		"its content":          {map[string]any{"gcp_credential_config_file": f.Key}, "h"},
-		"no file":              {map[string]any{"gcp_key_path": dir + "/none.json"}, "denied"},
-		"no key":               {map[string]any{"gcp_key_path": dir + "/bad.json"}, "denied"},
-		"no service account":   {map[string]any{"gcp_key_path": dir + "/user.json"}, "denied"},
-		"not JSON":             {map[string]any{"gcp_credential_config_file": "{"}, "denied"},
+		"a key file": {map[string]any{"gcp_key_path": dir + "/key.json"}, "h"},
+		"a configuration file": {map[string]any{"gcp_credential_config_file": dir + "/key.json"},
+			"h"},
+		"its content":        {map[string]any{"gcp_credential_config_file": f.Key}, "h"},
+		"no file":            {map[string]any{"gcp_key_path": dir + "/none.json"}, "denied"},
+		"no key":             {map[string]any{"gcp_key_path": dir + "/bad.json"}, "denied"},
+		"no service account": {map[string]any{"gcp_key_path": dir + "/user.json"}, "denied"},
+		"not JSON":           {map[string]any{"gcp_credential_config_file": "{"}, "denied"},
 	} {
 		tc.kwargs["endpoint"] = f.URL
 		c, err := resolvetest.Open(t, gcpsm.Open, tc.kwargs).Connection(t.Context(), "x")
@@ -396,11 +409,13 @@ func TestLoginsFail(t *testing.T) {
 		}
 	}
 	t.Setenv("GOOGLE_APPLICATION_CREDENTIALS", dir+"/key.json")
-	if _, err := resolvetest.Open(t, gcpsm.Open, map[string]any{"endpoint": f.URL}).Connection(t.Context(), "x"); err != nil {
+	b := resolvetest.Open(t, gcpsm.Open, map[string]any{"endpoint": f.URL})
+	if _, err := b.Connection(t.Context(), "x"); err != nil {
 		t.Errorf("default credentials: %v", err)
 	}
 	t.Setenv("GOOGLE_CLOUD_PROJECT", "../other")
-	if _, err := resolvetest.Open(t, gcpsm.Open, map[string]any{"endpoint": f.URL}).Connection(t.Context(), "x"); conn.KindOf(err) != conn.Denied {
+	b = resolvetest.Open(t, gcpsm.Open, map[string]any{"endpoint": f.URL})
+	if _, err := b.Connection(t.Context(), "x"); conn.KindOf(err) != conn.Denied {
 		t.Errorf("a project that is a path: %v, want denied", err)
 	}
 }
@@ -410,20 +425,22 @@ func TestArguments(t *testing.T) {
 		`{"connections_prefix": "a/b"}`: "connections_prefix: only letters",
 		`{"sep": "."}`:                  "sep: only letters",
 		`{"gcp_key_path": "/key.p12"}`:  "gcp_key_path: Airflow takes only",
-		`{"gcp_key_path": "/k.json", "gcp_keyfile_dict": {"a": 1}}`:      "only one of gcp_key_path",
-		`{"impersonation_chain": ["a@b.c", 5]}`:                          "impersonation_chain: expected a service account",
-		`{"impersonation_chain": "account"}`:                             "impersonation_chain: a service account is named by",
-		`{"endpoint": "http://10.0.0.1:80"}`:                             "endpoint: without TLS only a loopback address will do",
-		`{"endpoint": "http://localhost:80"}`:                            "endpoint: without TLS only a loopback address will do",
-		`{"endpoint": "https://a"}`:                                      "endpoint: expected HOST:PORT",
-		`{"endpoint": "a"}`:                                              "endpoint: expected HOST:PORT",
-		`{"connections_lookup_pattern": "a"}`:                            "connections_lookup_pattern: connfs does not know this argument",
+		`{"gcp_key_path": "/k.json", "gcp_keyfile_dict": {"a": 1}}`: "only one of gcp_key_path",
+		`{"impersonation_chain": ["a@b.c", 5]}`:                     "impersonation_chain: expected a service account",
+		`{"impersonation_chain": "account"}`:                        "impersonation_chain: a service account is named by",
+		`{"endpoint": "http://10.0.0.1:80"}`:                        "endpoint: without TLS only a loopback address will do",
+		`{"endpoint": "http://localhost:80"}`:                       "endpoint: without TLS only a loopback address will do",
+		`{"endpoint": "https://a"}`:                                 "endpoint: expected HOST:PORT",
+		`{"endpoint": "a"}`:                                         "endpoint: expected HOST:PORT",
+		`{"connections_lookup_pattern": "a"}`: "connections_lookup_pattern: connfs does not know this " +
+			"argument",
 		`{"connections_prefix": null, "sep": "/", "config_prefix": "/"}`: "",
 		`{"endpoint": "secretmanager.private.example:443"}`:              "",
 		`{"impersonation_chain": ["a@b.iam.gserviceaccount.com"]}`:       "",
 	} {
 		_, err := backend.Open(&backend.Secrets{Kwargs: kwargs}, gcpsm.Open)
-		if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
+		if want == "" && err != nil || want != "" &&
+			(err == nil || !strings.Contains(err.Error(), want)) {
 			t.Errorf("%s: %v, want %q", kwargs, err, want)
 		}
 	}
@@ -432,7 +449,8 @@ func TestArguments(t *testing.T) {
 func TestHoldsSealedConnections(t *testing.T) {
 	const sealed = `{"connfs_sealed": 1, "data": "AAAA"}`
 	f := servers.StartFakeSecretManager(t)
-	f.Put(servers.GoogleSecret{Project: "login-project", Secret: "airflow-connections-x", Versions: []servers.GoogleVersion{{Data: []byte(" " + sealed + "\n")}}})
+	f.Put(servers.GoogleSecret{Project: "login-project", Secret: "airflow-connections-x",
+		Versions: []servers.GoogleVersion{{Data: []byte(" " + sealed + "\n")}}})
 	c, err := open(t, f, nil).Connection(t.Context(), "x")
 	if err != nil {
 		t.Fatal(err)
@@ -446,7 +464,8 @@ func TestIsThereAgainSoon(t *testing.T) {
 	f := servers.StartFakeSecretManager(t)
 	putConnections(t, f, mysql("h"))
 	leaks := goleak.IgnoreCurrent()
-	b, err := backend.Open(&backend.Secrets{Kwargs: resolvetest.Kwargs(t, kwargsFor(t, f, nil))}, gcpsm.Open)
+	b, err := backend.Open(&backend.Secrets{Kwargs: resolvetest.Kwargs(t, kwargsFor(t, f, nil))},
+		gcpsm.Open)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -48,6 +48,8 @@ func FuzzJSON(f *testing.F) {
 
 func FuzzYAML(f *testing.F) {
 	fuzz(f, parseYAML,
-		"x: a://b\ny: &y {host: h, port: 017, extra: {1: 1:30, yes: .inf, k: 2020-01-01}}\nz: {<<: *y, extra: {a: ! 5, b: !!str 6}}\n? w\n: [a://b]\n",
-		"a: &a [*a]\n", "%YAML 1.1\n---\nx: |\n  a://b\n", "x: !!binary aGVsbG8=\n", "x: {login: !!set {a, b}, host: 1:30.5, schema: 0x1F}\n")
+		"x: a://b\ny: &y {host: h, port: 017, extra: {1: 1:30, yes: .inf, k: 2020-01-01}}\n"+
+			"z: {<<: *y, extra: {a: ! 5, b: !!str 6}}\n? w\n: [a://b]\n",
+		"a: &a [*a]\n", "%YAML 1.1\n---\nx: |\n  a://b\n", "x: !!binary aGVsbG8=\n",
+		"x: {login: !!set {a, b}, host: 1:30.5, schema: 0x1F}\n")
 }

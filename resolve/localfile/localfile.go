@@ -85,7 +85,8 @@ func newStore(path string, parse func(string, *content) error) *Store {
 		Parse: func(path string, text []byte) (*content, error) {
 			all, err := parseText(string(text), parse)
 			if err != nil {
-				return nil, &conn.Error{Kind: conn.Invalid, Source: source, Reason: path + ": " + reasonOf(err), Err: err}
+				return nil, &conn.Error{Kind: conn.Invalid, Source: source,
+					Reason: path + ": " + reasonOf(err), Err: err}
 			}
 			return all, nil
 		},

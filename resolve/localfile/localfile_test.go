@@ -42,7 +42,8 @@ func TestFilesAnswerAsAirflow(t *testing.T) {
 		t.Run(tc.File+" "+tc.ID, func(t *testing.T) {
 			path := filepath.Join(t.TempDir(), tc.File)
 			resolvetest.ReplaceFile(t, path, tc.Content)
-			b, err := backend.Open(&backend.Secrets{Kwargs: resolvetest.Kwargs(t, map[string]any{"connections_file_path": path})}, localfile.Open)
+			kwargs := resolvetest.Kwargs(t, map[string]any{"connections_file_path": path})
+			b, err := backend.Open(&backend.Secrets{Kwargs: kwargs}, localfile.Open)
 			if err != nil {
 				if tc.Error == "" || !strings.Contains(tc.Error, "Unsupported file format") {
 					t.Error(err)
@@ -123,7 +124,7 @@ func TestFilesMeanWhatPyYAMLAndPythonMean(t *testing.T) {
 		{"a port that is no integer", "a.yaml", "x: {port: 5.0}" + other, "x"},
 		{"a truth value as port", "a.json", `{"x": {"port": true}, "other": "a://b"}`, "x"},
 		{"a date", "a.yaml", "x: {host: 2020-01-01}" + other, "x"},
-		{"a date that is none", "a.yaml", "x: {host: 2020-13-01}" + other, "file"},
+		{"a date that does not exist", "a.yaml", "x: {host: 2020-13-01}" + other, "file"},
 		{"a date in quotes", "a.yaml", "x: {host: '2020-01-01'}", `"host":"2020-01-01"`},
 		{"a date in an extra", "a.yaml", "x: {extra: [2020-01-01]}" + other, "file"},
 		{"a short date is text", "a.yaml", "x: {host: 2020-1-1}", `"host":"2020-1-1"`},
@@ -131,13 +132,18 @@ func TestFilesMeanWhatPyYAMLAndPythonMean(t *testing.T) {
 		{"a float that is text", "a.yaml", "x: {password: 1e3}", `"password":"1e3"`},
 		{"keys that are no text", "a.yaml", "x: {extra: {1: 2, true: 3, null: 4, 1.5: 5}}", `"extra":{"1": 3, "null": 4, "1.5": 5}`},
 		{"keys that are one in JSON", "a.yaml", "x: {extra: {1: 2, '1': 3}}" + other, "file"},
-		{"every kind of scalar", "a.yaml", "x: {extra: {b: .nan, c: 1e5, d: 1.0e+5, e: 0x1F, f: 0b11, g: 1:30:00, h: 1:30.5, i: on, j: OFF, k: y, l: -0, m: +1, n: 1., o: .5, p: 08, q: 0o7}}",
+		{"every kind of scalar", "a.yaml", "x: {extra: {b: .nan, c: 1e5, d: 1.0e+5, e: 0x1F," +
+			" f: 0b11, g: 1:30:00, h: 1:30.5, i: on, j: OFF, k: y, l: -0, m: +1, n: 1., o: .5," +
+			" p: 08, q: 0o7}}",
 			`"extra":"{\"b\": NaN, \"c\": \"1e5\", \"d\": 100000.0, \"e\": 31, \"f\": 3, \"g\": 5400, \"h\": 90.5, \"i\": true, \"j\": false, \"k\": \"y\", \"l\": 0, \"m\": 1, \"n\": 1.0, \"o\": 0.5, \"p\": \"08\", \"q\": \"0o7\"}"`},
 		{"a tag makes text", "a.yaml", "x: {login: !!str 7}", `"login":"7"`},
 		{"a tag of ! alone does not", "a.yaml", "x: {port: ! 017, extra: [&a ! yes]}", `"port":15,"extra":"[true]"`},
 		{"a tag that nobody knows", "a.yaml", "x: !foo bar" + other, "file"},
-		{"merged mappings", "a.yaml", "b: &b {host: h, port: 1}\nc: &c {host: i, login: l}\nx: {port: 2, <<: [*b, *c]}", `"host":"h","login":"l","password":null,"schema":null,"port":2`},
-		{"an anchor that stands twice", "a.yaml", "b: &b a://b\nc: &b a://c\nx: *b" + other, "file"},
+		{"merged mappings", "a.yaml",
+			"b: &b {host: h, port: 1}\nc: &c {host: i, login: l}\nx: {port: 2, <<: [*b, *c]}",
+			`"host":"h","login":"l","password":null,"schema":null,"port":2`},
+		{"an anchor that stands twice", "a.yaml", "b: &b a://b\nc: &b a://c\nx: *b" + other,
+			"file"},
 		{"two documents", "a.yaml", "x: a://b\n---\ny: a://c", "file"},
 		{"nothing", "a.yaml", "", "file"},
 		{"only a comment", "a.yaml", "# x", "file"},
@@ -200,7 +206,8 @@ func bomb() string {
 	var b strings.Builder
 	b.WriteString("a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n")
 	for i := range 9 {
-		fmt.Fprintf(&b, "a%d: &a%d [%s*a%d]\n", i+1, i+1, strings.Repeat(fmt.Sprintf("*a%d, ", i), 9), i)
+		fmt.Fprintf(&b, "a%d: &a%d [%s*a%d]\n", i+1, i+1,
+			strings.Repeat(fmt.Sprintf("*a%d, ", i), 9), i)
 	}
 	return b.String()
 }
@@ -262,7 +269,8 @@ func TestFilesAreReadAgainWhenTheyChange(t *testing.T) {
 func TestFilesAreNeverReadInPart(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "a.env")
 	text := func(host string) string {
-		return "first=a://" + host + "\n" + strings.Repeat("# "+strings.Repeat(host, 100)+"\n", 2000) + "last=a://" + host + "\n"
+		return "first=a://" + host + "\n" + strings.Repeat("# "+strings.Repeat(host, 100)+"\n",
+			2000) + "last=a://" + host + "\n"
 	}
 	resolvetest.ReplaceFile(t, path, text("b"))
 	b := open(t, path)

@@ -71,7 +71,8 @@ type member struct{ key, value any }
 func (b *yamlBuilder) checkAnchors(n *yaml.Node) error {
 	if n.Kind != yaml.AliasNode && n.Anchor != "" {
 		if b.anchors[n.Anchor] {
-			return conn.Errorf(conn.Invalid, "", "line %d: the anchor stands in the file already", n.Line)
+			return conn.Errorf(conn.Invalid, "", "line %d: the anchor stands in the file already",
+				n.Line)
 		}
 		b.anchors[n.Anchor] = true
 	}
@@ -117,7 +118,8 @@ func (b *yamlBuilder) tag(n *yaml.Node) string {
 		return "float"
 	case yamlInt.MatchString(text):
 		return "int"
-	case yamlTimestamp.MatchString(text) && (len(text) > len("2000-01-01") || !yamlDay.MatchString(text)):
+	case yamlTimestamp.MatchString(text) &&
+		(len(text) > len("2000-01-01") || !yamlDay.MatchString(text)):
 		return "timestamp"
 	case text == "<<":
 		return "merge"
@@ -133,7 +135,8 @@ func (b *yamlBuilder) value(n *yaml.Node, depth int) (any, error) {
 		n = n.Alias
 	}
 	if b.left -= 1 + len(n.Value); b.left < 0 || depth > maxYAMLDepth {
-		return nil, conn.Errorf(conn.Invalid, "", "the file nests too deeply, or its aliases make it too large")
+		return nil, conn.Errorf(conn.Invalid, "",
+			"the file nests too deeply, or its aliases make it too large")
 	}
 	switch tag := b.tag(n); {
 	case tag == "map" && n.Kind == yaml.MappingNode:
@@ -154,11 +157,13 @@ func (b *yamlBuilder) value(n *yaml.Node, depth int) (any, error) {
 	case n.Kind == yaml.ScalarNode:
 		value, ok := yamlScalar(tag, n.Value)
 		if !ok {
-			return nil, conn.Errorf(conn.Invalid, "", "line %d: connfs does not read this as the type that it has", n.Line)
+			return nil, conn.Errorf(conn.Invalid, "",
+				"line %d: connfs does not read this as the type that it has", n.Line)
 		}
 		return value, nil
 	}
-	return nil, conn.Errorf(conn.Invalid, "", "line %d: connfs does not read a value of this type", n.Line)
+	return nil, conn.Errorf(conn.Invalid, "", "line %d: connfs does not read a value of this type",
+		n.Line)
 }
 
 // mapping builds a mapping as json.dumps would write it: keys that are no text become
@@ -173,7 +178,8 @@ func (b *yamlBuilder) mapping(n *yaml.Node, depth int) (any, error) {
 		o.Set(jsonKey(m.key), m.value)
 	}
 	if len(o.Keys()) < len(members) {
-		return nil, conn.Errorf(conn.Invalid, "", "line %d: two keys of this mapping are one in JSON", n.Line)
+		return nil, conn.Errorf(conn.Invalid, "",
+			"line %d: two keys of this mapping are one in JSON", n.Line)
 	}
 	return o, nil
 }
@@ -218,16 +224,18 @@ func (b *yamlBuilder) key(n *yaml.Node, depth int) (any, error) {
 	}
 	switch key.(type) {
 	case []any, *python.Object, python.Opaque:
-		return nil, conn.Errorf(conn.Invalid, "", "line %d: connfs does not read a key of this type", n.Line)
+		return nil, conn.Errorf(conn.Invalid, "",
+			"line %d: connfs does not read a key of this type", n.Line)
 	}
 	return key, nil
 }
 
-// flatten returns keys and values of a mapping in turn, with what its merge keys name
+// flatten returns the keys and values of a mapping, alternating, with what its merge keys name
 // before its own.
 func (b *yamlBuilder) flatten(n *yaml.Node, depth int) ([]*yaml.Node, error) {
 	if b.left--; b.left < 0 || depth > maxYAMLDepth {
-		return nil, conn.Errorf(conn.Invalid, "", "the file nests too deeply, or its aliases make it too large")
+		return nil, conn.Errorf(conn.Invalid, "",
+			"the file nests too deeply, or its aliases make it too large")
 	}
 	var merged, own []*yaml.Node
 	for i := 0; i+1 < len(n.Content); i += 2 {
@@ -247,14 +255,16 @@ func (b *yamlBuilder) flatten(n *yaml.Node, depth int) ([]*yaml.Node, error) {
 		for _, source := range sources {
 			source = unalias(source)
 			if source.Kind != yaml.MappingNode {
-				return nil, conn.Errorf(conn.Invalid, "", "line %d: only mappings can be merged", source.Line)
+				return nil, conn.Errorf(conn.Invalid, "", "line %d: only mappings can be merged",
+					source.Line)
 			}
 			nodes, err := b.flatten(source, depth+1)
 			if err != nil {
 				return nil, err
 			}
 			if b.left -= len(nodes); b.left < 0 {
-				return nil, conn.Errorf(conn.Invalid, "", "the file nests too deeply, or its aliases make it too large")
+				return nil, conn.Errorf(conn.Invalid, "",
+					"the file nests too deeply, or its aliases make it too large")
 			}
 			merged = append(merged, nodes...)
 		}

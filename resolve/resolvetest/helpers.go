@@ -22,7 +22,7 @@ func ReplaceFile(t testing.TB, path, text string) {
 }
 
 // HostOf returns the host of a connection, by which tests tell connections apart; empty
-// where there is none.
+// where it has no host.
 func HostOf(c *conn.Connection) string {
 	if c == nil || c.Host == nil {
 		return ""
@@ -39,7 +39,8 @@ func WantKind(t *testing.T, what string, err error, want conn.Kind) {
 	}
 	if err != nil {
 		t.Logf("%s: %v", what, err)
-		for _, secret := range []string{"hunter2", "readerpw", "strangerpw", "localhost", "127.0.0.1"} {
+		for _, secret := range []string{"hunter2", "readerpw", "strangerpw", "localhost",
+			"127.0.0.1"} {
 			if strings.Contains(err.Error(), secret) {
 				t.Errorf("%s: the error shows %q: %v", what, secret, err)
 			}
@@ -62,8 +63,9 @@ func FieldsOf(c *conn.Connection) map[string]any {
 		return nil
 	}
 	fields := map[string]any{
-		"conn_type": text(c.Type), "description": text(c.Description), "host": text(c.Host), "login": text(c.Login),
-		"password": secret(c.Password), "schema": text(c.Schema), "port": nil, "extra": secret(c.Extra),
+		"conn_type": text(c.Type), "description": text(c.Description), "host": text(c.Host),
+		"login": text(c.Login), "password": secret(c.Password), "schema": text(c.Schema),
+		"port": nil, "extra": secret(c.Extra),
 	}
 	if c.Port != nil {
 		fields["port"] = float64(*c.Port)

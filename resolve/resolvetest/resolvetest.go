@@ -48,7 +48,8 @@ func Run(t *testing.T, h Harness) {
 
 func (h Harness) sample() map[string]*conn.Connection {
 	all := sample()
-	maps.DeleteFunc(all, func(id string, _ *conn.Connection) bool { return h.Holds != nil && !h.Holds(id) })
+	maps.DeleteFunc(all,
+		func(id string, _ *conn.Connection) bool { return h.Holds != nil && !h.Holds(id) })
 	for _, c := range all {
 		if h.NoDescription {
 			c.Description = nil
@@ -62,13 +63,15 @@ func sample() map[string]*conn.Connection {
 	port := int64(5432)
 	return map[string]*conn.Connection{
 		"plain": {
-			Type: text("postgres"), Description: text("billing"), Host: text("db.example"), Login: text("user"),
-			Password: conn.NewSecret("p w/@:%é"), Schema: text("sales"), Port: &port, Extra: conn.NewSecret(`{"sslmode": "require"}`),
+			Type: text("postgres"), Description: text("billing"), Host: text("db.example"),
+			Login: text("user"), Password: conn.NewSecret("p w/@:%é"), Schema: text("sales"),
+			Port: &port, Extra: conn.NewSecret(`{"sslmode": "require"}`),
 		},
-		"Mixed.Case-1": {Type: text("http"), Host: text("a.example"), Password: conn.NewSecret("x")},
-		"team/db":      {Type: text("mysql"), Login: text("only")},
-		"with:colon":   {Type: text("ssh"), Host: text("h")},
-		"bücher_接続":    {Type: text("ftp"), Host: text("bücher.example")},
+		"Mixed.Case-1": {Type: text("http"), Host: text("a.example"),
+			Password: conn.NewSecret("x")},
+		"team/db":    {Type: text("mysql"), Login: text("only")},
+		"with:colon": {Type: text("ssh"), Host: text("h")},
+		"bücher_接続":  {Type: text("ftp"), Host: text("bücher.example")},
 	}
 }
 
@@ -90,10 +93,13 @@ func (h Harness) found(t *testing.T) {
 func (h Harness) exactID(t *testing.T) {
 	b := h.New(t, h.sample())
 	for _, id := range []string{
-		"PLAIN", "Plain", "plain ", "plain  ", " plain", "plain\t", "plain\n", "plain\x00", "plain\x00x", "\x00plain", "plaın",
-		"pláin", "plain%", "pla_n", "plai%", "plain;", "plain'", "mixed.case-1", "team//db", "team/./db", "team\\db", "bucher_接続", "nothing",
+		"PLAIN", "Plain", "plain ", "plain  ", " plain", "plain\t", "plain\n", "plain\x00",
+		"plain\x00x", "\x00plain", "plaın", "pláin", "plain%", "pla_n", "plai%", "plain;", "plain'",
+		"mixed.case-1", "team//db",
+		"team/./db", "team\\db", "bucher_接続", "nothing",
 	} {
-		if h.CaseBlind && slices.ContainsFunc(ids(sample()), func(s string) bool { return conn.EnvName(s) == conn.EnvName(id) }) {
+		sameName := func(s string) bool { return conn.EnvName(s) == conn.EnvName(id) }
+		if h.CaseBlind && slices.ContainsFunc(ids(sample()), sameName) {
 			continue
 		}
 		wantAbsent(t, b, id)
@@ -103,7 +109,8 @@ func (h Harness) exactID(t *testing.T) {
 func (h Harness) hostileIDs(t *testing.T) {
 	b := h.New(t, h.sample())
 	for _, id := range []string{
-		"", "\x00", "\n", "\xff\xfe", "a\xc3", "\xed\xa0\x80", "😀🔑", "'; DROP TABLE connection; --", `\`, `\'`, `"`, "`", "%s", "$1", "?", ":id", "a=b",
+		"", "\x00", "\n", "\xff\xfe", "a\xc3", "\xed\xa0\x80", "😀🔑", "'; DROP TABLE connection; --",
+		`\`, `\'`, `"`, "`", "%s", "$1", "?", ":id", "a=b",
 		"../../etc/passwd", string(make([]byte, 1000)), string(slices.Repeat([]byte("x"), 100_000)),
 	} {
 		wantAbsent(t, b, id)
@@ -219,7 +226,8 @@ func ids(connections map[string]*conn.Connection) []string {
 // own, not secrets.
 func reveal(c *conn.Connection) map[string]string {
 	m := make(map[string]string)
-	for name, v := range map[string]*string{"type": c.Type, "description": c.Description, "host": c.Host, "login": c.Login, "schema": c.Schema} {
+	for name, v := range map[string]*string{"type": c.Type, "description": c.Description,
+		"host": c.Host, "login": c.Login, "schema": c.Schema} {
 		if v != nil {
 			m[name] = *v
 		}
