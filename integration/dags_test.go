@@ -160,5 +160,5 @@ func TestHostileDocumentsLoseOnlyThemselves(t *testing.T) {
 			}
 		}
 	}
-	d.await("does not count")
+	d.await("is ignored")
 }

@@ -328,7 +328,7 @@ func TestErrnoOfServersThatFail(t *testing.T) {
 					t.Fatalf("a listing while the metastore is down: %q %q after %v", got.failure(),
 						got.Names, got.Elapsed)
 				}
-				return strings.Contains(d.log(), "not listed backend=metastore")
+				return strings.Contains(d.log(), "does not list its connections backend=metastore")
 			})
 			// unknown is not absent
 			for name, errno := range map[string]string{"m0": "", "other": ""} {

@@ -36,7 +36,8 @@ func TestExplainSaysEveryKindOfNo(t *testing.T) {
 	}{
 		{name: "none", uid: alice, id: "fine", wants: []string{`caller +uid 5001 \(no account of this machine\)`, `policy +allowed by .*config.toml:\d+`,
 			`environment +found; this decides .*`,
-			`limits +the daemon keeps each uid to 16 fetches at a time \(more wait, ETIMEDOUT after 1s\), to 64 unknown ids a second \(EAGAIN\) .*`,
+			`limits +the daemon allows each uid 16 fetches at a time ` +
+				`\(more wait, and get ETIMEDOUT after 1s\), 64 unknown ids a second \(then EAGAIN\) .*`,
 			`result +it can be read`}},
 		{name: "no grant for the uid", uid: bob, id: "fine", exclusive: true, wants: []string{`policy +refused: no grant for this uid`,
 			`rules +.*config.toml:\d+ grants it to run_as_user "#5001", which is uid 5001`,
@@ -78,7 +79,7 @@ func TestExplainSaysEveryKindOfNo(t *testing.T) {
 		{
 			name: "the uid of nobody", uid: 65534, id: "fine", exclusive: true,
 			wants: []string{
-				`caller +uid 65534 \(the uid that the kernel shows for one it cannot map: .*`,
+				`caller +uid 65534 \(the kernel shows this uid in place of one that it cannot map, .*`,
 				`policy +refused: .*`,
 			},
 		},

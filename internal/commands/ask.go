@@ -1,5 +1,5 @@
-// Package commands is what the commands answer that resolve without a mount: each decides
-// by the same policy as a mount, and asks a resolver of its own.
+// Package commands is what the commands answer that need no mount. They decide by the same policy
+// as a mount, and ask a resolver of their own.
 package commands
 
 import (
@@ -19,9 +19,12 @@ import (
 	"github.com/connfs/connfs/internal/session"
 )
 
-// Get writes the connection id to w in format, if the policy lets uid read it. It is
-// audited as a read of the file would be, where the audit goes to a file.
-func Get(ctx context.Context, s *session.Session, uid uint32, id string, format conn.Format, w io.Writer) error {
+// Get writes the connection id to w in format, if the policy lets uid read it. Where the audit
+// goes to a file, it writes a line as a read of the file would. Errors of the policy, the backends
+// and the audit are of type *[conn.Error].
+func Get(
+	ctx context.Context, s *session.Session, uid uint32, id string, format conn.Format, w io.Writer,
+) error {
 	d := s.Policy().Decide(uid, id)
 	e := audit.Entry{
 		Time: time.Now(), Op: "get", UID: uid, GID: uint32(os.Getgid()), PID: uint32(os.Getpid()),
@@ -41,6 +44,11 @@ func Get(ctx context.Context, s *session.Session, uid uint32, id string, format 
 	if err != nil {
 		return err
 	}
+	return writeValue(w, v)
+}
+
+// writeValue writes a value from its locked memory.
+func writeValue(w io.Writer, v *cache.Value) error {
 	for _, part := range v.Slices(0, v.Size()) {
 		if _, err := w.Write(part); err != nil {
 			return fmt.Errorf("writing the connection: %w", err)
@@ -49,15 +57,19 @@ func Get(ctx context.Context, s *session.Session, uid uint32, id string, format 
 	return nil
 }
 
+// refused returns the error of a decision that refuses, and nil for one that allows.
 func refused(uid uint32, d policy.Decision) error {
 	if d.Allowed {
 		return nil
 	}
-	return &conn.Error{Kind: conn.NotGranted, Reason: fmt.Sprintf("uid %d: %s", uid, d.Rule), Hint: "a [[grant]] of the configuration must name this user and id"}
+	return &conn.Error{
+		Kind: conn.NotGranted, Reason: fmt.Sprintf("uid %d: %s", uid, d.Rule),
+		Hint: "a [[grant]] of the configuration must name this user and id",
+	}
 }
 
-// auditOnce writes one line to the audit file. Standard error, where a command's
-// own messages go, is no place for it.
+// auditOnce writes one line to the audit file. Where the audit goes to standard error, it writes
+// none: the command's own messages go there.
 func auditOnce(s *session.Session, e *audit.Entry) error {
 	if s.Front.Audit.File == "-" {
 		return nil
@@ -72,9 +84,10 @@ func auditOnce(s *session.Session, e *audit.Entry) error {
 	return nil
 }
 
-// List returns the ids that uid may read, and the backends that could not list
-// theirs.
-func List(ctx context.Context, s *session.Session, uid uint32) ([]string, []resolver.Answer, error) {
+// List returns the ids that uid may read, and the backends that could not list their ids.
+func List(
+	ctx context.Context, s *session.Session, uid uint32,
+) (ids []string, failed []resolver.Answer, err error) {
 	p := s.Policy()
 	if !p.ReadsAnything(uid) {
 		return nil, nil, nil
@@ -83,7 +96,6 @@ func List(ctx context.Context, s *session.Session, uid uint32) ([]string, []reso
 	if err != nil {
 		return nil, nil, err
 	}
-	var ids []string
 	for _, id := range l.IDs {
 		if p.Decide(uid, id).Allowed {
 			ids = append(ids, id)
@@ -92,47 +104,46 @@ func List(ctx context.Context, s *session.Session, uid uint32) ([]string, []reso
 	return ids, l.Failed, nil
 }
 
-// Explanation is why a caller can, or cannot, read a connection. It never holds the
-// value.
+// Explanation says why a caller can, or cannot, read a connection. It never holds the value.
 type Explanation struct {
 	ID        string            `json:"id"`
-	File      string            `json:"file"` // its name in the mount; empty: it can have none
+	File      string            `json:"file"` // its name in the mount; empty: no name is valid
 	UID       uint32            `json:"uid"`
 	RunAsUser string            `json:"run_as_user"`
 	Allowed   bool              `json:"allowed"`
 	Rule      string            `json:"rule"`
 	Path      []string          `json:"search_path"`
-	Answers   []resolver.Answer `json:"answers"` // none where the policy refuses
+	Answers   []resolver.Answer `json:"answers"` // empty where the policy refuses
 	Details
-	Errno     string `json:"errno"` // what a reader gets; empty: the connection
+	Errno     string `json:"errno"` // what a reader gets; empty: it gets the connection
 	ErrnoText string `json:"errno_text"`
 }
 
-// Explain says what would happen if uid read id.
+// Explain says what would happen if uid read id. What the policy refuses reaches no backend.
 func Explain(ctx context.Context, s *session.Session, uid uint32, id string) (*Explanation, error) {
 	d := s.Policy().Decide(uid, id)
-	e := &Explanation{ID: id, UID: uid, RunAsUser: d.RunAsUser, Allowed: d.Allowed, Rule: d.Rule, Path: s.Front.Path, Answers: []resolver.Answer{}}
+	e := &Explanation{
+		ID: id, UID: uid, RunAsUser: d.RunAsUser, Allowed: d.Allowed, Rule: d.Rule,
+		Path: s.Front.Path, Answers: []resolver.Answer{},
+	}
 	e.File, _ = conn.FileName(id)
 	e.Details = details(ctx, s, uid, id, d)
-	var failed error
-	if !d.Allowed {
-		failed = refused(uid, d)
-	} else {
-		answers, err := s.Pool.Explain(ctx, id)
-		if err != nil {
+	failure := refused(uid, d)
+	if d.Allowed {
+		var err error
+		if e.Answers, err = s.Pool.Explain(ctx, id); err != nil {
 			return nil, err
 		}
-		e.Answers = answers
-		failed = outcome(answers)
+		failure = outcome(e.Answers)
 	}
-	if failed != nil {
-		e.Errno, e.ErrnoText = fs.ErrnoName(failed), fs.Errno(failed).Error()
+	if failure != nil {
+		e.Errno, e.ErrnoText = fs.ErrnoName(failure), fs.Errno(failure).Error()
 	}
 	return e, nil
 }
 
-// outcome is what the answers of the path come to: that of the backend that decides,
-// or absent where none does.
+// outcome returns what a reader gets after these answers: the error of the backend that decides,
+// nil if that found the connection, or absent if no backend decides.
 func outcome(answers []resolver.Answer) error {
 	for _, a := range answers {
 		if a.Decides {

@@ -14,12 +14,15 @@ import (
 	"github.com/connfs/connfs/internal/session"
 )
 
-// maxSealed bounds what is read to be sealed or unsealed: more is never served.
+// maxSealed is the size in bytes of the largest value that is sealed or unsealed, which is also
+// the largest that is served.
 const maxSealed = 1 << 20
 
-// SealValue does what req says with the value that in holds, and writes the new value to
-// out. The value goes from one to the other through locked memory and a resolver child.
-func SealValue(ctx context.Context, s *session.Session, req *resolver.SealRequest, in io.Reader, out io.Writer) (*resolver.SealAnswer, error) {
+// SealValue seals or unseals, as req says, the value in in, and writes the new value to out. The
+// value is only ever in locked memory and in a resolver child.
+func SealValue(
+	ctx context.Context, s *session.Session, req *resolver.SealRequest, in io.Reader, out io.Writer,
+) (*resolver.SealAnswer, error) {
 	memory, err := cache.NewRegion(maxSealed + 1)
 	if err != nil {
 		return nil, err
@@ -34,7 +37,8 @@ func SealValue(ctx context.Context, s *session.Session, req *resolver.SealReques
 	n, err := io.ReadFull(in, memory.Bytes())
 	switch {
 	case err == nil:
-		return nil, conn.Errorf(conn.TooLarge, "standard input", "the value is over %d bytes long, and none such is served", maxSealed)
+		return nil, conn.Errorf(conn.TooLarge, "standard input",
+			"the value is longer than %d bytes, and connfs serves no such value", maxSealed)
 	case !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF):
 		return nil, fmt.Errorf("reading the value: %w", err)
 	}
@@ -46,10 +50,8 @@ func SealValue(ctx context.Context, s *session.Session, req *resolver.SealReques
 		return nil, conn.Errorf(conn.Failed, "", "the resolver answered without a value")
 	}
 	defer v.Release()
-	for _, part := range v.Slices(0, v.Size()) {
-		if _, err := out.Write(part); err != nil {
-			return nil, fmt.Errorf("writing the connection: %w", err)
-		}
+	if err := writeValue(out, v); err != nil {
+		return nil, err
 	}
 	return done, nil
 }
@@ -61,16 +63,18 @@ type SealedRow struct {
 	Err error // set: nothing was changed, unless the answer to a commit was lost
 }
 
-// maxOutage is after how many rows in a row that nobody answered for the others are not
-// even tried.
+// maxOutage is how many rows in a row may fail because a database or KMS does not answer. Then the
+// other rows are not tried.
 const maxOutage = 3
 
-// SealRows does what req says with each row of the metastore whose id is one of patterns
-// or matches one, and tells each what became of it. It goes on after a row that fails,
-// but not through an outage. total is told how many rows there are, before the first.
-// The error is that the rows are not known, that a pattern is for none of them, or that
-// the work was given up.
-func SealRows(ctx context.Context, s *session.Session, req resolver.SealRequest, patterns []string, total func(int), each func(SealedRow)) error {
+// SealRows seals or unseals, as req says, each row of the metastore whose id matches one of
+// patterns. It calls total with the number of rows first, and each after every row. It goes on
+// after a row that failed, but not through an outage. Its error says that the rows cannot be
+// listed, that a pattern matches no row, or that rows were not tried.
+func SealRows(
+	ctx context.Context, s *session.Session, req resolver.SealRequest, patterns []string,
+	total func(int), each func(SealedRow),
+) error {
 	by := ""
 	if req.Action == resolver.ActionRotate {
 		by = req.KMS
@@ -79,7 +83,7 @@ func SealRows(ctx context.Context, s *session.Session, req resolver.SealRequest,
 	if err != nil {
 		return err
 	}
-	ids, err := chosen(all, patterns, req.Action)
+	ids, err := matching(all, patterns, req.Action)
 	if err != nil {
 		return err
 	}
@@ -94,22 +98,25 @@ func SealRows(ctx context.Context, s *session.Session, req resolver.SealRequest,
 			row.SealAnswer = *done
 		}
 		each(row)
-		if kind := conn.KindOf(err); err == nil || kind != conn.Unreachable && kind != conn.Timeout {
+		kind := conn.KindOf(err)
+		if err == nil || kind != conn.Unreachable && kind != conn.Timeout {
 			outage = 0
 			continue
 		}
 		if outage++; outage == maxOutage && i+1 < len(ids) {
-			e := conn.Errorf(conn.Unreachable, "", "%d rows in a row failed so, and %d more were not tried", outage, len(ids)-i-1)
-			e.Hint = "run the command again when it is back: rows that are done stay so"
+			e := conn.Errorf(conn.Unreachable, "",
+				"%d rows in a row failed like this, and %d more were not tried",
+				outage, len(ids)-i-1)
+			e.Hint = "run the command again later: rows that are done stay as they are"
 			return e
 		}
 	}
 	return nil
 }
 
-// chosen returns the ids that are one of patterns or match one. A text that is an id
-// itself stands for nothing else, whatever it may look like.
-func chosen(all, patterns []string, action string) ([]string, error) {
+// matching returns the ids that match one of patterns, sorted. A pattern that is itself an id
+// matches that id alone.
+func matching(all, patterns []string, action string) ([]string, error) {
 	var ids []string
 	for _, p := range patterns {
 		before := len(ids)

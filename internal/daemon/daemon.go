@@ -1,4 +1,5 @@
-// Package daemon serves: it mounts, reloads and shuts down.
+// Package daemon serves connections as files: it mounts, reloads the configuration, and
+// unmounts at the end.
 package daemon
 
 import (
@@ -24,16 +25,17 @@ import (
 	"github.com/connfs/connfs/internal/settings"
 )
 
-// usersEvery is how often user names are looked up again, roughly: uids are reused,
-// and a directory service may have been down.
+// usersEvery is roughly how often user names are looked up again: uids are reused, and a
+// directory service may have been down.
 const usersEvery = time.Minute
 
-// Mount serves until ctx ends, SIGTERM or SIGINT; then it unmounts. SIGHUP reads the
-// configuration anew. It says "ready" once reads work.
+// Mount mounts and serves until ctx ends or SIGTERM or SIGINT arrives, and then unmounts. On
+// SIGHUP it reads the configuration again. It logs "ready", and tells systemd, once reads work.
+// Its errors are of type *[MountError] where a mountpoint is the cause.
 func Mount(ctx context.Context, o session.Options) error {
-	// From here on no descriptor that was handed to us reaches a child.
+	// No descriptor that connfs was started with reaches a child.
 	unix.CloseRange(3, ^uint(0), unix.CLOSE_RANGE_CLOEXEC)
-	// A reader of our log that goes away must not take the daemon with it.
+	// The daemon must not end because the reader of its log does.
 	signal.Ignore(syscall.SIGPIPE)
 	hup := make(chan os.Signal, 1)
 	signal.Notify(hup, syscall.SIGHUP)
@@ -53,8 +55,10 @@ func Mount(ctx context.Context, o session.Options) error {
 	}
 	d.audit = log
 	defer func() { d.audit.Close() }()
-	d.broker = broker.New(broker.Config{State: state(s, log), Cache: s.Cache, Errno: fs.ErrnoName, Log: o.Log})
-	d.introduce(locked)
+	d.broker = broker.New(broker.Config{
+		State: state(s, log), Cache: s.Cache, Errno: fs.ErrnoName, Log: o.Log,
+	})
+	d.logStart(locked)
 
 	if err := d.mountAll(); err != nil {
 		return err
@@ -66,7 +70,7 @@ func Mount(ctx context.Context, o session.Options) error {
 
 	users := time.NewTimer(jitter(usersEvery))
 	dags := time.NewTimer(d.nextDAGs())
-	var reading *reading
+	var reading *dagReading // nil while nobody reads
 	defer func() { reading.stop() }()
 	for {
 		select {
@@ -90,33 +94,37 @@ func Mount(ctx context.Context, o session.Options) error {
 			reading = nil
 			dags.Reset(d.nextDAGs())
 		case path := <-d.lost:
-			return &MountError{path, "the mount is gone: somebody unmounted it", ""}
+			return mountError(path, "", "the mount is gone: somebody unmounted it")
 		}
 	}
 }
 
+// jitter returns a random duration between 3/4 and 5/4 of d, so that the daemons of a site do
+// not all ask at the same moment.
 func jitter(d time.Duration) time.Duration { return d*3/4 + rand.N(d/2) }
 
-// daemon is what serves.
+// daemon is one run of Mount.
 type daemon struct {
-	*session.Session
+	*session.Session // a reload replaces it
+
 	log    *slog.Logger
 	audit  *audit.Log
 	broker *broker.Broker
 	mounts []*mount
-	lost   chan string
+	lost   chan string // paths whose mount has ended
 }
 
-// introduce says once what this daemon does and what it protects.
-func (d *daemon) introduce(locked bool) {
+// logStart logs where the daemon looks for connections, and what it protects.
+func (d *daemon) logStart(locked bool) {
 	for _, sentence := range d.Front.Path {
 		d.log.Info("search path: " + sentence)
 	}
 	if c := d.Front.Child; c != nil {
 		d.log.Info("resolver children run as another user", "uid", c.UID, "why", c.Why)
 	}
-	if state := harden.SwapState(locked); state == "not protected" {
-		d.log.Warn("memory of the resolver children can be swapped out: raise LimitMEMLOCK= to infinity, or set MemorySwapMax=0")
+	if state := harden.SwapState(locked); state == harden.NotProtected {
+		d.log.Warn("memory of the resolver children can be swapped out: " +
+			"raise LimitMEMLOCK= to infinity, or set MemorySwapMax=0")
 	} else {
 		d.log.Info("memory is kept from swap: " + state)
 	}
@@ -141,11 +149,11 @@ func (d *daemon) mountAll() error {
 			mounted.server.Wait()
 			d.lost <- mounted.path
 		}()
-		// The kernel's first question has been answered when this returns.
+		// When this returns, the daemon has answered the kernel for the first time.
 		var st unix.Statfs_t
 		if err := unix.Statfs(m.Path, &st); err != nil {
 			d.unmountAll()
-			return &MountError{m.Path, "mounted, but it does not answer: " + err.Error(), ""}
+			return mountError(m.Path, "", "mounted, but it does not answer: %v", err)
 		}
 	}
 	return nil
@@ -158,8 +166,7 @@ func (d *daemon) unmountAll() {
 	d.mounts = nil
 }
 
-// reload builds everything of the new configuration aside and swaps it in at once.
-// Whatever goes wrong, the old one stays as it is.
+// reload reads the configuration again. If anything is wrong with it, the old one stays.
 func (d *daemon) reload(ctx context.Context) {
 	sd.SdNotify(false, reloading())
 	defer sd.SdNotify(false, sd.SdNotifyReady)
@@ -170,13 +177,15 @@ func (d *daemon) reload(ctx context.Context) {
 	d.log.Info("reloaded")
 }
 
-// reloading is systemd's message, which wants the time on its own clock.
+// reloading returns the message to systemd that a reload begins, with the time by the
+// monotonic clock.
 func reloading() string {
 	var now unix.Timespec
 	unix.ClockGettime(unix.CLOCK_MONOTONIC, &now)
 	return fmt.Sprintf("%s\nMONOTONIC_USEC=%d", sd.SdNotifyReloading, now.Nano()/1000)
 }
 
+// replace makes everything that the new configuration needs, and then swaps it in at once.
 func (d *daemon) replace(ctx context.Context) error {
 	next, err := d.Next(ctx, func(now *settings.Front) error { return unchanged(&d.Front, now) })
 	if err != nil {
@@ -197,7 +206,7 @@ func (d *daemon) replace(ctx context.Context) error {
 	d.renewDAGs(ctx)
 	d.RefreshUsers(ctx)
 	d.broker.Replace(state(next, log))
-	// Reads that began under the old configuration end under it.
+	// Reads that are under way end with the old configuration.
 	time.AfterFunc(old.Front.Timeout+time.Second, func() {
 		old.Retire()
 		if oldLog != log {
@@ -207,15 +216,15 @@ func (d *daemon) replace(ctx context.Context) error {
 	return nil
 }
 
-// unchanged refuses what a running daemon cannot change.
+// unchanged fails if the new settings change what a running daemon cannot change.
 func unchanged(old, now *settings.Front) error {
 	switch {
 	case !reflect.DeepEqual(old.Mounts, now.Mounts):
-		return errors.New("mountpoints change only with a restart")
+		return errors.New("mountpoints can only be changed by a restart")
 	case old.ShareNames != now.ShareNames:
-		return errors.New("share_names changes only with a restart")
+		return errors.New("share_names can only be changed by a restart")
 	case (old.OwnerOnly == nil) != (now.OwnerOnly == nil):
-		return errors.New("a mount for one user alone becomes one with grants only with a restart")
+		return errors.New("a mount for one user alone can only get grants by a restart")
 	}
 	return nil
 }

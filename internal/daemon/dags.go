@@ -12,8 +12,8 @@ import (
 // dagsRetry is how soon a metastore that did not answer is asked again.
 const dagsRetry = 10 * time.Second
 
-// nextDAGs returns when to ask for DAGs again: not all daemons of a site at once, and
-// soon after a failure. Where no rule needs them, never.
+// nextDAGs returns after how long to ask for serialized DAGs again: soon after a failure, and
+// never if no rule needs them.
 func (d *daemon) nextDAGs() time.Duration {
 	switch s := d.Front.DAGs; {
 	case s == nil:
@@ -25,19 +25,19 @@ func (d *daemon) nextDAGs() time.Duration {
 	}
 }
 
-// reading is a reading of the serialized DAGs that goes on beside the daemon's other work.
-type reading struct {
+// dagReading is one reading of the serialized DAGs, beside the daemon's other work.
+type dagReading struct {
 	cancel context.CancelFunc
-	done   chan error
+	done   chan error // gets nil if the DAGs have changed
 }
 
-// readDAGs begins a reading; where no rule needs one, it returns nil.
-func (d *daemon) readDAGs(ctx context.Context) *reading {
+// readDAGs begins a reading. If no rule needs one, it returns nil.
+func (d *daemon) readDAGs(ctx context.Context) *dagReading {
 	if d.Front.DAGs == nil {
 		return nil
 	}
 	ctx, cancel := context.WithCancel(ctx)
-	r := &reading{cancel, make(chan error, 1)}
+	r := &dagReading{cancel, make(chan error, 1)}
 	s := d.Session
 	go func() {
 		changed, err := s.RefreshDAGs(ctx, false)
@@ -49,51 +49,53 @@ func (d *daemon) readDAGs(ctx context.Context) *reading {
 	return r
 }
 
-// errUnchanged says that the DAGs are as they were.
+// errUnchanged is the outcome of a reading that found the DAGs as they were.
 var errUnchanged = errors.New("unchanged")
 
-// result gets the outcome when the reading is over; nil: there is none.
-func (r *reading) result() <-chan error {
+// result returns the channel that gets the outcome. It is nil if r is.
+func (r *dagReading) result() <-chan error {
 	if r == nil {
 		return nil
 	}
 	return r.done
 }
 
-// stop ends the reading and waits until it has.
-func (r *reading) stop() {
+// stop ends the reading, if there is one, and waits for its end.
+func (r *dagReading) stop() {
 	if r != nil {
 		r.cancel()
 		<-r.done
 	}
 }
 
-// endDAGs brings the policy up to date with what a reading brought.
-func (d *daemon) endDAGs(ctx context.Context, r *reading, err error) {
+// endDAGs takes the outcome of a reading, and renews the policy if the DAGs have changed.
+func (d *daemon) endDAGs(ctx context.Context, r *dagReading, err error) {
 	r.cancel()
-	if !d.tellDAGs(err) {
+	if !d.dagsChanged(err) {
 		return
 	}
 	d.RefreshUsers(ctx)
 	d.broker.SetPolicy(d.Policy())
 }
 
-// renewDAGs asks the metastore of a new configuration.
+// renewDAGs reads the DAGs after a reload, which may have brought another metastore.
 func (d *daemon) renewDAGs(ctx context.Context) {
 	if d.Front.DAGs != nil {
-		d.tellDAGs(d.FirstDAGs(ctx))
+		d.dagsChanged(d.FirstDAGs(ctx))
 	}
 }
 
-// tellDAGs logs what went wrong, and reports whether what is known changed.
-func (d *daemon) tellDAGs(err error) bool {
+// dagsChanged reports whether a reading with this outcome changed what is known of the DAGs,
+// and logs what went wrong.
+func (d *daemon) dagsChanged(err error) bool {
 	switch {
 	case err == nil:
 		return true
 	case err == errUnchanged || conn.KindOf(err) == conn.Interrupted:
 		return false
 	case d.ExpireDAGs():
-		d.log.Error("serialized DAGs cannot be read for longer than dags_keep: grants that name only DAGs let nobody read", "error", err)
+		d.log.Error("serialized DAGs could not be read for as long as dags_keep: "+
+			"grants that name only DAGs let nobody read", "error", err)
 		return true
 	}
 	d.log.Warn("serialized DAGs cannot be read: the users known from them stay", "error", err)

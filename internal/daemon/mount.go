@@ -23,7 +23,8 @@ type mount struct {
 	server *fuse.Server
 }
 
-// mountTree mounts a tree at path, which prepareMountpoint has seen, and serves it.
+// mountTree mounts a tree at path, which prepareMountpoint has prepared, and serves it. others
+// says that other users than the caller may reach it.
 func mountTree(path string, tree fuse.RawFileSystem, others bool) (*mount, error) {
 	var o fuse.MountOptions
 	fs.Options(&o)
@@ -34,11 +35,11 @@ func mountTree(path string, tree fuse.RawFileSystem, others bool) (*mount, error
 		if err != nil {
 			return nil, err
 		}
-		// go-fuse takes an open connection by this name.
+		// This is how go-fuse takes an open connection.
 		target = fmt.Sprintf("/dev/fd/%d", fd)
 	} else {
-		if err := CheckFusermount(path, others); err != nil {
-			return nil, err
+		if err := CheckFusermount(others); err != nil {
+			return nil, atMountpoint(path, err)
 		}
 		o.AllowOther = others
 		o.Options = []string{"ro", "nosuid", "nodev", "noexec"}
@@ -46,17 +47,17 @@ func mountTree(path string, tree fuse.RawFileSystem, others bool) (*mount, error
 	server, err := fuse.NewServer(tree, target, &o)
 	if err != nil {
 		unmount(path, true)
-		return nil, &MountError{path, "mounting failed: " + strings.TrimSpace(err.Error()), ""}
+		return nil, mountError(path, "", "mounting failed: %s", strings.TrimSpace(err.Error()))
 	}
 	go server.Serve()
 	return &mount{path, server}, nil
 }
 
-// mountAsRoot opens /dev/fuse and mounts it. The descriptor is closed in children.
+// mountAsRoot opens /dev/fuse and mounts it at path. No child inherits the descriptor.
 func mountAsRoot(path string, others bool) (int, error) {
 	fd, err := unix.Open("/dev/fuse", unix.O_RDWR|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return 0, NoDevice(path, err)
+		return 0, atMountpoint(path, deviceError(err))
 	}
 	options := fmt.Sprintf("fd=%d,rootmode=40000,user_id=0,group_id=0,max_read=131072", fd)
 	if others {
@@ -69,29 +70,45 @@ func mountAsRoot(path string, others bool) (int, error) {
 		if errors.Is(err, syscall.EPERM) {
 			hint = "in a container, mounting needs CAP_SYS_ADMIN"
 		}
-		return 0, &MountError{path, "mounting failed: " + err.Error(), hint}
+		return 0, mountError(path, hint, "mounting failed: %v", err)
 	}
 	return fd, nil
 }
 
-// NoDevice is the error of opening /dev/fuse, in words.
-func NoDevice(path string, err error) error {
-	if errors.Is(err, syscall.ENOENT) || errors.Is(err, syscall.ENXIO) || errors.Is(err, syscall.ENODEV) {
-		return &MountError{path, "there is no /dev/fuse on this machine", `load the module with "modprobe fuse"; in a container, pass --device /dev/fuse`}
+// CheckDevice fails if this machine has no /dev/fuse. Its errors, and those of
+// [CheckFusermount] and [CheckPath], are of type *[MountError].
+func CheckDevice() error {
+	if _, err := os.Stat("/dev/fuse"); err != nil {
+		return deviceError(syscall.ENOENT)
 	}
-	return &MountError{path, "/dev/fuse cannot be opened: " + err.Error(), ""}
+	return nil
 }
 
-// CheckFusermount says beforehand, in words, what fusermount3 would fail of.
-func CheckFusermount(path string, others bool) error {
-	if _, err := os.Stat("/dev/fuse"); err != nil {
-		return NoDevice(path, syscall.ENOENT)
+// deviceError says what an error of opening /dev/fuse means.
+func deviceError(err error) error {
+	switch {
+	case errors.Is(err, syscall.ENOENT), errors.Is(err, syscall.ENXIO),
+		errors.Is(err, syscall.ENODEV):
+		const hint = `load the module with "modprobe fuse"; in a container, pass --device /dev/fuse`
+		return mountError("", hint, "there is no /dev/fuse on this machine")
+	}
+	return mountError("", "", "/dev/fuse cannot be opened: %v", err)
+}
+
+// CheckFusermount fails, with a reason in words, where fusermount3 could not mount for an
+// ordinary user. others says that other users than the caller may reach the mount.
+func CheckFusermount(others bool) error {
+	if err := CheckDevice(); err != nil {
+		return err
 	}
 	if _, err := fusermount(); err != nil {
-		return &MountError{path, "an ordinary user mounts through fusermount3, which is not installed", "install the package fuse3, or start connfs as root"}
+		return mountError("", "install the package fuse3, or start connfs as root",
+			"an ordinary user mounts through fusermount3, which is not installed")
 	}
 	if others && !allowsOther("/etc/fuse.conf") {
-		return &MountError{path, "grants are for other users, and /etc/fuse.conf does not let an ordinary user mount for them", "add the line user_allow_other to it, or start connfs as root"}
+		return mountError("", "add the line user_allow_other to it, or start connfs as root",
+			"grants are for other users, and /etc/fuse.conf does not let an ordinary user "+
+				"mount for them")
 	}
 	return nil
 }
@@ -119,7 +136,8 @@ func fusermount() (string, error) {
 	return path, err
 }
 
-// unmount takes the mount at path away; lazily, where readers still hold files.
+// unmount unmounts path. Where readers still have files open, only a lazy one succeeds: the
+// mount disappears at once, and ends with the last open file.
 func unmount(path string, lazy bool) error {
 	if os.Geteuid() == 0 {
 		flags := 0
@@ -136,17 +154,17 @@ func unmount(path string, lazy bool) error {
 	if lazy {
 		args = []string{"-u", "-z", "-q", path}
 	}
-	var said bytes.Buffer
+	var output bytes.Buffer
 	cmd := exec.Command(tool, args...)
-	cmd.Env, cmd.Stderr = []string{}, &said
+	cmd.Env, cmd.Stderr = []string{}, &output
 	if err := cmd.Run(); err != nil {
-		return fmt.Errorf("fusermount3: %w %s", err, strings.TrimSpace(said.String()))
+		return fmt.Errorf("fusermount3: %w %s", err, strings.TrimSpace(output.String()))
 	}
 	return nil
 }
 
-// close unmounts. Readers that still have a file open keep it until they close it or
-// the daemon ends, and that is said.
+// close unmounts. Where readers still have files open, it says so, and those stay until they
+// are closed or the daemon ends.
 func (m *mount) close(log *slog.Logger) {
 	if err := unmount(m.path, false); err == nil {
 		return
@@ -155,5 +173,6 @@ func (m *mount) close(log *slog.Logger) {
 		log.Error("not unmounted", "mountpoint", m.path, "error", err)
 		return
 	}
-	log.Warn("unmounted while files are still open: their readers get an error", "mountpoint", m.path)
+	log.Warn("unmounted while files are still open: their readers get an error",
+		"mountpoint", m.path)
 }

@@ -17,25 +17,42 @@ import (
 // fsType is the file-system type under which mounts of connfs are listed.
 const fsType = "fuse.connfs"
 
-// MountError is why a mountpoint cannot be used, in one sentence, and what to do.
+// MountError says why something cannot be mounted, and what to do about it.
 type MountError struct {
-	Path, Reason, Hint string
+	Path   string // of the mountpoint; may be empty
+	Reason string
+	Hint   string // may be empty
 }
 
 // Error implements error.
 func (e *MountError) Error() string {
-	s := e.Path + ": " + e.Reason
+	s := e.Reason
+	if e.Path != "" {
+		s = e.Path + ": " + s
+	}
 	if e.Hint != "" {
 		s += " (" + e.Hint + ")"
 	}
 	return s
 }
 
-// prepareMountpoint makes path ready to be mounted on: it clears away the mount that
-// a crashed connfs left, makes the directory if it is missing, and refuses what is no
-// empty directory or not safe to mount on. As root it also makes the directory
-// underneath unreadable, so that an unmounted /conn never looks like one without
-// connections.
+func mountError(path, hint, format string, args ...any) error {
+	return &MountError{path, fmt.Sprintf(format, args...), hint}
+}
+
+// atMountpoint returns err, which is a *MountError, with the path of a mountpoint.
+func atMountpoint(path string, err error) error {
+	var e *MountError
+	if !errors.As(err, &e) {
+		return err
+	}
+	return &MountError{path, e.Reason, e.Hint}
+}
+
+// prepareMountpoint makes path ready to be mounted on. It unmounts what a connfs that crashed
+// left there, makes the directory if it is missing, and refuses what is not an empty directory
+// or not safe to mount on. As root it also makes the directory underneath unreadable, so that an
+// unmounted /conn never looks like one without connections.
 func prepareMountpoint(path string, root bool) error {
 	if err := CheckPath(path, root); err != nil {
 		return err
@@ -43,24 +60,8 @@ func prepareMountpoint(path string, root bool) error {
 	if err := clearStale(path); err != nil {
 		return err
 	}
-	st, err := os.Lstat(path)
-	if errors.Is(err, iofs.ErrNotExist) {
-		mode := iofs.FileMode(0o700)
-		if root {
-			mode = 0
-		}
-		if err := os.Mkdir(path, mode); err != nil {
-			return &MountError{path, "the mountpoint is missing and cannot be made: " + cause(err), ""}
-		}
-		st, err = os.Lstat(path)
-	}
-	switch {
-	case err != nil:
-		return &MountError{path, "the mountpoint cannot be looked at: " + cause(err), ""}
-	case st.Mode()&iofs.ModeSymlink != 0:
-		return &MountError{path, "the mountpoint is a symbolic link", "name the directory itself: a link can be pointed elsewhere"}
-	case !st.IsDir():
-		return &MountError{path, "the mountpoint is a file, not a directory", ""}
+	if err := makeDirectory(path, root); err != nil {
+		return err
 	}
 	if err := checkEmpty(path); err != nil {
 		return err
@@ -69,7 +70,34 @@ func prepareMountpoint(path string, root bool) error {
 		return nil
 	}
 	if err := errors.Join(os.Lchown(path, 0, 0), os.Chmod(path, 0)); err != nil {
-		return &MountError{path, "the directory under the mount cannot be made root's and unreadable: " + cause(err), ""}
+		return mountError(path, "",
+			"the directory under the mount cannot be made root's and unreadable: %s", cause(err))
+	}
+	return nil
+}
+
+// makeDirectory makes path if it is missing, and fails if it is not a directory.
+func makeDirectory(path string, root bool) error {
+	st, err := os.Lstat(path)
+	if errors.Is(err, iofs.ErrNotExist) {
+		mode := iofs.FileMode(0o700)
+		if root {
+			mode = 0
+		}
+		if err := os.Mkdir(path, mode); err != nil {
+			return mountError(path, "",
+				"the mountpoint is missing and cannot be made: %s", cause(err))
+		}
+		st, err = os.Lstat(path)
+	}
+	switch {
+	case err != nil:
+		return mountError(path, "", "the mountpoint cannot be examined: %s", cause(err))
+	case st.Mode()&iofs.ModeSymlink != 0:
+		return mountError(path, "name the directory itself: a link can be pointed elsewhere",
+			"the mountpoint is a symbolic link")
+	case !st.IsDir():
+		return mountError(path, "", "the mountpoint is a file, not a directory")
 	}
 	return nil
 }
@@ -77,76 +105,99 @@ func prepareMountpoint(path string, root bool) error {
 func checkEmpty(path string) error {
 	d, err := os.Open(path)
 	if err != nil {
-		return &MountError{path, "the mountpoint cannot be read: " + cause(err), ""}
+		return mountError(path, "", "the mountpoint cannot be read: %s", cause(err))
 	}
 	defer d.Close()
 	if _, err := d.Readdirnames(1); err != io.EOF {
-		return &MountError{path, "the mountpoint is not empty", "what lies in it would be hidden: mount on an empty directory"}
+		return mountError(path, "mount on an empty directory: what is in this one would be hidden",
+			"the mountpoint is not empty")
 	}
 	return nil
 }
 
-// CheckPath refuses, as root, a mountpoint whose path somebody else could redirect:
-// every directory on the way must be root's, and writable by others only with the
-// sticky bit, which keeps them from renaming what is root's.
+// onlyRoot is the hint where somebody else could put something in the place of a path.
+const onlyRoot = "mount below directories that only root can change"
+
+// CheckPath refuses, as root, a path that somebody else could redirect: every directory above
+// it must belong to root, and others may write to it only if it is sticky, which keeps them from
+// renaming what is root's. As anybody else it only looks whether the directory above is there.
 func CheckPath(path string, root bool) error {
 	parent := filepath.Dir(path)
 	real, err := filepath.EvalSymlinks(parent)
 	if err != nil {
-		return &MountError{path, "the directory that should hold the mountpoint is not there: " + cause(err), ""}
+		return mountError(path, "",
+			"the directory that should hold the mountpoint is not there: %s", cause(err))
 	}
 	if !root {
 		return nil
 	}
 	for _, start := range []string{parent, real} {
-		for dir := start; ; dir = filepath.Dir(dir) {
-			st, err := os.Stat(dir)
-			if err != nil {
-				return &MountError{path, "its path cannot be checked: " + cause(err), ""}
-			}
-			owner := st.Sys().(*syscall.Stat_t).Uid
-			shared := st.Mode().Perm()&0o022 != 0 && st.Mode()&iofs.ModeSticky == 0
-			if owner != 0 || shared {
-				who := fmt.Sprintf("uid %d owns", owner)
-				if owner == 0 {
-					who = "others than root can write to"
-				}
-				return &MountError{path, fmt.Sprintf("%s %s, and could put something else in its place", who, dir), "mount below directories that only root can change"}
-			}
-			if dir == filepath.Dir(dir) {
-				break
-			}
+		if err := checkAncestors(path, start); err != nil {
+			return err
 		}
 	}
-	if st, err := os.Lstat(path); err == nil && st.Sys().(*syscall.Stat_t).Uid != 0 {
-		if p, err := os.Stat(parent); err == nil && p.Mode()&iofs.ModeSticky != 0 {
-			return &MountError{path, fmt.Sprintf("uid %d owns it in a directory that all can write to, and could rename it", st.Sys().(*syscall.Stat_t).Uid), "mount below directories that only root can change"}
-		}
+	st, err := os.Lstat(path)
+	if err != nil || owner(st) == 0 {
+		return nil
+	}
+	if p, err := os.Stat(parent); err == nil && p.Mode()&iofs.ModeSticky != 0 {
+		return mountError(path, onlyRoot,
+			"uid %d owns it in a directory that all can write to, and could rename it", owner(st))
 	}
 	return nil
 }
 
-// clearStale unmounts what a daemon that is gone left mounted on path, and refuses
-// where one is still there.
+// checkAncestors is CheckPath for dir and all directories above it.
+func checkAncestors(path, dir string) error {
+	for ; ; dir = filepath.Dir(dir) {
+		st, err := os.Stat(dir)
+		if err != nil {
+			return mountError(path, "", "its path cannot be checked: %s", cause(err))
+		}
+		who := ""
+		if uid := owner(st); uid != 0 {
+			who = fmt.Sprintf("uid %d owns", uid)
+		} else if st.Mode().Perm()&0o022 != 0 && st.Mode()&iofs.ModeSticky == 0 {
+			who = "others than root can write to"
+		}
+		if who != "" {
+			return mountError(path, onlyRoot, "%s %s, and could put something else in its place",
+				who, dir)
+		}
+		if dir == filepath.Dir(dir) {
+			return nil
+		}
+	}
+}
+
+func owner(st iofs.FileInfo) uint32 { return st.Sys().(*syscall.Stat_t).Uid }
+
+// clearStale unmounts what a connfs that is gone left mounted on path. It fails if one still
+// serves there.
 func clearStale(path string) error {
 	mounted, err := mountedHere(path)
 	if err != nil || !mounted {
 		return err
 	}
 	var st unix.Statfs_t
-	// A connection without a daemon answers ENOTCONN, or ECONNABORTED once.
-	if err := unix.Statfs(path, &st); err == nil {
-		return &MountError{path, "another connfs serves this mountpoint", "stop it first, or choose another mountpoint"}
-	} else if !errors.Is(err, syscall.ENOTCONN) && !errors.Is(err, syscall.ECONNABORTED) {
-		return &MountError{path, "a connfs is mounted there and cannot be asked whether it lives: " + cause(err), ""}
+	err = unix.Statfs(path, &st)
+	switch {
+	case err == nil:
+		return mountError(path, "stop it first, or choose another mountpoint",
+			"another connfs serves this mountpoint")
+	case !errors.Is(err, syscall.ENOTCONN) && !errors.Is(err, syscall.ECONNABORTED):
+		// A mount without a daemon answers ENOTCONN, and ECONNABORTED once.
+		return mountError(path, "",
+			"a connfs is mounted there, and does not tell whether it serves: %s", cause(err))
 	}
 	if err := unmount(path, true); err != nil {
-		return &MountError{path, "the mount that an earlier connfs left cannot be removed: " + cause(err), ""}
+		return mountError(path, "",
+			"the mount that an earlier connfs left cannot be removed: %s", cause(err))
 	}
 	return clearStale(path) // there may be one more underneath
 }
 
-// mountedHere reports whether a mount of connfs is at path.
+// mountedHere reports whether a connfs is mounted on path.
 func mountedHere(path string) (bool, error) {
 	f, err := os.Open("/proc/self/mountinfo")
 	if err != nil {
@@ -158,14 +209,14 @@ func mountedHere(path string) (bool, error) {
 		fields := strings.Fields(s.Text())
 		for i, field := range fields {
 			if field == "-" && i+1 < len(fields) && i > 4 && unescape(fields[4]) == path {
-				here = fields[i+1] == fsType // the last one at a path is on top
+				here = fields[i+1] == fsType // the last one of a path is on top
 			}
 		}
 	}
 	return here, nil
 }
 
-// unescape undoes the mount table's \040 for a blank, and the like.
+// unescape replaces the mount table's \040 by a blank, and so on.
 func unescape(s string) string {
 	var b strings.Builder
 	for i := 0; i < len(s); i++ {
@@ -181,8 +232,8 @@ func unescape(s string) string {
 	return b.String()
 }
 
-// cause returns an error without the operation and path that the sentence around it
-// names already.
+// cause returns the text of an error without the operation and the path, which the sentence
+// around it names.
 func cause(err error) string {
 	var pe *iofs.PathError
 	if errors.As(err, &pe) {

@@ -14,8 +14,8 @@ import (
 // stranger is a uid that is not root's and runs no test.
 const stranger = 54321
 
-// own is what CheckPath says, as root, of directories that the user of the tests
-// made: nothing where that is root.
+// own returns what CheckPath says, as root, of directories that the user of the tests made:
+// reason where that is root, and otherwise that they are not root's.
 func own(reason string) string {
 	if uid := os.Geteuid(); uid != 0 {
 		return fmt.Sprintf("uid %d owns", uid)
@@ -69,16 +69,20 @@ func TestCheckPathRefusesWhatOthersCouldRedirect(t *testing.T) {
 			make: func(*testing.T, string) string { return "/connfs-test-that-is-not-there" },
 		},
 		"without a parent": {
-			make:   func(_ *testing.T, dir string) string { return filepath.Join(dir, "no", "conn") },
+			make:   func(_ *testing.T, dir string) string { return dir + "/no/conn" },
 			root:   "should hold the mountpoint is not there: no such file or directory",
 			anyone: "should hold the mountpoint is not there: no such file or directory",
 		},
 		"in a directory that others can write to": {
-			make: func(t *testing.T, dir string) string { return filepath.Join(mkdir(t, dir+"/open", 0o777), "conn") },
+			make: func(t *testing.T, dir string) string {
+				return mkdir(t, dir+"/open", 0o777) + "/conn"
+			},
 			root: own("others than root can write to"),
 		},
 		"in a directory that a group can write to": {
-			make: func(t *testing.T, dir string) string { return filepath.Join(mkdir(t, dir+"/open", 0o775), "conn") },
+			make: func(t *testing.T, dir string) string {
+				return mkdir(t, dir+"/open", 0o775) + "/conn"
+			},
 			root: own("others than root can write to"),
 		},
 		"far below such a directory": {
@@ -168,8 +172,8 @@ func TestPrepareMountpointRefuses(t *testing.T) {
 		}
 	}
 	for name, reason := range map[string]string{
-		"file": "is a file, not a directory", "full": "is not empty", "link": "is a symbolic link", "dangling": "is a symbolic link",
-		"no/conn": "not there",
+		"file": "is a file, not a directory", "full": "is not empty", "no/conn": "not there",
+		"link": "is a symbolic link", "dangling": "is a symbolic link",
 	} {
 		path := filepath.Join(dir, name)
 		wantMountError(t, prepareMountpoint(path, false), reason)
@@ -190,6 +194,7 @@ func TestMountErrorsAreOneSentence(t *testing.T) {
 	}{
 		{MountError{"/conn", "it is gone", ""}, "/conn: it is gone"},
 		{MountError{"/conn", "it is gone", "look for it"}, "/conn: it is gone (look for it)"},
+		{MountError{"", "it is gone", ""}, "it is gone"},
 	} {
 		if got := tc.err.Error(); got != tc.want {
 			t.Errorf("%q, want %q", got, tc.want)
@@ -222,8 +227,9 @@ func TestNoMountOfConnfsIsFoundWhereThereIsNone(t *testing.T) {
 func TestAllowsOtherReadsFuseConf(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "fuse.conf")
 	for text, want := range map[string]bool{
-		"user_allow_other\n": true, "mount_max = 5\n  user_allow_other \n": true, "user_allow_other": true,
-		"#user_allow_other\n": false, "user_allow_others\n": false, "": false,
+		"user_allow_other\n": true, "user_allow_other": true,
+		"mount_max = 5\n  user_allow_other \n": true,
+		"#user_allow_other\n":                  false, "user_allow_others\n": false, "": false,
 	} {
 		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 			t.Fatal(err)

@@ -11,28 +11,31 @@ import (
 	"github.com/connfs/connfs/internal/session"
 )
 
-// fetcher is the pool as the broker needs it.
+// fetcher is how the broker asks the resolver.
 type fetcher struct {
 	pool *resolver.Pool
 	log  *slog.Logger
 }
 
+// Fetch returns the connection id as the file shows it, and the backend that had it.
 func (f fetcher) Fetch(ctx context.Context, id string) (*cache.Value, string, error) {
 	return f.pool.Get(ctx, id, conn.FormatJSON)
 }
 
+// List returns the ids that the backends hold, and whether every backend answered.
 func (f fetcher) List(ctx context.Context) ([]string, bool, error) {
 	l, err := f.pool.List(ctx)
 	if err != nil {
 		return nil, false, err
 	}
 	for _, a := range l.Failed {
-		f.log.Warn("not listed", "backend", a.Backend, "error", a.Result, "reason", a.Reason)
+		f.log.Warn("a backend does not list its connections",
+			"backend", a.Backend, "error", a.Result, "reason", a.Reason)
 	}
 	return l.IDs, l.Complete, nil
 }
 
-// state is the broker's part of the session.
+// state returns what the broker takes from a session.
 func state(s *session.Session, log broker.Auditor) *broker.State {
 	return &broker.State{
 		Policy: s.Policy(), Fetcher: fetcher{s.Pool, s.Options.Log},

@@ -1,4 +1,4 @@
-// Package doctor examines what serving rests on: configuration, users, backends and the
+// Package doctor examines what serving rests on: the configuration, users, backends and this
 // machine.
 package doctor
 
@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"os"
 	"strings"
-	"syscall"
 
 	"github.com/connfs/connfs/conn"
 	"github.com/connfs/connfs/internal/commands"
@@ -18,116 +17,151 @@ import (
 	"github.com/connfs/connfs/internal/session"
 )
 
-// Finding is one thing that Check looked at.
+// Finding is the result of one examination.
 type Finding struct {
 	Level   string `json:"level"` // "ok", "warn" or "fail"
 	Subject string `json:"subject"`
 	Message string `json:"message"`
-	Hint    string `json:"hint,omitempty"`
+	Hint    string `json:"hint,omitempty"` // what to do about it
 }
 
-// Check examines what serving rests on. Where the configuration itself is wrong, or
-// the resolver does not start, that is the last finding.
-func Check(ctx context.Context, o session.Options) []Finding {
-	var found []Finding
-	add := func(level, subject, hint, format string, args ...any) {
-		found = append(found, Finding{level, subject, fmt.Sprintf(format, args...), hint})
+// report collects findings.
+type report struct{ findings []Finding }
+
+func (r *report) ok(subject, format string, args ...any) {
+	r.findings = append(r.findings, Finding{"ok", subject, fmt.Sprintf(format, args...), ""})
+}
+
+func (r *report) warn(subject, hint, format string, args ...any) {
+	r.findings = append(r.findings, Finding{"warn", subject, fmt.Sprintf(format, args...), hint})
+}
+
+func (r *report) fail(subject, hint, format string, args ...any) {
+	r.findings = append(r.findings, Finding{"fail", subject, fmt.Sprintf(format, args...), hint})
+}
+
+// failMount is fail for an error of package daemon about a mountpoint or /dev/fuse.
+func (r *report) failMount(subject string, err error) {
+	hint, message := "", err.Error()
+	var e *daemon.MountError
+	if errors.As(err, &e) {
+		hint, message = e.Hint, e.Reason
+		if e.Path != "" {
+			message = e.Path + ": " + e.Reason
+		}
 	}
+	r.fail(subject, hint, "%s", message)
+}
+
+// Check examines what serving rests on. If the configuration is wrong, or the resolver does not
+// start, it finds nothing else.
+func Check(ctx context.Context, o session.Options) []Finding {
+	var r report
 	s, err := session.New(ctx, o)
 	if err != nil {
-		subject, hint, message := "start", "", err.Error()
-		var ce *conn.Error
-		if errors.As(err, &ce) {
-			message, hint = ce.Reason, ce.Hint
-			if commands.IsConfigurationError(ce) {
-				subject = "configuration"
-			}
-		}
-		for line := range strings.Lines(message) { // one for each thing that is wrong
-			add("fail", subject, hint, "%s", strings.TrimSuffix(line, "\n"))
-		}
-		return found
+		r.failStart(err)
+		return r.findings
 	}
 	defer s.Close()
-	add("ok", "configuration", "", "%d grants, %d mountpoints", len(s.Front.Rules), len(s.Front.Mounts))
+	r.ok("configuration", "%d grants, %d mountpoints", len(s.Front.Rules), len(s.Front.Mounts))
 	for _, w := range s.Front.Warnings {
-		add("warn", "configuration", "", "%s", w)
+		r.warn("configuration", "", "%s", w)
 	}
-	checkUsers(s, add)
-	checkHost(s, add)
-	checkBackends(ctx, s, add)
-	checkMachine(s, add)
-	return found
+	r.checkUsers(s)
+	r.checkHost(s)
+	r.checkBackends(ctx, s)
+	r.checkFuse(s)
+	r.checkMemory(s)
+	r.checkBinary()
+	r.checkAudit(s)
+	return r.findings
 }
 
-type addFinding func(level, subject, hint, format string, args ...any)
+// failStart reports why no session can be made. Each line of the error is one thing that is wrong.
+func (r *report) failStart(err error) {
+	subject, hint, message := "start", "", err.Error()
+	var ce *conn.Error
+	if errors.As(err, &ce) {
+		message, hint = ce.Reason, ce.Hint
+		if commands.IsConfigurationError(ce) {
+			subject = "configuration"
+		}
+	}
+	for line := range strings.Lines(message) {
+		r.fail(subject, hint, "%s", strings.TrimSuffix(line, "\n"))
+	}
+}
 
-// checkUsers looks at whom the grants are for.
-func checkUsers(s *session.Session, add addFinding) {
+// checkUsers examines to whom the configuration grants connections.
+func (r *report) checkUsers(s *session.Session) {
 	granted, never := commands.Grants(s, nil, "")
 	named := make(map[string]bool)
 	var inDAGs []string
 	for _, g := range granted {
 		switch {
 		case g.UID != nil && *g.UID == 0:
-			add("warn", "users", "", "%s grants root, as whom every overlay mount over this one reads", g.Rule)
+			r.warn("users", "",
+				"%s grants root, and whoever reads through an overlay over the mount reads as root",
+				g.Rule)
 		case g.UID != nil || named[g.RunAsUser]:
 		case g.From == policy.FromConfig:
 			named[g.RunAsUser] = true
-			add("fail", "users", "its grants let nobody read; create the user or correct the name", "this machine does not know run_as_user %q (%s)", g.RunAsUser, g.Rule)
+			r.fail("users", "its grants let nobody read; create the user or correct the name",
+				"this machine does not know run_as_user %q (%s)", g.RunAsUser, g.Rule)
 		default:
 			named[g.RunAsUser] = true
 			inDAGs = append(inDAGs, g.RunAsUser)
 		}
 	}
 	if len(inDAGs) > 0 {
-		add("warn", "users", "their tasks cannot run here either", "this machine does not know users that DAGs name: %s", session.Some(inDAGs))
+		r.warn("users", "their tasks cannot run here either",
+			"this machine does not know users that DAGs name: %s", session.JoinNames(inDAGs))
 	}
 	for _, g := range never {
-		add("warn", "users", "", "DAG %q names %s (uid %d), to whom no DAG can grant anything", g.DAG, g.RunAsUser, *g.UID)
+		r.warn("users", "", "DAG %q names %s (uid %d), to whom no DAG can grant anything",
+			g.DAG, g.RunAsUser, *g.UID)
 	}
 	if s.Front.DAGs != nil && s.DAGsFail() {
-		add("fail", "dags", "the role needs SELECT on the tables of serialized DAGs", "the serialized DAGs cannot be read, so grants without run_as_user let nobody read")
+		r.fail("dags", "the database role needs SELECT on the tables of serialized DAGs",
+			"the serialized DAGs cannot be read, so grants without run_as_user let nobody read")
 	}
 }
 
-// checkBackends tries the credentials and permissions of every backend and KMS, call by
-// call, and lets the backends list their ids.
-func checkBackends(ctx context.Context, s *session.Session, add addFinding) {
+// checkBackends tries the credentials and permissions of every backend and KMS, call by call, and
+// has the backends list their ids.
+func (r *report) checkBackends(ctx context.Context, s *session.Session) {
 	for _, sentence := range s.Front.Path {
-		add("ok", "search path", "", "%s", sentence)
+		r.ok("search path", "%s", sentence)
 	}
 	checks, err := s.Pool.Check(ctx)
 	if err != nil {
-		add("fail", "backends", "", "%v", err)
+		r.fail("backends", "", "%v", err)
 		return
 	}
 	failed := make(map[string]bool)
 	for _, c := range checks {
 		if c.Err == nil {
-			add("ok", c.Name, "", "%s", c.Call)
+			r.ok(c.Name, "%s", c.Call)
 			continue
 		}
 		failed[c.Name] = true
-		f := checkedFinding(c)
-		add(f.Level, f.Subject, f.Hint, "%s", f.Message)
+		r.findings = append(r.findings, failedCall(c))
 	}
 	l, err := s.Pool.List(ctx)
 	if err != nil {
-		add("fail", "backends", "", "%v", err)
+		r.fail("backends", "", "%v", err)
 		return
 	}
 	for _, f := range l.Failed {
-		if !failed[f.Backend] { // else it is said already
-			add("fail", f.Backend, f.Hint, "%s: %s", f.Result, f.Reason)
+		if !failed[f.Backend] { // else its finding is there already
+			r.fail(f.Backend, f.Hint, "%s: %s", f.Result, f.Reason)
 		}
 	}
-	add("ok", "backends", "", "%d connections listed", len(l.IDs))
+	r.ok("backends", "%d connections listed", len(l.IDs))
 }
 
-// checkedFinding returns what a call that failed means. One that no read needs is a
-// warning.
-func checkedFinding(c conn.Check) Finding {
+// failedCall returns the finding of a call that failed: a warning, if no read needs that call.
+func failedCall(c conn.Check) Finding {
 	var e *conn.Error
 	if !errors.As(c.Err, &e) {
 		e = &conn.Error{}
@@ -135,54 +169,73 @@ func checkedFinding(c conn.Check) Finding {
 	f := Finding{"fail", c.Name, fmt.Sprintf("%s: %s: %s", c.Call, e.Kind, e.Reason), e.Hint}
 	switch c.Only {
 	case conn.OnlyListing:
-		f.Level, f.Hint = "warn", "only listing (ls) needs this call; connections can be read without it"
+		f.Level = "warn"
+		f.Hint = "only listing (ls) needs this call; connections can be read without it"
 	case conn.OnlySealing:
-		f.Level, f.Hint = "warn", "only sealing needs this call; what is sealed already may still open"
+		f.Level = "warn"
+		f.Hint = "only sealing needs this call; sealed connections may open without it"
 	}
 	return f
 }
 
-func checkMachine(s *session.Session, add addFinding) {
+// checkFuse examines whether this user can mount on the mountpoints.
+func (r *report) checkFuse(s *session.Session) {
 	root := os.Geteuid() == 0
-	if _, err := os.Stat("/dev/fuse"); err != nil {
-		e := daemon.NoDevice("", syscall.ENOENT).(*daemon.MountError)
-		add("fail", "fuse", e.Hint, "%s", e.Reason)
+	if err := daemon.CheckDevice(); err != nil {
+		r.failMount("fuse", err)
 	} else {
-		add("ok", "fuse", "", "/dev/fuse is there")
-	}
-	if !root {
-		if err := daemon.CheckFusermount("", s.Front.OwnerOnly == nil); err != nil {
-			var me *daemon.MountError
-			errors.As(err, &me)
-			add("fail", "fuse", me.Hint, "%s", me.Reason)
+		r.ok("fuse", "/dev/fuse is there")
+		if !root {
+			if err := daemon.CheckFusermount(s.Front.OwnerOnly == nil); err != nil {
+				r.failMount("fuse", err)
+			}
 		}
 	}
 	for _, m := range s.Front.Mounts {
 		if err := daemon.CheckPath(m.Path, root); err != nil {
-			var me *daemon.MountError
-			errors.As(err, &me)
-			add("fail", "mountpoint", me.Hint, "%s: %s", m.Path, me.Reason)
+			r.failMount("mountpoint", err)
 		}
 	}
+}
+
+// checkMemory examines whether secrets can be swapped out.
+func (r *report) checkMemory(s *session.Session) {
 	if err := s.Cache.LockError(); err != nil {
-		add("warn", "memory", "raise the limit on locked memory", "slots for plaintext cannot be locked: %v", err)
+		r.warn("memory", "raise the limit on locked memory",
+			"memory for values cannot be locked: %v", err)
 	} else {
-		add("ok", "memory", "", "slots for plaintext are locked")
+		r.ok("memory", "memory for values is locked")
 	}
-	if state := harden.SwapState(harden.LockAll(true)); state == "not protected" {
-		add("warn", "memory", "LimitMEMLOCK=infinity or MemorySwapMax=0", "memory of the resolver children can be swapped out")
+	if state := harden.SwapState(harden.LockAll(true)); state == harden.NotProtected {
+		r.warn("memory", "LimitMEMLOCK=infinity or MemorySwapMax=0",
+			"memory of the resolver children can be swapped out")
 	} else {
-		add("ok", "memory", "", "kept from swap: %s", state)
+		r.ok("memory", "it cannot be swapped out: %s", state)
 	}
-	if st, err := os.Stat("/proc/self/exe"); err == nil && st.Mode().Perm()&0o044 != 0 && root {
-		add("warn", "binary", "chmod 0711", "the binary is readable by others (mode %04o), so that its children can be traced before they close themselves off", st.Mode().Perm())
+}
+
+// checkBinary examines whether others than root can read this binary.
+func (r *report) checkBinary() {
+	st, err := os.Stat("/proc/self/exe")
+	if err == nil && st.Mode().Perm()&0o044 != 0 && os.Geteuid() == 0 {
+		r.warn("binary", "chmod 0711",
+			"others can read it (mode %04o), and so trace its children until those have protected "+
+				"themselves", st.Mode().Perm())
 	}
-	if s.Front.Audit.File != "-" {
-		if log, err := s.OpenAudit(); err != nil {
-			add("fail", "audit", "", "%v", err)
-		} else {
-			log.Close()
-			add("ok", "audit", "", "%s can be written", s.Front.Audit.File)
-		}
+}
+
+// checkAudit tries to open the audit file.
+func (r *report) checkAudit(s *session.Session) {
+	if s.Front.Audit.File == "-" {
+		return
 	}
+	log, err := s.OpenAudit()
+	if err == nil {
+		err = log.Close()
+	}
+	if err != nil {
+		r.fail("audit", "", "%v", err)
+		return
+	}
+	r.ok("audit", "%s can be written", s.Front.Audit.File)
 }

@@ -16,15 +16,14 @@ import (
 	"github.com/connfs/connfs/internal/session"
 )
 
-// subordinate is a range of uids that an account may use in its user namespaces
-// (subuid(5)): whoever has that account can become any of them.
+// subordinate is a range of uids that an account may use in its user namespaces (subuid(5)).
+// Whoever has that account can become any of them.
 type subordinate struct {
 	account     string
 	first, last uint64
 }
 
-// parseSubuid reads the lines "account:first:count" of /etc/subuid, and passes over
-// what is none.
+// parseSubuid reads the lines "account:first:count" of /etc/subuid. It ignores all other lines.
 func parseSubuid(text string) []subordinate {
 	var ranges []subordinate
 	for line := range strings.Lines(text) {
@@ -53,26 +52,27 @@ func foreignRange(ranges []subordinate, uid uint32, user string) (string, bool) 
 }
 
 // checkSubuid fails on grants to uids that another account can become.
-func checkSubuid(granted []policy.Grant, subuid string, add addFinding) {
+func (r *report) checkSubuid(granted []policy.Grant, subuid string) {
 	ranges := parseSubuid(subuid)
-	said := make(map[uint32]bool)
+	reported := make(map[uint32]bool)
 	for _, g := range granted {
-		if g.UID == nil || said[*g.UID] {
+		if g.UID == nil || reported[*g.UID] {
 			continue
 		}
 		if account, ok := foreignRange(ranges, *g.UID, g.RunAsUser); ok {
-			said[*g.UID] = true
-			add("fail", "users", "grant a uid outside of every range in /etc/subuid",
-				"uid %d (%s) lies in the subordinate range of the account %s, which can become it", *g.UID, g.Rule, account)
+			reported[*g.UID] = true
+			r.fail("users", "grant a uid outside of every range in /etc/subuid",
+				"uid %d (%s) is a subordinate uid of the account %s, which can become it",
+				*g.UID, g.Rule, account)
 		}
 	}
 }
 
-// fanOpenPerm is FAN_OPEN_PERM of fanotify(7): the listener is asked before each open,
-// and mostly opens the file itself, as root.
+// fanOpenPerm is FAN_OPEN_PERM of fanotify(7): the kernel asks the listener before each open, and
+// most listeners then open the file themselves, as root.
 const fanOpenPerm = 0x10000
 
-// permissionListeners returns the processes under proc that listen for such events.
+// permissionListeners returns the processes under proc that the kernel asks before each open.
 func permissionListeners(proc fs.FS) []string {
 	var found []string
 	processes, _ := fs.Glob(proc, "[0-9]*")
@@ -82,7 +82,8 @@ func permissionListeners(proc fs.FS) []string {
 			text, err := fs.ReadFile(proc, info)
 			if err == nil && asksPermission(string(text)) {
 				name, _ := fs.ReadFile(proc, path.Join(pid, "comm"))
-				found = append(found, fmt.Sprintf("%s (pid %s)", strings.TrimSpace(string(name)), pid))
+				who := strings.TrimSpace(string(name))
+				found = append(found, fmt.Sprintf("%s (pid %s)", who, pid))
 				break
 			}
 		}
@@ -90,8 +91,7 @@ func permissionListeners(proc fs.FS) []string {
 	return found
 }
 
-// asksPermission looks for "fanotify ... mask:10000 ..." in what /proc says of a
-// descriptor.
+// asksPermission looks for "fanotify ... mask:10000 ..." in what /proc says of a descriptor.
 func asksPermission(info string) bool {
 	for line := range strings.Lines(info) {
 		if !strings.HasPrefix(line, "fanotify ") {
@@ -99,7 +99,8 @@ func asksPermission(info string) bool {
 		}
 		for _, field := range strings.Fields(line) {
 			hex, ok := strings.CutPrefix(field, "mask:")
-			if mask, err := strconv.ParseUint(hex, 16, 64); ok && err == nil && mask&fanOpenPerm != 0 {
+			mask, err := strconv.ParseUint(hex, 16, 64)
+			if ok && err == nil && mask&fanOpenPerm != 0 {
 				return true
 			}
 		}
@@ -107,26 +108,27 @@ func asksPermission(info string) bool {
 	return false
 }
 
-// checkHost looks at what on this machine undoes a policy by uid.
-func checkHost(s *session.Session, add addFinding) {
+// checkHost looks for what gets around a policy by uid on this machine.
+func (r *report) checkHost(s *session.Session) {
 	text, _ := os.ReadFile("/etc/subuid")
 	granted, _ := commands.Grants(s, nil, "")
-	checkSubuid(granted, string(text), add)
+	r.checkSubuid(granted, string(text))
 	for _, who := range permissionListeners(os.DirFS("/proc")) {
-		add("warn", "fanotify", "exclude the mountpoint there; never grant root instead",
-			"%s is asked before files are opened, and where it opens them itself, as root, readers are refused", who)
+		r.warn("fanotify", "exclude the mountpoint there, and do not grant root instead",
+			"the kernel asks %s before a file is opened; where that opens the file itself, as "+
+				"root, the reader is refused", who)
 	}
 	if os.Geteuid() == 0 {
-		checkConfigPath(s.Options.ConfigFile, add)
+		r.checkConfigPath(s.Options.ConfigFile)
 	}
-	checkReaders(s, granted, add)
+	r.checkReaders(s, granted)
 }
 
-// checkConfigPath fails where somebody else than root could put another file in the place
-// of the configuration: that the file itself is safe is looked at when it is read.
-func checkConfigPath(file string, add addFinding) {
+// checkConfigPath fails if somebody else than root could replace the configuration file. Whether
+// the file itself is safe was checked when it was read.
+func (r *report) checkConfigPath(file string) {
 	if _, err := os.Stat(file); err != nil {
-		return // none, and none is needed
+		return // there is no such file, and none is needed
 	}
 	path, err := filepath.Abs(file)
 	if err == nil {
@@ -140,18 +142,20 @@ func checkConfigPath(file string, add addFinding) {
 	if errors.As(err, &me) {
 		reason = me.Reason
 	}
-	add("fail", "configuration", "keep it below directories that only root can change, such as /etc/connfs", "%s: %s", file, reason)
+	r.fail("configuration",
+		"keep it below directories that only root can change, such as /etc/connfs",
+		"%s: %s", file, reason)
 }
 
-// checkReaders looks at the processes that read connections. Where connfs serves its own
-// user alone, there is nobody to keep anything from.
-func checkReaders(s *session.Session, granted []policy.Grant, add addFinding) {
+// checkReaders examines the processes that read connections, unless connfs serves its own user
+// alone.
+func (r *report) checkReaders(s *session.Session, granted []policy.Grant) {
 	if s.Front.OwnerOnly != nil {
 		return
 	}
 	proc := os.DirFS("/proc")
 	tasks := readers(proc, granted)
 	dumpable, limit := ownCores()
-	checkCores(proc, dumpable, limit, tasks, add)
-	checkEnvironments(proc, tasks, strings.Join(os.Environ(), "\x00"), add)
+	r.checkCores(proc, dumpable, limit, tasks)
+	r.checkEnvironments(proc, tasks, strings.Join(os.Environ(), "\x00"))
 }

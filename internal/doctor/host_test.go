@@ -14,10 +14,11 @@ import (
 )
 
 func TestCheckFailsOnUidsThatOthersCanBecome(t *testing.T) {
-	const subuid = "dev:100000:65536\n5001:300000:10\n# a comment\nbroken:x:1\nnone:7:0\netl:400000:1\n"
+	const subuid = "dev:100000:65536\n5001:300000:10\n# a comment\nbroken:x:1\nnone:7:0\n" +
+		"etl:400000:1\n"
 	uid := func(n uint32) *uint32 { return &n }
-	var got []string
-	checkSubuid([]policy.Grant{
+	var r report
+	r.checkSubuid([]policy.Grant{
 		{RunAsUser: "#99999", UID: uid(99999), Rule: "a:1"},
 		{RunAsUser: "#100000", UID: uid(100000), Rule: "a:2"},
 		{RunAsUser: "#165535", UID: uid(165535), Rule: "a:3"},
@@ -26,14 +27,12 @@ func TestCheckFailsOnUidsThatOthersCanBecome(t *testing.T) {
 		{RunAsUser: "etl", UID: uid(400000), Rule: "a:6"},
 		{RunAsUser: "#7", UID: uid(7), Rule: "a:7"},
 		{RunAsUser: "ghost", Rule: "a:8"},
-	}, subuid, func(level, subject, hint, format string, args ...any) {
-		got = append(got, level+" "+fmt.Sprintf(format, args...))
-	})
+	}, subuid)
 	want := []string{
-		"fail uid 100000 (a:2) lies in the subordinate range of the account dev, which can become it",
-		"fail uid 165535 (a:3) lies in the subordinate range of the account dev, which can become it",
+		"fail users: uid 100000 (a:2) is a subordinate uid of the account dev, which can become it",
+		"fail users: uid 165535 (a:3) is a subordinate uid of the account dev, which can become it",
 	}
-	if diff := cmp.Diff(want, got); diff != "" {
+	if diff := cmp.Diff(want, r.lines()); diff != "" {
 		t.Errorf("findings (-want +got):\n%s", diff)
 	}
 }
@@ -41,13 +40,16 @@ func TestCheckFailsOnUidsThatOthersCanBecome(t *testing.T) {
 func TestCheckFindsListenersThatAreAskedBeforeAnOpen(t *testing.T) {
 	file := func(text string) *fstest.MapFile { return &fstest.MapFile{Data: []byte(text)} }
 	proc := fstest.MapFS{
-		"1/comm":      file("init\n"),
-		"1/fdinfo/3":  file("pos:\t0\nflags:\t02\ninotify wd:1 ino:2 sdev:3 mask:10000 ignored_mask:0\n"),
-		"20/comm":     file("watcher\n"),
-		"20/fdinfo/4": file("pos:\t0\nfanotify flags:0 event-flags:8000\nfanotify mnt_id:1c mflags:0 mask:3b ignored_mask:0\n"),
-		"30/comm":     file("scanner\n"),
-		"30/fdinfo/4": file("pos:\t0\nfanotify flags:4 event-flags:8000\nfanotify mnt_id:1c mflags:0 mask:10001 ignored_mask:0\n"),
-		"self/comm":   file("x\n"),
+		"1/comm": file("init\n"),
+		"1/fdinfo/3": file("pos:\t0\nflags:\t02\n" +
+			"inotify wd:1 ino:2 sdev:3 mask:10000 ignored_mask:0\n"),
+		"20/comm": file("watcher\n"),
+		"20/fdinfo/4": file("pos:\t0\nfanotify flags:0 event-flags:8000\n" +
+			"fanotify mnt_id:1c mflags:0 mask:3b ignored_mask:0\n"),
+		"30/comm": file("scanner\n"),
+		"30/fdinfo/4": file("pos:\t0\nfanotify flags:4 event-flags:8000\n" +
+			"fanotify mnt_id:1c mflags:0 mask:10001 ignored_mask:0\n"),
+		"self/comm": file("x\n"),
 	}
 	if diff := cmp.Diff([]string{"scanner (pid 30)"}, permissionListeners(proc)); diff != "" {
 		t.Errorf("listeners (-want +got):\n%s", diff)
@@ -66,6 +68,10 @@ func TestCheckFailsWhereTheConfigurationCanBeReplaced(t *testing.T) {
 	if err := errors.Join(os.Mkdir(dir, 0o755), os.WriteFile(file, nil, 0o600)); err != nil {
 		t.Fatal(err)
 	}
+	wrong := func(who string) []string {
+		return []string{fmt.Sprintf("fail configuration: %s: %s %s, and could put something else "+
+			"in its place", file, who, dir)}
+	}
 	for _, c := range []struct {
 		name, file string
 		uid        int
@@ -75,16 +81,16 @@ func TestCheckFailsWhereTheConfigurationCanBeReplaced(t *testing.T) {
 		{"of root", file, 0, 0o755, nil},
 		{"shared, and sticky", file, 0, 0o777 | os.ModeSticky, nil},
 		{"no file", filepath.Join(dir, "none.toml"), 0, 0o777, nil},
-		{"shared", file, 0, 0o777, []string{"fail configuration: " + file + ": others than root can write to " + dir + ", and could put something else in its place"}},
-		{"of another", file, 5001, 0o755, []string{"fail configuration: " + file + ": uid 5001 owns " + dir + ", and could put something else in its place"}},
+		{"shared", file, 0, 0o777, wrong("others than root can write to")},
+		{"of another", file, 5001, 0o755, wrong("uid 5001 owns")},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			if err := errors.Join(os.Chown(dir, c.uid, 0), os.Chmod(dir, c.mode)); err != nil {
 				t.Fatal(err)
 			}
-			var got []string
-			checkConfigPath(c.file, findings(&got))
-			if diff := cmp.Diff(c.want, got); diff != "" {
+			var r report
+			r.checkConfigPath(c.file)
+			if diff := cmp.Diff(c.want, r.lines()); diff != "" {
 				t.Errorf("findings (-want +got):\n%s", diff)
 			}
 		})

@@ -13,12 +13,12 @@ import (
 	"github.com/connfs/connfs/internal/policy"
 )
 
-// process is one that reads connections, or starts those that do.
+// process is one that reads connections, or one that starts such processes.
 type process struct {
 	pid  int
 	uid  uint32
-	user string // its run_as_user, where a grant names one
-	name string // comm of proc(5); a command line could hold a secret
+	user string // its run_as_user; empty: no grant is for this uid
+	name string // "comm" of proc(5), since a command line could hold a secret
 }
 
 func (p *process) String() string {
@@ -29,9 +29,9 @@ func (p *process) String() string {
 	return fmt.Sprintf("pid %d (%s, %s)", p.pid, p.name, who)
 }
 
-// readers returns the processes under proc that run as a granted uid, or as a worker of
-// Airflow, whose environment and limits its tasks inherit. connfs's own are left out. They
-// come and go meanwhile, so that what cannot be read is none.
+// readers returns the processes under proc that run as a granted uid, and the workers of Airflow,
+// whose environment and limits their tasks inherit. It leaves out connfs's own processes, and those
+// that cannot be read, which may just have ended.
 func readers(proc fs.FS, granted []policy.Grant) []process {
 	users := make(map[uint32]string)
 	for _, g := range granted {
@@ -48,12 +48,12 @@ func readers(proc fs.FS, granted []policy.Grant) []process {
 			continue
 		}
 		exe, err := fs.ReadLink(proc, path.Join(dir, "exe"))
-		if err == nil && exe == own || errors.Is(err, fs.ErrNotExist) { // the kernel's own have none
-			continue
+		if err == nil && exe == own || errors.Is(err, fs.ErrNotExist) {
+			continue // connfs, or a process of the kernel
 		}
 		status, _ := fs.ReadFile(proc, path.Join(dir, "status"))
 		if errors.Is(err, fs.ErrPermission) && field(string(status), "Name:", 0) == "connfs" {
-			continue // not even their own user may look into them
+			continue // connfs, which even its own user cannot look into
 		}
 		uid, err := strconv.ParseUint(field(string(status), "Uid:", 3), 10, 32)
 		if err != nil {
@@ -72,7 +72,8 @@ func readers(proc fs.FS, granted []policy.Grant) []process {
 	return found
 }
 
-// field returns the n-th word after key, which begins a line of text; empty: there is none.
+// field returns the n-th word after key in the line of text that begins with key, and "" if there
+// is no such word.
 func field(text, key string, n int) string {
 	for line := range strings.Lines(text) {
 		if rest, ok := strings.CutPrefix(line, key); ok {
@@ -84,9 +85,9 @@ func field(text, key string, n int) string {
 	return ""
 }
 
-// startsTasks reports whether a command line is that of Airflow where tasks start: the
-// worker of any executor, the scheduler with its local one, or the runner of one task,
-// which name themselves "airflow worker -- ID" in 3.x.
+// startsTasks reports whether a command line is one of Airflow's that start tasks: a worker of any
+// executor, the scheduler, which has a local executor, or what runs one task, which is named
+// "airflow worker -- ID" in 3.x.
 func startsTasks(cmdline string) bool {
 	if strings.HasPrefix(cmdline, "[celeryd:") {
 		return true

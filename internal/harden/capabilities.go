@@ -32,15 +32,17 @@ func capabilities() (capabilitySets, error) {
 	}, nil
 }
 
-// set makes them those of the calling thread. Ambient capabilities go with inheritable ones.
+// set gives the calling thread these capabilities. An ambient capability that is not inheritable
+// any more is lost, too.
 func (c capabilitySets) set() error {
 	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
-	data := [2]unix.CapUserData{
-		{Effective: uint32(c.effective), Permitted: uint32(c.permitted), Inheritable: uint32(c.inheritable)},
-		{
-			Effective: uint32(c.effective >> 32), Permitted: uint32(c.permitted >> 32),
-			Inheritable: uint32(c.inheritable >> 32),
-		},
+	var data [2]unix.CapUserData
+	for i := range data {
+		shift := 32 * i
+		data[i] = unix.CapUserData{
+			Effective: uint32(c.effective >> shift), Permitted: uint32(c.permitted >> shift),
+			Inheritable: uint32(c.inheritable >> shift),
+		}
 	}
 	if err := unix.Capset(&header, &data[0]); err != nil {
 		return fmt.Errorf("setting capabilities: %w", err)
@@ -54,12 +56,12 @@ func hasCapability(n uint) bool {
 	return err == nil && caps.effective&(1<<n) != 0
 }
 
-// ErrCgo is the error of a binary with cgo: C may have started threads that Go does not
-// know, and capabilities that one thread keeps are capabilities that all can get back.
+// ErrCgo is the error of a binary with cgo: C may have started threads that Go does not know, and
+// whatever capability one thread keeps, code of the others can use.
 var ErrCgo = errors.New("a process with cgo cannot drop the capabilities of every thread")
 
-// DropCapabilities gives up every capability of every thread, for good in a process that
-// [Start] started. With cgo it fails with [ErrCgo] and changes nothing.
+// DropCapabilities drops every capability of every thread. A process that [Start] started cannot
+// get them back. With cgo it fails with [ErrCgo] and changes nothing.
 func DropCapabilities() error {
 	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
 	var data [2]unix.CapUserData
@@ -74,8 +76,8 @@ func DropCapabilities() error {
 	return fmt.Errorf("dropping capabilities: %w", errno)
 }
 
-// CheckRights fails unless the calling thread has no capability and can never gain one,
-// as in a process that [Start] started.
+// CheckRights fails unless the calling thread has no capability and can never gain one, as in a
+// process that [Start] started.
 func CheckRights() error {
 	caps, err := capabilities()
 	if err != nil {

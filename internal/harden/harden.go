@@ -1,5 +1,5 @@
-// Package harden closes what the operating system would otherwise leave open
-// around a process that holds secrets: core dumps, tracing, swap, privileges.
+// Package harden protects processes that hold secrets: from core dumps, from tracing, from swap,
+// and from rights that they do not need.
 package harden
 
 import (
@@ -12,12 +12,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Process keeps the process out of core dumps and out of reach of a debugger of
-// the same user. Both roles call it first thing in main, because exec resets it.
+// Process keeps this process out of core dumps, and debuggers of the same user away from it. Both
+// roles call it first of all in main, because exec resets it.
 func Process() error {
-	// Executed anew through /proc/self/exe, a process is listed as "exe".
-	os.WriteFile("/proc/self/comm", []byte("connfs"), 0)
-	// Both: the limit does not count where core_pattern is a pipe.
+	// A process that was executed through /proc/self/exe is listed as "exe". Another name is
+	// not worth an error.
+	_ = os.WriteFile("/proc/self/comm", []byte("connfs"), 0)
+	// The kernel ignores the limit if core_pattern is a pipe, so both are needed.
 	if err := unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{}); err != nil {
 		return fmt.Errorf("turning core dumps off: %w", err)
 	}
@@ -27,27 +28,28 @@ func Process() error {
 	return nil
 }
 
-// mclOnFault is MCL_ONFAULT of mlockall(2): pages are locked as they are touched,
-// so that Go's reserved address space costs nothing.
+// mclOnFault is MCL_ONFAULT of mlockall(2): pages are locked when they are first used, so that
+// the address space which Go reserves costs nothing.
 const mclOnFault = 4
 
-// LockAll locks all memory of the process, now and later, and reports whether it
-// did. Where the limit on locked memory is finite it does nothing: the limit would
-// then fail a later allocation, which the Go runtime does not survive. keeps says
-// that the process will keep its capabilities.
-func LockAll(keeps bool) bool {
+// LockAll locks all memory of the process, now and later, and reports whether it did. If the
+// limit on locked memory is finite it does nothing: a later allocation would fail by that limit,
+// which the Go runtime does not survive. keepsCapabilities says that the process will keep its
+// capabilities, of which one lifts the limit.
+func LockAll(keepsCapabilities bool) bool {
 	var lim unix.Rlimit
 	if unix.Getrlimit(unix.RLIMIT_MEMLOCK, &lim) != nil {
 		return false
 	}
-	if lim.Cur != unix.RLIM_INFINITY && !(keeps && hasCapability(capIPCLock)) {
+	if lim.Cur != unix.RLIM_INFINITY && !(keepsCapabilities && hasCapability(capIPCLock)) {
 		return false
 	}
 	return unix.Mlockall(unix.MCL_CURRENT|unix.MCL_FUTURE|mclOnFault) == nil
 }
 
-// BecomeUser gives up root for uid, gid and groups in every thread, with cgo too: the C
-// library does it then. It is for good where uid is not 0, and capabilities go with it.
+// BecomeUser makes every thread of a process of root's run as uid, gid and groups. uid is not 0:
+// then capabilities are lost too, and root cannot be had back. It also works with cgo, where the
+// C library does it for every thread.
 func BecomeUser(uid, gid uint32, groups []uint32) error {
 	ids := make([]int, len(groups))
 	for i, g := range groups {
@@ -62,33 +64,40 @@ func BecomeUser(uid, gid uint32, groups []uint32) error {
 	if err := syscall.Setresuid(int(uid), int(uid), int(uid)); err != nil {
 		return fmt.Errorf("becoming uid %d: %w", uid, err)
 	}
-	// A change of uid resets what Process set.
+	// A change of the uid undoes what Process set.
 	return Process()
 }
 
-// SwapState says in words whether memory of this process can reach a disk. locked
-// is what LockAll returned.
+// NotProtected is the state of memory that can be swapped out.
+const NotProtected = "not protected"
+
+// SwapState says why memory of this process cannot be swapped out, in words, or that it can:
+// [NotProtected]. locked is what LockAll returned.
 func SwapState(locked bool) string {
 	if locked {
 		return "locked"
 	}
-	if b, err := os.ReadFile("/proc/swaps"); err == nil && strings.Count(strings.TrimSpace(string(b)), "\n") == 0 {
+	// The first line of /proc/swaps is a heading.
+	swaps, err := os.ReadFile("/proc/swaps")
+	if err == nil && strings.Count(strings.TrimSpace(string(swaps)), "\n") == 0 {
 		return "this machine has no swap"
 	}
-	if b, err := os.ReadFile("/proc/self/cgroup"); err == nil {
-		for _, line := range strings.Split(string(b), "\n") {
-			if path, ok := strings.CutPrefix(line, "0::"); ok {
-				if m, err := os.ReadFile("/sys/fs/cgroup" + path + "/memory.swap.max"); err == nil && strings.TrimSpace(string(m)) == "0" {
-					return "no swap for this control group"
-				}
-			}
+	cgroups, _ := os.ReadFile("/proc/self/cgroup")
+	for line := range strings.Lines(string(cgroups)) {
+		path, ok := strings.CutPrefix(strings.TrimSuffix(line, "\n"), "0::")
+		if !ok {
+			continue
+		}
+		limit, err := os.ReadFile("/sys/fs/cgroup" + path + "/memory.swap.max")
+		if err == nil && strings.TrimSpace(string(limit)) == "0" {
+			return "no swap for this control group"
 		}
 	}
-	return "not protected"
+	return NotProtected
 }
 
-// IgnoreTerminal makes a child outlive the signals that a terminal sends to everybody
-// in front of it: its end is for the front to decide.
+// IgnoreTerminal makes a child ignore the signals that a terminal sends to all processes in front
+// of it. When a child ends is up to the front.
 func IgnoreTerminal() {
 	signal.Ignore(syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGPIPE)
 }

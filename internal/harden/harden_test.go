@@ -132,7 +132,8 @@ func statuses() [][]string {
 		for line := range strings.Lines(string(status)) {
 			key, _, _ := strings.Cut(line, ":")
 			switch key {
-			case "NoNewPrivs", "CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb", "Uid", "Gid", "Groups":
+			case "NoNewPrivs", "CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb",
+				"Uid", "Gid", "Groups":
 				lines = append(lines, strings.Join(strings.Fields(line), " "))
 			}
 		}
@@ -273,7 +274,8 @@ func TestDropCapabilitiesReachesEveryThreadOrSaysThatItCannot(t *testing.T) {
 func TestBecomeUserGivesUpRootOnEveryThread(t *testing.T) {
 	out, err := state(t, "become")
 	if os.Geteuid() != 0 {
-		if err == nil || !strings.Contains(out, "setting supplementary groups: operation not permitted") {
+		if err == nil ||
+			!strings.Contains(out, "setting supplementary groups: operation not permitted") {
 			t.Errorf("an ordinary user became another one: %v\n%s", err, out)
 		}
 		return
@@ -305,7 +307,9 @@ func TestSwapStateSaysWhatLocks(t *testing.T) {
 
 func TestIgnoreTerminalOutlivesCtrlC(t *testing.T) {
 	IgnoreTerminal()
-	for _, s := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGPIPE} {
+	for _, s := range []syscall.Signal{
+		syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGPIPE,
+	} {
 		if err := syscall.Kill(os.Getpid(), s); err != nil {
 			t.Error(err)
 		}

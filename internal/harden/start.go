@@ -10,14 +10,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Start starts cmd as a process that can never gain rights (no_new_privs): neither it nor
-// anything that it starts, setuid programs included. Unless keepCapabilities is set, the
-// process also has no capability, and its bounding set is empty.
+// Start starts cmd as a process that can never gain rights (no_new_privs), and neither can
+// anything that it starts, setuid programs included. Unless keepCapabilities is set, the process
+// also has no capability, and its capability bounding set is empty.
 //
-// The kernel keeps these rights for each thread, and a new process inherits those of the
-// thread that forks it. So a thread is made for the purpose: it gives up its own rights,
-// forks, and ends. This works in a binary with cgo too, where Go cannot change the rights of
-// every thread.
+// The kernel keeps these rights for each thread, and a new process inherits those of the thread
+// that forks it. So Start makes a thread that gives up its own rights, forks, and ends. This also
+// works in a binary with cgo, where Go cannot change the rights of every thread.
 func Start(cmd *exec.Cmd, keepCapabilities bool) error {
 	starting.Lock()
 	defer starting.Unlock()
@@ -31,28 +30,29 @@ func Start(cmd *exec.Cmd, keepCapabilities bool) error {
 		}
 	})
 	if dumpable == 0 {
-		// The new process shared its memory with this one until its exec. Where it became
-		// another user meanwhile, the kernel set both to fs.suid_dumpable, which may be 2:
-		// dumpable for root. Setting it back cannot fail.
+		// The new process shared the memory of this one until its exec. If it became another
+		// user meanwhile, the kernel made that memory as dumpable as fs.suid_dumpable says,
+		// which many systems set to 2: cores go to a program of root's. To set it back cannot
+		// fail.
 		_ = unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0)
 	}
 	return err
 }
 
-// starting is held while a process is started, so that Start sees how dumpable this process
-// is meant to be.
+// starting is held while a process is started: what Start reads before must not be what another
+// Start has not set back yet.
 var starting sync.Mutex
 
-// onThreadThatEnds runs f on a thread that runs nothing else before it ends, so that what f
-// changes of the thread reaches only the processes that f starts.
+// onThreadThatEnds runs f on a thread that ends after it. What f changes of its thread reaches the
+// processes that f starts, and nothing else.
 func onThreadThatEnds(f func()) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
 		runtime.LockOSThread()
 		if unix.Gettid() == unix.Getpid() {
-			// The main thread of a process cannot end. While this goroutine holds it, the
-			// next one gets another thread.
+			// The main thread of a process cannot end. While this goroutine holds it, the next
+			// one gets another thread.
 			defer runtime.UnlockOSThread()
 			onThreadThatEnds(f)
 			return
@@ -77,15 +77,15 @@ func giveUp(cmd *exec.Cmd, keepCapabilities bool) error {
 		return err
 	}
 	caps.inheritable = 0
-	// A process that is to become another user needs its capabilities for that, and loses
-	// them to the kernel by it.
-	if becomes := cmd.SysProcAttr != nil && cmd.SysProcAttr.Credential != nil; !becomes && !keepCapabilities {
+	// To become another user takes capabilities, and loses them.
+	becomesUser := cmd.SysProcAttr != nil && cmd.SysProcAttr.Credential != nil
+	if !becomesUser && !keepCapabilities {
 		caps = capabilitySets{}
 	}
 	return caps.set()
 }
 
-// emptyBoundingSet empties the capability bounding set of the calling thread, if that has
+// emptyBoundingSet empties the capability bounding set of the calling thread, if the thread has
 // the right to. Otherwise no_new_privs alone keeps capabilities from coming back.
 func emptyBoundingSet() error {
 	for c := uintptr(0); ; c++ {

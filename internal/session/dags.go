@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -12,25 +13,25 @@ import (
 	"github.com/connfs/connfs/internal/resolver"
 )
 
-// dagTable keeps what the metastore's serialized DAGs say. Only what changed is read,
-// and while the metastore does not answer the last answer holds for a while.
+// dagTable keeps what the metastore's serialized DAGs say. Only what changed is read. While the
+// metastore does not answer, its last answer holds for dags_keep.
 type dagTable struct {
 	log *slog.Logger
 
 	mu   sync.Mutex
-	rows map[string]resolver.DAGRow
-	read time.Time // when the metastore last answered
-	down bool      // it did not answer the last time
+	rows map[string]resolver.DAGRow // by their key
+	read time.Time                  // when the metastore last answered
+	down bool                       // it did not answer the last time
 }
 
 func newDAGTable(log *slog.Logger) *dagTable { return &dagTable{log: log} }
 
-// maxSkips bounds how many skipped parts one reading logs.
+// maxSkips is how many DAGs, or parts of them, that are ignored one reading logs.
 const maxSkips = 20
 
-// refresh asks pool for what changed, and reports whether anything did. After an error
-// the table is as it was. With anew, it asks for everything: another metastore can
-// have the same revisions.
+// refresh asks pool for what changed, and reports whether anything did. After an error the table
+// is as it was. With anew, it asks for everything, since another metastore can have the same
+// revisions.
 func (t *dagTable) refresh(ctx context.Context, pool *resolver.Pool, anew bool) (bool, error) {
 	t.mu.Lock()
 	old := t.rows
@@ -51,7 +52,7 @@ func (t *dagTable) refresh(ctx context.Context, pool *resolver.Pool, anew bool) 
 	}
 	rows := make(map[string]resolver.DAGRow, len(answer))
 	changed := len(answer) != len(old)
-	said := 0
+	skips := 0
 	for _, row := range answer {
 		if before, ok := old[row.Key]; ok && row.Unchanged {
 			rows[row.Key] = before
@@ -59,12 +60,13 @@ func (t *dagTable) refresh(ctx context.Context, pool *resolver.Pool, anew bool) 
 		}
 		if before, ok := old[row.Key]; !ok || before.Revision != row.Revision {
 			changed = true
-			t.skipped(row, &said)
+			t.logSkipped(row, &skips)
 		}
 		rows[row.Key] = row
 	}
-	if said > maxSkips {
-		t.log.Warn("more serialized DAGs, or parts of them, do not count", "number", said-maxSkips)
+	if skips > maxSkips {
+		t.log.Warn("more serialized DAGs, or parts of them, are ignored",
+			"number", skips-maxSkips)
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -72,24 +74,25 @@ func (t *dagTable) refresh(ctx context.Context, pool *resolver.Pool, anew bool) 
 	return changed || anew, nil
 }
 
-// skipped logs why a row, or parts of it, do not count.
-func (t *dagTable) skipped(row resolver.DAGRow, said *int) {
+// logSkipped logs why a row, or parts of it, are ignored, and counts them.
+func (t *dagTable) logSkipped(row resolver.DAGRow, skips *int) {
 	for _, why := range row.Skipped {
-		if *said++; *said <= maxSkips {
-			t.log.Warn("a serialized DAG, or a part of it, does not count", "dag", row.ID, "reason", why)
+		if *skips++; *skips <= maxSkips {
+			t.log.Warn("a serialized DAG, or a part of it, is ignored",
+				"dag", row.ID, "reason", why)
 		}
 	}
 }
 
-// failing reports whether the metastore did not answer the last time.
+// failing reports whether the metastore did not answer when it was last asked.
 func (t *dagTable) failing() bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.down
 }
 
-// expire forgets everything once the metastore has not answered for keep, and reports
-// whether it did.
+// expire forgets everything if the metastore has not answered for keep, and reports whether it
+// did.
 func (t *dagTable) expire(keep time.Duration) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -100,7 +103,7 @@ func (t *dagTable) expire(keep time.Duration) bool {
 	return true
 }
 
-// dags returns what is known, in the order of the DAGs.
+// dags returns what is known, sorted by DAG.
 func (t *dagTable) dags() []resolver.DAG {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -108,19 +111,11 @@ func (t *dagTable) dags() []resolver.DAG {
 	for _, key := range slices.Sorted(maps.Keys(t.rows)) {
 		all = append(all, t.rows[key].DAGs...)
 	}
-	slices.SortStableFunc(all, func(a, b resolver.DAG) int {
-		switch {
-		case a.DAG < b.DAG:
-			return -1
-		case a.DAG > b.DAG:
-			return 1
-		}
-		return 0
-	})
+	slices.SortStableFunc(all, func(a, b resolver.DAG) int { return strings.Compare(a.DAG, b.DAG) })
 	return all
 }
 
-// facts returns what is known as the policy needs it.
+// facts returns what is known, as the policy takes it.
 func (t *dagTable) facts() []policy.Fact {
 	var facts []policy.Fact
 	for _, d := range t.dags() {
@@ -129,12 +124,11 @@ func (t *dagTable) facts() []policy.Fact {
 	return facts
 }
 
-// dagsStart bounds the first reading of a daemon and of a new configuration: what else
-// is granted, or was revoked, must not wait long for it. It is tried again soon after.
+// dagsStart bounds the first reading of a daemon, and of a new configuration: other grants, and
+// what was revoked, must not wait long for it. It is repeated soon.
 const dagsStart = 10 * time.Second
 
-// FirstDAGs reads the serialized DAGs for a session that knows none. A command, which
-// cannot try again, has all the time that it may take.
+// FirstDAGs reads all serialized DAGs. A daemon, which will try again, waits ten seconds at most.
 func (s *Session) FirstDAGs(ctx context.Context) error {
 	if s.Options.NeedMount {
 		var cancel context.CancelFunc
@@ -145,18 +139,18 @@ func (s *Session) FirstDAGs(ctx context.Context) error {
 	return err
 }
 
-// RefreshDAGs asks for the serialized DAGs that changed, or for all of them, and reports
-// whether any did.
+// RefreshDAGs reads the serialized DAGs that changed, or with anew all of them, and reports
+// whether any did change.
 func (s *Session) RefreshDAGs(ctx context.Context, anew bool) (bool, error) {
 	return s.dags.refresh(ctx, s.Pool, anew)
 }
 
-// DAGs returns what is known of the serialized DAGs, in their order.
+// DAGs returns what is known of the serialized DAGs, sorted by DAG.
 func (s *Session) DAGs() []resolver.DAG { return s.dags.dags() }
 
 // DAGsFail reports whether the metastore did not answer when it was last asked for DAGs.
 func (s *Session) DAGsFail() bool { return s.dags.failing() }
 
-// ExpireDAGs forgets all serialized DAGs once they could not be read for dags_keep, and
-// reports whether it did.
+// ExpireDAGs forgets all serialized DAGs if they could not be read for dags_keep, and reports
+// whether it did.
 func (s *Session) ExpireDAGs() bool { return s.dags.expire(s.Front.DAGs.Keep) }

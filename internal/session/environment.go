@@ -15,20 +15,20 @@ import (
 	"github.com/connfs/connfs/internal/settings"
 )
 
-// environmentFD names the descriptor from which a re-executed daemon reads the
-// variables that it was started with.
+// environmentFD is the variable that tells a daemon which executed itself again from which
+// descriptor to read the variables that it was first started with.
 const environmentFD = "CONNFS_ENVIRONMENT_FD"
 
-// secret reports whether a variable belongs to Airflow, or to the login of a backend:
-// such a one may be a connection or a key.
+// secret reports whether a variable is one of Airflow's or of the login of a backend, and so may
+// be a connection or a key.
 func secret(entry string) bool {
 	return strings.HasPrefix(entry, "AIRFLOW_") || settings.Login(entry)
 }
 
-// Cleanse moves the variables that may be secrets out of the environment of a process that will
-// live long: what a process was started with stays readable in its memory for ever.
-// It puts them into a descriptor and executes this binary anew without them, and
-// does not return then. Where there are none it returns nil at once.
+// Cleanse moves variables that may be secrets out of the environment of a process that will live
+// long: what a process was started with stays in its memory until it ends. It puts them into a
+// descriptor, executes this binary again without them, and does not return. If there are no such
+// variables, it returns nil at once.
 func Cleanse() error {
 	var kept, moved []string
 	for _, entry := range os.Environ() {
@@ -55,19 +55,19 @@ func Cleanse() error {
 	}
 	kept = append(kept, environmentFD+"="+strconv.Itoa(fd))
 	err = unix.Exec("/proc/self/exe", os.Args, kept)
-	return fmt.Errorf("executing connfs anew: %w", err)
+	return fmt.Errorf("executing connfs again: %w", err)
 }
 
-// environment is what the process was started with: what may be secret in locked
-// memory and under a mask of random bytes, so that for as long as the daemon runs no
-// value is in its memory as it is; the rest plain.
+// environment is the environment that the process was started with. What may be secret lies in
+// locked memory, masked with random bytes, so that the memory of a daemon never holds a value as
+// it is.
 type environment struct {
 	masked, pad *cache.Region // nil: nothing is secret
-	plain       []byte
+	plain       []byte        // each entry ends with a NUL
 }
 
-// loadEnvironment takes what Cleanse left, if it ran, and else what is there: a
-// command that ends soon need not hide its environment from itself.
+// loadEnvironment returns what Cleanse put aside, and the rest. Where Cleanse did not run,
+// nothing is masked: a command that ends soon need not hide its environment from itself.
 func loadEnvironment() (*environment, error) {
 	e := &environment{}
 	name := os.Getenv(environmentFD)
@@ -94,7 +94,8 @@ func loadEnvironment() (*environment, error) {
 	for at := 0; at < len(text); {
 		n, err := unix.Pread(fd, text[at:], int64(at))
 		if err != nil || n == 0 {
-			return nil, fmt.Errorf("reading the environment from descriptor %d: %d of %d bytes: %v", fd, at, len(text), err)
+			return nil, fmt.Errorf("reading the environment from descriptor %d: %d of %d bytes: %v",
+				fd, at, len(text), err)
 		}
 		at += n
 	}
@@ -103,7 +104,7 @@ func loadEnvironment() (*environment, error) {
 	return e, nil
 }
 
-// lockError says why the secret part is not locked.
+// lockError returns why the masked part is not locked in memory.
 func (e *environment) lockError() error {
 	if e.masked == nil {
 		return nil
@@ -111,8 +112,7 @@ func (e *environment) lockError() error {
 	return errors.Join(e.masked.LockError(), e.pad.LockError())
 }
 
-// block returns the whole environment block for a child, in locked memory that the
-// caller closes.
+// block returns the whole environment for a child, in locked memory that the caller closes.
 func (e *environment) block() (*cache.Region, error) {
 	n := len(e.plain)
 	if e.masked != nil {
@@ -129,15 +129,16 @@ func (e *environment) block() (*cache.Region, error) {
 	return r, nil
 }
 
-// childEnvironment is the environment of the children's processes: none of what
-// may be secret, which reaches them on the pipe, and nothing through which they
-// could speak to the service manager in the daemon's name.
+// childEnvironment returns the environment of a child's process. What may be secret reaches it
+// on its pipe instead, and it must not be able to speak to the service manager in the daemon's
+// name.
 func childEnvironment() []string {
 	var kept []string
 	for _, entry := range os.Environ() {
 		name, _, _ := strings.Cut(entry, "=")
 		switch name {
-		case "NOTIFY_SOCKET", "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "WATCHDOG_USEC", "WATCHDOG_PID", environmentFD:
+		case "NOTIFY_SOCKET", "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES",
+			"WATCHDOG_USEC", "WATCHDOG_PID", environmentFD:
 			continue
 		}
 		if !secret(entry) {

@@ -55,7 +55,8 @@ func cleansed() {
 	printBlock("args", []byte(strings.Join(os.Args[1:], "\x00")))
 	files, _ := os.ReadDir("/proc/self/fd")
 	for _, f := range files {
-		if target, _ := os.Readlink("/proc/self/fd/" + f.Name()); strings.Contains(target, "memfd") {
+		target, _ := os.Readlink("/proc/self/fd/" + f.Name())
+		if strings.Contains(target, "memfd") {
 			fmt.Println("descriptor", target)
 		}
 	}
@@ -79,10 +80,15 @@ func runCleansed(t *testing.T, env ...string) []string {
 }
 
 func TestCleanseMovesAirflowsVariablesOutOfTheEnvironment(t *testing.T) {
-	secrets := []string{"AIRFLOW_CONN_A=postgres://u:hunter2@h", "AIRFLOW__CORE__FERNET_KEY=hunter2", "AIRFLOW_HOME=/a", "AIRFLOW_CONN_EMPTY=", "AWS_SECRET_ACCESS_KEY=hunter2", "VAULT_TOKEN=hunter2"}
+	secrets := []string{
+		"AIRFLOW_CONN_A=postgres://u:hunter2@h", "AIRFLOW__CORE__FERNET_KEY=hunter2",
+		"AIRFLOW_HOME=/a", "AIRFLOW_CONN_EMPTY=", "AWS_SECRET_ACCESS_KEY=hunter2",
+		"VAULT_TOKEN=hunter2",
+	}
 	lines := runCleansed(t, append([]string{"PLAIN=1", "NOTIFY_SOCKET=/run/x"}, secrets...)...)
 	for _, line := range lines {
-		if (strings.Contains(line, "AIRFLOW_") || strings.Contains(line, "hunter2")) && !strings.HasPrefix(line, "kept ") {
+		if (strings.Contains(line, "AIRFLOW_") || strings.Contains(line, "hunter2")) &&
+			!strings.HasPrefix(line, "kept ") {
 			t.Errorf("still there: %s", line)
 		}
 		if strings.HasPrefix(line, "descriptor ") {
@@ -100,7 +106,9 @@ func TestCleanseMovesAirflowsVariablesOutOfTheEnvironment(t *testing.T) {
 			t.Errorf("%d blocks of 2 hold %s", n, strings.SplitN(entry, "=", 2)[0])
 		}
 	}
-	for _, want := range []string{`args "mount"`, `args "/conn"`, `shown "PLAIN=1"`, `child "PLAIN=1"`} {
+	for _, want := range []string{
+		`args "mount"`, `args "/conn"`, `shown "PLAIN=1"`, `child "PLAIN=1"`,
+	} {
 		if !slices.Contains(lines, want) {
 			t.Errorf("no %s", want)
 		}
@@ -114,7 +122,8 @@ func TestCleanseMovesAirflowsVariablesOutOfTheEnvironment(t *testing.T) {
 
 func TestCleanseHasNothingToDoWithoutAirflow(t *testing.T) {
 	lines := runCleansed(t, "PLAIN=1")
-	if !slices.Contains(lines, `kept "PLAIN=1"`) || strings.Contains(strings.Join(lines, "\n"), environmentFD) {
+	if !slices.Contains(lines, `kept "PLAIN=1"`) ||
+		strings.Contains(strings.Join(lines, "\n"), environmentFD) {
 		t.Errorf("%q", lines)
 	}
 }
@@ -130,7 +139,11 @@ func TestAWrongDescriptorOfTheEnvironmentIsAnError(t *testing.T) {
 }
 
 func TestChildrenGetNeitherSecretsNorTheServiceManager(t *testing.T) {
-	for _, name := range []string{"AIRFLOW_CONN_X", "AIRFLOW__CORE__FERNET_KEY", "AWS_SESSION_TOKEN", "GOOGLE_APPLICATION_CREDENTIALS", "NOTIFY_SOCKET", "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "WATCHDOG_USEC", "WATCHDOG_PID", environmentFD} {
+	for _, name := range []string{
+		"AIRFLOW_CONN_X", "AIRFLOW__CORE__FERNET_KEY", "AWS_SESSION_TOKEN",
+		"GOOGLE_APPLICATION_CREDENTIALS", "NOTIFY_SOCKET", "LISTEN_PID", "LISTEN_FDS",
+		"LISTEN_FDNAMES", "WATCHDOG_USEC", "WATCHDOG_PID", environmentFD,
+	} {
 		t.Setenv(name, "must not be passed on")
 	}
 	t.Setenv("CONNFS_TEST_PLAIN", "may be")
@@ -144,7 +157,8 @@ func TestChildrenGetNeitherSecretsNorTheServiceManager(t *testing.T) {
 		}
 	}
 	c := command(&settings.Child{UID: 7, GID: 8, Groups: []uint32{9}})
-	if c.Credential == nil || c.Credential.Uid != 7 || c.Credential.Gid != 8 || !slices.Equal(c.Credential.Groups, []uint32{9}) {
+	if c.Credential == nil || c.Credential.Uid != 7 || c.Credential.Gid != 8 ||
+		!slices.Equal(c.Credential.Groups, []uint32{9}) {
 		t.Errorf("credential %+v", c.Credential)
 	}
 	if command(nil).Credential != nil {
@@ -152,7 +166,7 @@ func TestChildrenGetNeitherSecretsNorTheServiceManager(t *testing.T) {
 	}
 }
 
-func TestUsersAreLookedUpAnewAndUnknownOnesSaidOnce(t *testing.T) {
+func TestUsersAreLookedUpAgainAndUnknownOnesAreLoggedOnce(t *testing.T) {
 	var log bytes.Buffer
 	table := newUserTable(slog.New(slog.NewTextHandler(&log, nil)))
 	names := []string{"root", "no-such-user-of-connfs"}

@@ -1,6 +1,6 @@
-// Package session is a configuration in use: it has a child read the configuration, and
-// makes policy, pool and cache from the front's part. The daemon serves with it, and the
-// commands that resolve without a mount answer with it.
+// Package session is a configuration in use: it has a child read the configuration, and makes
+// policy, cache and the pool of resolver children from it. The daemon serves with a session, and
+// the commands that need no mount answer with one.
 package session
 
 import (
@@ -23,44 +23,45 @@ import (
 	"github.com/connfs/connfs/internal/settings"
 )
 
-// ResolverCommand is the hidden command of this binary that runs the child's role.
+// ResolverCommand is the command of this binary that runs as a resolver child. No help shows it.
 const ResolverCommand = "resolver"
 
-// CacheSize is the size of the cache in bytes. It fits the usual limit of 8 MiB on
-// locked memory.
+// CacheSize is the size of the cache in bytes. It fits the usual limit of 8 MiB on locked memory.
 const CacheSize = 4 << 20
 
-// configureTimeout bounds the reading of the configuration, commands of airflow.cfg
-// included.
+// configureTimeout bounds the reading of the configuration, with the commands of airflow.cfg.
 const configureTimeout = 30 * time.Second
 
 // Options is what the command line says.
 type Options struct {
-	ConfigFile     string
-	ConfigExplicit bool
-	AirflowHome    string
-	Mountpoint     string // absolute; only for mount
-	NeedMount      bool
+	ConfigFile     string // absolute path of config.toml
+	ConfigExplicit bool   // the user named ConfigFile, so it must exist
+	AirflowHome    string // absolute; empty: as the configuration says
+	Mountpoint     string // absolute; only for the command mount, and may be empty
+	NeedMount      bool   // a configuration without a mountpoint is wrong
 	Log            *slog.Logger
 }
 
 // Session is a configuration in use.
 type Session struct {
-	Front   settings.Front
+	Front   settings.Front // the front's part of the configuration
 	Options Options
 	Cache   *cache.Cache
 	Pool    *resolver.Pool
 
 	env   *environment
-	blob  *cache.Region
-	key   []byte
+	blob  *cache.Region // the children's part of the configuration, which only they can read
+	key   []byte        // of the digests of values
 	users *userTable
 	dags  *dagTable
 }
 
-// command returns how children are started, as the user that the settings name.
+// command returns how children are started, as the user that the settings name. nil means the
+// user of this process.
 func command(child *settings.Child) resolver.Command {
-	c := resolver.Command{Path: "/proc/self/exe", Args: []string{"connfs", ResolverCommand}, Env: childEnvironment()}
+	c := resolver.Command{
+		Path: "/proc/self/exe", Args: []string{"connfs", ResolverCommand}, Env: childEnvironment(),
+	}
 	if child != nil {
 		c.Credential = &syscall.Credential{Uid: child.UID, Gid: child.GID, Groups: child.Groups}
 	}
@@ -74,8 +75,11 @@ func (o *Options) request() *resolver.ConfigureRequest {
 	}
 }
 
-// configure has a child read the configuration and returns its two parts.
-func configure(ctx context.Context, o *Options, env *environment) (settings.Front, *cache.Region, error) {
+// configure has a child read the configuration. It returns the front's part of it, and the
+// children's part in locked memory that the caller closes.
+func configure(
+	ctx context.Context, o *Options, env *environment,
+) (settings.Front, *cache.Region, error) {
 	ctx, cancel := context.WithTimeout(ctx, configureTimeout)
 	defer cancel()
 	block, err := env.block()
@@ -85,15 +89,16 @@ func configure(ctx context.Context, o *Options, env *environment) (settings.Fron
 	defer block.Close()
 	cmd := command(nil)
 	var blob *cache.Region
-	clear, _, err := resolver.Configure(ctx, &cmd, o.request(), block.Bytes(), func(n int) ([]byte, error) {
+	keep := func(n int) ([]byte, error) {
 		if blob, err = cache.NewRegion(n); err != nil {
 			return nil, err
 		}
 		return blob.Bytes(), nil
-	})
+	}
+	text, _, err := resolver.Configure(ctx, &cmd, o.request(), block.Bytes(), keep)
 	var front settings.Front
 	if err == nil {
-		err = json.Unmarshal(clear, &front)
+		err = json.Unmarshal(text, &front)
 	}
 	if err != nil {
 		if blob != nil {
@@ -104,7 +109,8 @@ func configure(ctx context.Context, o *Options, env *environment) (settings.Fron
 	return front, blob, nil
 }
 
-// ShowSettings writes the effective settings to w.
+// ShowSettings writes every effective setting to w, as text or as lines of JSON. secrets says
+// whether passwords and keys are shown too.
 func ShowSettings(ctx context.Context, o Options, w io.Writer, secrets, asJSON bool) error {
 	env, err := loadEnvironment()
 	if err != nil {
@@ -121,7 +127,8 @@ func ShowSettings(ctx context.Context, o Options, w io.Writer, secrets, asJSON b
 		req.Show = "json"
 	}
 	cmd := command(nil)
-	_, text, err := resolver.Configure(ctx, &cmd, req, block.Bytes(), func(n int) ([]byte, error) { return make([]byte, n), nil })
+	keep := func(n int) ([]byte, error) { return make([]byte, n), nil }
+	_, text, err := resolver.Configure(ctx, &cmd, req, block.Bytes(), keep)
 	if err != nil {
 		return err
 	}
@@ -129,7 +136,9 @@ func ShowSettings(ctx context.Context, o Options, w io.Writer, secrets, asJSON b
 	return err
 }
 
-// New reads the configuration and starts the resolver.
+// New reads the configuration and starts the resolver. Where secrets cannot be locked in memory
+// it fails, unless memory_lock allows that. Its errors are of type *[conn.Error] where the
+// configuration or the resolver is the cause.
 func New(ctx context.Context, o Options) (*Session, error) {
 	env, err := loadEnvironment()
 	if err != nil {
@@ -141,8 +150,8 @@ func New(ctx context.Context, o Options) (*Session, error) {
 		return nil, err
 	}
 	if o.NeedMount {
-		// The other commands are asked often; "connfs check" lists what is odd.
-		s.warn()
+		// The other commands would repeat them each time; "connfs check" shows them, too.
+		s.logWarnings()
 	}
 	if s.Cache, err = cache.New(CacheSize); err != nil {
 		return nil, err
@@ -159,18 +168,17 @@ func New(ctx context.Context, o Options) (*Session, error) {
 		return nil, err
 	}
 	if s.Front.DAGs != nil {
-		// A metastore that is down must not keep what else is granted from being
-		// served; it is asked again soon.
+		// Other grants hold while the metastore is down, and it is asked again soon.
 		if err := s.FirstDAGs(ctx); err != nil {
-			o.Log.Warn("no user is known from serialized DAGs yet", "error", err)
+			o.Log.Warn("no users of serialized DAGs are known yet", "error", err)
 		}
 	}
 	s.RefreshUsers(ctx)
 	return s, nil
 }
 
-// checkLocked refuses to go on with secrets in memory that can be swapped out,
-// unless the configuration allows it.
+// checkLocked fails if secrets lie in memory that can be swapped out, unless the configuration
+// allows that.
 func (s *Session) checkLocked() error {
 	err := errors.Join(s.Cache.LockError(), s.blob.LockError(), s.env.lockError())
 	if err == nil {
@@ -178,7 +186,8 @@ func (s *Session) checkLocked() error {
 	}
 	var limit syscall.Rlimit
 	syscall.Getrlimit(8 /* RLIMIT_MEMLOCK */, &limit)
-	reason := fmt.Sprintf("%d KiB of memory for secrets cannot be locked (limit: %d KiB)", CacheSize>>10, limit.Cur>>10)
+	reason := fmt.Sprintf("%d KiB of memory for secrets cannot be locked (limit: %d KiB)",
+		CacheSize>>10, limit.Cur>>10)
 	if s.Front.MemoryLock == "try" {
 		s.Options.Log.Warn(reason + ": plaintext may be swapped out")
 		return nil
@@ -198,7 +207,7 @@ func (s *Session) newPool(ctx context.Context) (*resolver.Pool, error) {
 	})
 }
 
-// Rules is what the policy is made of, with users as they are known now.
+// Rules returns what the policy is made of, with the users and DAGs that are known now.
 func (s *Session) Rules() policy.Config {
 	cfg := policy.Config{Rules: s.Front.Rules, Users: s.users.table(), Owner: s.Front.OwnerOnly}
 	if d := s.Front.DAGs; d != nil {
@@ -213,21 +222,21 @@ func (s *Session) RefreshUsers(ctx context.Context) bool {
 	return s.users.refresh(ctx, cfg.Names())
 }
 
-// Policy compiles the rules with the users as they are known now.
-func (s *Session) Policy() *policy.Policy {
-	return policy.New(s.Rules())
-}
+// Policy returns the policy with the users and DAGs that are known now.
+func (s *Session) Policy() *policy.Policy { return policy.New(s.Rules()) }
 
-// OpenAudit opens the audit log of the settings.
+// OpenAudit opens the audit log that the settings name. The caller closes it.
 func (s *Session) OpenAudit() (*audit.Log, error) {
 	a := s.Front.Audit
 	return audit.Open(audit.Config{File: a.File, Required: a.Required, Cgroup: a.Cgroup})
 }
 
-// Next reads the configuration anew and starts its resolver. The session that it returns
-// shares the cache, the users and the DAGs with s, which stays as it is. accept sees the new
+// Next reads the configuration again and starts its resolver. It returns a new session, which
+// shares the cache, the users and the DAGs with s; s itself stays as it is. accept sees the new
 // settings before anything is started, and can refuse them.
-func (s *Session) Next(ctx context.Context, accept func(now *settings.Front) error) (*Session, error) {
+func (s *Session) Next(
+	ctx context.Context, accept func(now *settings.Front) error,
+) (*Session, error) {
 	front, blob, err := configure(ctx, &s.Options, s.env)
 	if err != nil {
 		return nil, err
@@ -235,7 +244,7 @@ func (s *Session) Next(ctx context.Context, accept func(now *settings.Front) err
 	next := *s
 	next.Front, next.blob = front, blob
 	if err = accept(&front); err == nil {
-		next.warn()
+		next.logWarnings()
 		next.Pool, err = next.newPool(ctx)
 	}
 	if err != nil {
@@ -245,20 +254,20 @@ func (s *Session) Next(ctx context.Context, accept func(now *settings.Front) err
 	return &next, nil
 }
 
-func (s *Session) warn() {
+func (s *Session) logWarnings() {
 	for _, w := range s.Front.Warnings {
 		s.Options.Log.Warn(w)
 	}
 }
 
-// Retire ends the children and wipes their settings, but keeps what s shares with the
-// sessions before and after it.
+// Retire ends the children of s and wipes their settings. What s shares with other sessions
+// stays.
 func (s *Session) Retire() {
 	s.Pool.Close()
 	s.blob.Close()
 }
 
-// Close ends the children and wipes what is left.
+// Close ends the children and wipes everything.
 func (s *Session) Close() {
 	s.Pool.Close()
 	s.Cache.Close()

@@ -17,27 +17,26 @@ import (
 	"github.com/connfs/connfs/internal/users"
 )
 
-// lookupTimeout bounds one round of look-ups: a directory service that is down must
-// hold up neither the start nor a reload for long.
+// lookupTimeout bounds one round of look-ups: a directory service that is down must not hold up
+// the start or a reload for long.
 const lookupTimeout = 15 * time.Second
 
-// userTable keeps which uid each user name of the rules stands for. Names are
-// looked up at start, at reload and at intervals, never by a read: a directory
-// service can take seconds.
+// userTable keeps the uid of each user name in the rules. Names are looked up at the start, at a
+// reload and at intervals, never by a read, because a directory service can take seconds.
 type userTable struct {
 	log *slog.Logger
 
 	mu     sync.Mutex
 	uids   policy.UserTable
-	warned map[string]bool
+	warned map[string]bool // unknown names that a warning has named
 }
 
 func newUserTable(log *slog.Logger) *userTable {
 	return &userTable{log: log, uids: policy.UserTable{}, warned: make(map[string]bool)}
 }
 
-// refresh looks names up and reports whether anything changed. A directory that
-// does not answer leaves what was known; one that says "unknown" takes it away.
+// refresh looks names up and reports whether anything changed. A name keeps its uid while the
+// directory service does not answer, and loses it when that does not know the name.
 func (t *userTable) refresh(ctx context.Context, names []string) bool {
 	ctx, cancel := context.WithTimeout(ctx, lookupTimeout)
 	defer cancel()
@@ -77,7 +76,8 @@ func (t *userTable) refresh(ctx context.Context, names []string) bool {
 	}
 	if len(unknown) > 0 {
 		slices.Sort(unknown)
-		t.log.Warn("this machine does not know a run_as_user: its grants let nobody read", "users", Some(unknown))
+		t.log.Warn("this machine does not know a run_as_user: its grants let nobody read",
+			"users", JoinNames(unknown))
 	}
 	for name := range found {
 		delete(t.warned, name)
@@ -87,18 +87,18 @@ func (t *userTable) refresh(ctx context.Context, names []string) bool {
 	return changed
 }
 
-// maxNamed is how many names one line shows: documents can hold any number.
-const maxNamed = 10
+// maxNames is how many names one line shows. Serialized DAGs can hold any number.
+const maxNames = 10
 
-// Some joins names, or the first of them.
-func Some(names []string) string {
-	if len(names) <= maxNamed {
+// JoinNames joins names with commas. Of more than ten it shows the first, and how many follow.
+func JoinNames(names []string) string {
+	if len(names) <= maxNames {
 		return strings.Join(names, ", ")
 	}
-	return fmt.Sprintf("%s and %d more", strings.Join(names[:maxNamed], ", "), len(names)-maxNamed)
+	return fmt.Sprintf("%s and %d more", strings.Join(names[:maxNames], ", "), len(names)-maxNames)
 }
 
-// table returns the uids as they are known now. It is not changed afterwards.
+// table returns the uids that are known now. Nothing changes the map afterwards.
 func (t *userTable) table() policy.UserTable {
 	t.mu.Lock()
 	defer t.mu.Unlock()
