@@ -32,7 +32,8 @@ func TestBesideAirflowOnGeneratedValues(t *testing.T) {
 	m := servers.StartMoto(t)
 	setEnvironment(t, m.URL)
 	environment := make(map[string]string)
-	for _, name := range []string{"AWS_ENDPOINT_URL", "AWS_DEFAULT_REGION", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"} {
+	for _, name := range []string{"AWS_ENDPOINT_URL", "AWS_DEFAULT_REGION", "AWS_ACCESS_KEY_ID",
+		"AWS_SECRET_ACCESS_KEY"} {
 		environment[name] = os.Getenv(name)
 	}
 	const seed, n = 6, 120
@@ -52,7 +53,8 @@ func TestBesideAirflowOnGeneratedValues(t *testing.T) {
 			for i, kwargs := range variants {
 				kwargs = maps.Clone(kwargs)
 				if service.name == "aws_secrets_manager" {
-					kwargs["extra_conn_words"] = map[string]any{"user": []any{"konto"}, "host": []any{"rechner"}}
+					kwargs["extra_conn_words"] = map[string]any{"user": []any{"konto"},
+						"host": []any{"rechner"}}
 					if i == 2 {
 						kwargs["sep"] = "-"
 					}
@@ -66,7 +68,9 @@ func TestBesideAirflowOnGeneratedValues(t *testing.T) {
 					if utf8.ValidString(value) && value != "" {
 						m.Populate(service.target, service.put(prefixes[service.name][i]+id, value))
 					}
-					questions = append(questions, airflow.Question{Class: service.class, Kwargs: kwargs, Environment: environment, ID: id})
+					questions = append(questions,
+						airflow.Question{Class: service.class, Kwargs: kwargs,
+							Environment: environment, ID: id})
 					backends = append(backends, b)
 				}
 			}
@@ -90,13 +94,15 @@ func TestBesideAirflowOnGeneratedValues(t *testing.T) {
 					want, wrong := conn.Parse(string(a.Value))
 					if wrong != nil || err != nil {
 						counts["invalid"]++
-						if (wrong == nil) != (err == nil) || err != nil && conn.KindOf(err) != conn.Invalid {
+						if (wrong == nil) != (err == nil) || err != nil &&
+							conn.KindOf(err) != conn.Invalid {
 							t.Errorf("%s: %v, want %v", where, err, wrong)
 						}
 						continue
 					}
 					counts["found"]++
-					if diff := cmp.Diff(resolvetest.FieldsOf(want), resolvetest.FieldsOf(got)); diff != "" {
+					if diff := cmp.Diff(resolvetest.FieldsOf(want),
+						resolvetest.FieldsOf(got)); diff != "" {
 						t.Errorf("%s (-Airflow +connfs):\n%s", where, diff)
 					}
 				}

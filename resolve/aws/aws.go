@@ -37,7 +37,8 @@ type store struct {
 // openStore takes the arguments that both backends have; the caller has taken all
 // of its own. class is the backend's in Airflow, and apiVersion the one that there is.
 func openStore(s *backend.Secrets, kw *arguments.Object, class, apiVersion string) store {
-	kw.Ignore("variables_prefix", "variables_lookup_pattern", "config_prefix", "config_lookup_pattern")
+	kw.Ignore("variables_prefix", "variables_lookup_pattern", "config_prefix",
+		"config_lookup_pattern")
 	a := store{multiTeam: s.MultiTeam, team: s.Team}
 	var err error
 	if a.pattern, err = newLookupPattern(kw.Text("connections_lookup_pattern", "")); err != nil {
@@ -50,7 +51,8 @@ func openStore(s *backend.Secrets, kw *arguments.Object, class, apiVersion strin
 	settings := awslogin.FromArguments(kw)
 	if !tls && settings.Endpoint == "" && os.Getenv("AWS_ENDPOINT_URL") == "" {
 		// With an endpoint its URL decides, as in Airflow.
-		kw.Fail("use_ssl", "connfs sends no secret over plain HTTP but to an endpoint_url that says so")
+		kw.Fail("use_ssl",
+			"connfs sends no secret over plain HTTP but to an endpoint_url that says so")
 	}
 	if settings.Role.SessionName == "" {
 		settings.Role.SessionName = awslogin.SessionName(class)
@@ -64,16 +66,19 @@ func openStore(s *backend.Secrets, kw *arguments.Object, class, apiVersion strin
 // asked for.
 func (a *store) names(id string) ([]string, error) {
 	if a.disabled {
-		return nil, conn.Errorf(conn.Absent, "", "connections_prefix is null, so the backend was not asked")
+		return nil, conn.Errorf(conn.Absent, "",
+			"connections_prefix is null, so the backend was not asked")
 	}
 	if err := backend.CheckPathID(id); err != nil {
 		return nil, err
 	}
 	if a.multiTeam && strings.Contains(id, teamSeparator) {
-		return nil, conn.Errorf(conn.Absent, "", "the id holds %q, which stands between a team and an id, and is not sent", teamSeparator)
+		return nil, conn.Errorf(conn.Absent, "", "the id holds %q, which stands between a team "+
+			"and an id, and is not sent", teamSeparator)
 	}
 	if len(id) > longestName {
-		return nil, conn.Errorf(conn.Absent, "", "the id is longer than any name can be, and is not sent")
+		return nil, conn.Errorf(conn.Absent, "",
+			"the id is longer than any name can be, and is not sent")
 	}
 	if err := a.pattern.check(id); err != nil {
 		return nil, err
@@ -107,8 +112,10 @@ func (a *store) ids(names []string) []string {
 }
 
 // find asks for the names of an id one after another. get returns the text that a name
-// holds, and false where there is none.
-func (a *store) find(ctx context.Context, id string, get func(ctx context.Context, name string) (string, bool, error), parse func(string) (*conn.Connection, error)) (*conn.Connection, error) {
+// holds, and false where nothing is stored under it.
+func (a *store) find(ctx context.Context, id string,
+	get func(ctx context.Context, name string) (string, bool, error),
+	parse func(string) (*conn.Connection, error)) (*conn.Connection, error) {
 	names, err := a.names(id)
 	if err != nil {
 		return nil, err
@@ -122,7 +129,8 @@ func (a *store) find(ctx context.Context, id string, get func(ctx context.Contex
 		case err != nil:
 			return nil, err
 		case ok && text == "":
-			return nil, conn.Errorf(conn.Absent, "", "the value is empty, which to Airflow is none")
+			return nil, conn.Errorf(conn.Absent, "",
+				"the value is empty, which Airflow takes as absent")
 		case ok:
 			c, err := parse(text)
 			if err != nil {
@@ -131,7 +139,7 @@ func (a *store) find(ctx context.Context, id string, get func(ctx context.Contex
 			return c, nil
 		}
 	}
-	return nil, conn.Errorf(conn.Absent, "", "there is none")
+	return nil, conn.Errorf(conn.Absent, "", "nothing is stored for this id")
 }
 
 // Identity implements [backend.Successor].
@@ -143,7 +151,7 @@ func (a *store) Adopt(identity []byte) { a.login.Adopt(identity) }
 // Close drops the idle connections.
 func (a *store) Close() error { return a.login.Close() }
 
-// absent turns the answer that there is none into false.
+// absent turns an error that says absent into nil.
 func absent(err error) error {
 	if err != nil && conn.KindOf(err) == conn.Absent {
 		return nil

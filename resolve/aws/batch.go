@@ -24,7 +24,7 @@ type batcher struct {
 
 	mu       sync.Mutex
 	underWay int
-	open     *batch // nil: none that takes more names
+	open     *batch // nil: no batch takes more names
 	// single says that many is refused where one is not: a policy may well grant
 	// ssm:GetParameter alone, which is all that Airflow needs.
 	single bool
@@ -50,7 +50,7 @@ type batched struct {
 	err  error
 }
 
-// get returns the text of a name, and false where there is none.
+// get returns the text of a name, and false where nothing is stored under it.
 func (b *batcher) get(ctx context.Context, name string) (string, bool, error) {
 	b.mu.Lock()
 	if b.underWay == 0 || b.single || !batchable(name) {
@@ -185,7 +185,8 @@ func (b *batcher) alone(ctx context.Context, name string) batched {
 func batchable(name string) bool {
 	for i := range len(name) {
 		switch c := name[i]; {
-		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', c == '_', c == '.', c == '-', c == '/':
+		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', c == '_', c == '.',
+			c == '-', c == '/':
 		default:
 			return false
 		}

@@ -35,7 +35,8 @@ func BenchmarkSSMCold(b *testing.B) {
 				var wg sync.WaitGroup
 				for r := range readers {
 					wg.Go(func() {
-						if _, err := backend.Connection(b.Context(), fmt.Sprint("c", r%ids)); err != nil {
+						if _, err := backend.Connection(b.Context(),
+							fmt.Sprint("c", r%ids)); err != nil {
 							b.Error(err)
 						}
 					})

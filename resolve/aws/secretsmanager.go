@@ -19,7 +19,7 @@ import (
 
 // SecretsManager is Airflow's SecretsManagerBackend: a connection is a secret of AWS
 // Secrets Manager, named by a prefix and its id; its text is a URI, or a JSON object
-// in which the fields may go by other words. A secret of bytes is none.
+// in which the fields may go by other words. A secret of bytes does not count.
 //
 // It does not read secrets in batches: BatchGetSecretValue has a hundredth of the
 // rate of GetSecretValue and needs a right of its own.
@@ -74,7 +74,8 @@ func extraWords(kw *arguments.Object) map[string][]string {
 		}
 		list, ok := more.([]any)
 		if words[field] == nil || !ok {
-			kw.Fail("extra_conn_words", "expected lists of words for %s", strings.Join(conn.RekeyedFields, ", "))
+			kw.Fail("extra_conn_words", "expected lists of words for %s",
+				strings.Join(conn.RekeyedFields, ", "))
 			break
 		}
 		for _, w := range list {
@@ -92,7 +93,8 @@ func extraWords(kw *arguments.Object) map[string][]string {
 // Connection implements [backend.Backend].
 func (b *SecretsManager) Connection(ctx context.Context, id string) (*conn.Connection, error) {
 	if strings.HasPrefix(b.name(id), "arn:") {
-		return nil, conn.Errorf(conn.Absent, "", "the id is an ARN, another name of a secret, and is not sent")
+		return nil, conn.Errorf(conn.Absent, "",
+			"the id is an ARN, another name of a secret, and is not sent")
 	}
 	return b.find(ctx, id, b.get, b.parse)
 }
@@ -119,17 +121,19 @@ func secretsManagerAddress(ctx context.Context, c *secretsmanager.Client) (url.U
 
 // get reads a secret.
 func (b *SecretsManager) get(ctx context.Context, name string) (text string, ok bool, err error) {
-	err = b.call(ctx, secretsManagerKinds, func(ctx context.Context, c *secretsmanager.Client) error {
-		out, err := c.GetSecretValue(ctx, &secretsmanager.GetSecretValueInput{SecretId: &name})
-		if err == nil && aws.ToString(out.Name) == name && out.SecretString != nil {
-			text, ok = *out.SecretString, true
-		}
-		return err
-	})
+	err = b.call(ctx, secretsManagerKinds,
+		func(ctx context.Context, c *secretsmanager.Client) error {
+			out, err := c.GetSecretValue(ctx, &secretsmanager.GetSecretValueInput{SecretId: &name})
+			if err == nil && aws.ToString(out.Name) == name && out.SecretString != nil {
+				text, ok = *out.SecretString, true
+			}
+			return err
+		})
 	return text, ok, absent(err)
 }
 
-// List implements [backend.Lister]. It cannot tell a secret of bytes, which is none.
+// List implements [backend.Lister]. It cannot leave out secrets of bytes, which do not
+// count.
 func (b *SecretsManager) List(ctx context.Context) ([]string, error) {
 	if b.disabled {
 		return nil, nil
@@ -169,5 +173,6 @@ func (b *SecretsManager) Check(ctx context.Context) []conn.Check {
 	}
 	_, _, get := b.get(ctx, b.name(checkID))
 	_, list := b.list(ctx, 1)
-	return []conn.Check{{Call: "secretsmanager:GetSecretValue", Err: get}, {Call: "secretsmanager:ListSecrets", Err: list, Only: conn.OnlyListing}}
+	return []conn.Check{{Call: "secretsmanager:GetSecretValue", Err: get},
+		{Call: "secretsmanager:ListSecrets", Err: list, Only: conn.OnlyListing}}
 }

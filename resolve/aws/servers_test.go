@@ -36,16 +36,28 @@ type awsService struct {
 
 var services = []awsService{
 	{
-		name: "aws_ssm", class: "airflow.providers.amazon.aws.secrets.systems_manager.SystemsManagerParameterStoreBackend", open: aws.OpenSSM,
-		prefix: "/airflow/connections/", target: "AmazonSSM.PutParameter", read: "AmazonSSM.GetParameter",
+		name: "aws_ssm",
+		class: "airflow.providers.amazon.aws.secrets." +
+			"systems_manager.SystemsManagerParameterStoreBackend",
+		open:   aws.OpenSSM,
+		prefix: "/airflow/connections/",
+		target: "AmazonSSM.PutParameter",
+		read:   "AmazonSSM.GetParameter",
 		put: func(name, text string) string {
-			return jsonOf(map[string]any{"Name": name, "Value": text, "Type": "SecureString", "Overwrite": true, "Tier": "Advanced"})
+			return jsonOf(map[string]any{"Name": name, "Value": text, "Type": "SecureString",
+				"Overwrite": true, "Tier": "Advanced"})
 		},
 	},
 	{
-		name: "aws_secrets_manager", class: "airflow.providers.amazon.aws.secrets.secrets_manager.SecretsManagerBackend", open: aws.OpenSecretsManager,
-		prefix: "airflow/connections/", target: "secretsmanager.CreateSecret", read: "secretsmanager.GetSecretValue",
-		put: func(name, text string) string { return jsonOf(map[string]any{"Name": name, "SecretString": text}) },
+		name:   "aws_secrets_manager",
+		class:  "airflow.providers.amazon.aws.secrets.secrets_manager.SecretsManagerBackend",
+		open:   aws.OpenSecretsManager,
+		prefix: "airflow/connections/",
+		target: "secretsmanager.CreateSecret",
+		read:   "secretsmanager.GetSecretValue",
+		put: func(name, text string) string {
+			return jsonOf(map[string]any{"Name": name, "SecretString": text})
+		},
 	},
 }
 
@@ -67,14 +79,16 @@ func setEnvironment(t testing.TB, url string) {
 		}
 	}
 	for name, value := range map[string]string{
-		"AWS_ENDPOINT_URL": url, "AWS_DEFAULT_REGION": "eu-west-1", "AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test",
+		"AWS_ENDPOINT_URL": url, "AWS_DEFAULT_REGION": "eu-west-1", "AWS_ACCESS_KEY_ID": "test",
+		"AWS_SECRET_ACCESS_KEY": "test",
 	} {
 		t.Setenv(name, value)
 	}
 }
 
 // open opens a backend, which t closes.
-func open(t testing.TB, service awsService, s backend.Secrets, kwargs map[string]any) (backend.Backend, error) {
+func open(t testing.TB, service awsService, s backend.Secrets, kwargs map[string]any) (
+	backend.Backend, error) {
 	t.Helper()
 	s.Kwargs = jsonOf(kwargs)
 	b, err := backend.Open(&s, service.open)
@@ -103,15 +117,19 @@ func TestConformance(t *testing.T) {
 				New: func(t *testing.T, connections map[string]*conn.Connection) backend.Backend {
 					m.Reset()
 					for id, c := range connections {
-						m.Populate(service.target, service.put(service.prefix+id, valueOfConnection(t, id, c)))
+						m.Populate(service.target,
+							service.put(service.prefix+id, valueOfConnection(t, id, c)))
 					}
 					return resolvetest.Open(t, service.open, nil)
 				},
 				Unreachable: func(t *testing.T) backend.Backend {
-					return resolvetest.Open(t, service.open, map[string]any{"endpoint_url": "http://127.0.0.1:1"})
+					return resolvetest.Open(t, service.open,
+						map[string]any{"endpoint_url": "http://127.0.0.1:1"})
 				},
 				NoDescription: service.name == "aws_secrets_manager",
-				Holds:         func(id string) bool { return service.name != "aws_ssm" || !strings.Contains(id, ":") },
+				Holds: func(id string) bool {
+					return service.name != "aws_ssm" || !strings.Contains(id, ":")
+				},
 			})
 		})
 	}
@@ -123,7 +141,9 @@ var differences = []struct {
 	found func(service string, kwargs map[string]any, id string) bool
 	want  string // "construction", or a kind
 }{
-	{"an argument that connfs does not know is an error that names it", func(_ string, kw map[string]any, _ string) bool { return kw["unknown_kwarg"] != nil }, "construction"},
+	{"an argument that connfs does not know is an error that names it",
+		func(_ string, kw map[string]any, _ string) bool { return kw["unknown_kwarg"] != nil },
+		"construction"},
 	{"a pattern that is wrong is known at the start",
 		func(_ string, kw map[string]any, _ string) bool {
 			return kw["connections_lookup_pattern"] == "["
@@ -133,14 +153,18 @@ var differences = []struct {
 			pattern, _ := kw["connections_lookup_pattern"].(string)
 			return slices.Contains([]string{"(?!team_b)team", "team_(?=a)", `\bteam`}, pattern)
 		}, "construction"},
-	{"words for a field that there is not are known at the start", func(_ string, kw map[string]any, _ string) bool {
-		words, _ := kw["extra_conn_words"].(map[string]any)
-		return words["nosuch"] != nil
-	}, "construction"},
-	{"x:1 is another name of x, and is not sent", func(service string, _ map[string]any, id string) bool {
-		return service == "aws_ssm" && strings.Contains(id, ":")
-	}, "absent"},
-	{"an ARN is another name of a secret, and is not sent", func(_ string, _ map[string]any, id string) bool { return strings.HasPrefix(id, "arn:") }, "absent"},
+	{"words for a field that there is not are known at the start",
+		func(_ string, kw map[string]any, _ string) bool {
+			words, _ := kw["extra_conn_words"].(map[string]any)
+			return words["nosuch"] != nil
+		}, "construction"},
+	{"x:1 is another name of x, and is not sent",
+		func(service string, _ map[string]any, id string) bool {
+			return service == "aws_ssm" && strings.Contains(id, ":")
+		}, "absent"},
+	{"an ARN is another name of a secret, and is not sent",
+		func(_ string, _ map[string]any, id string) bool { return strings.HasPrefix(id, "arn:") },
+		"absent"},
 }
 
 func TestAnswersAsAirflow(t *testing.T) {
@@ -148,7 +172,8 @@ func TestAnswersAsAirflow(t *testing.T) {
 	setEnvironment(t, m.URL)
 	for _, service := range services {
 		t.Run(service.name, func(t *testing.T) {
-			text, err := os.ReadFile(map[string]string{"aws_ssm": "testdata/ssm.json", "aws_secrets_manager": "testdata/secretsmanager.json"}[service.name])
+			text, err := os.ReadFile(map[string]string{"aws_ssm": "testdata/ssm.json",
+				"aws_secrets_manager": "testdata/secretsmanager.json"}[service.name])
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -186,13 +211,15 @@ func TestAnswersAsAirflow(t *testing.T) {
 					continue // a variable, of which connfs serves none
 				}
 				count++
-				name := fmt.Sprintf("%.60s %s %v %s", tc.ID, jsonOf(tc.BackendKwargs), tc.MultiTeam, tc.Team)
+				name := fmt.Sprintf("%.60s %s %v %s", tc.ID, jsonOf(tc.BackendKwargs), tc.MultiTeam,
+					tc.Team)
 				want := tc.answer
 				if other, ok := tc.Differs["2.10.5"]; ok {
 					want = other
 				}
 				got := ""
-				b, err := open(t, service, backend.Secrets{MultiTeam: tc.MultiTeam, Team: tc.Team}, tc.BackendKwargs)
+				b, err := open(t, service, backend.Secrets{MultiTeam: tc.MultiTeam, Team: tc.Team},
+					tc.BackendKwargs)
 				var c *conn.Connection
 				if err != nil {
 					got = "construction"
@@ -217,7 +244,8 @@ func TestAnswersAsAirflow(t *testing.T) {
 				case i >= 0:
 					differ++
 					if got != differences[i].want {
-						t.Errorf("%s: %s %v, want %s: %s", name, got, err, differences[i].want, differences[i].why)
+						t.Errorf("%s: %s %v, want %s: %s", name, got, err, differences[i].want,
+							differences[i].why)
 					}
 				case want.Absent:
 					if got != "absent" {
@@ -225,7 +253,8 @@ func TestAnswersAsAirflow(t *testing.T) {
 					}
 				case want.Error != nil:
 					if got != "invalid" || want.Error.At != "read" {
-						t.Errorf("%s: %s %v, Airflow raises %s at %s", name, got, err, want.Error.Type, want.Error.At)
+						t.Errorf("%s: %s %v, Airflow raises %s at %s", name, got, err,
+							want.Error.Type, want.Error.At)
 					}
 				case got != "found":
 					t.Errorf("%s: %v", name, err)
@@ -251,22 +280,27 @@ func TestTeamsInListings(t *testing.T) {
 	setEnvironment(t, m.URL)
 	for _, service := range services {
 		m.Reset()
-		for _, id := range []string{"plain", "team_a--own", "team_b--theirs", "a/b", "team_a--plain", "sub/team_a--x"} {
+		for _, id := range []string{"plain", "team_a--own", "team_b--theirs", "a/b",
+			"team_a--plain", "sub/team_a--x"} {
 			m.Populate(service.target, service.put(service.prefix+id, "http://h"))
 		}
 		m.Populate(service.target, service.put("/elsewhere/x", "http://h"))
-		m.Populate(service.target, service.put(strings.TrimSuffix(service.prefix, "/")+"x/y", "http://h"))
+		m.Populate(service.target,
+			service.put(strings.TrimSuffix(service.prefix, "/")+"x/y", "http://h"))
 		for _, tc := range []struct {
 			settings backend.Secrets
 			pattern  string
 			want     []string
 		}{
-			{backend.Secrets{}, "", []string{"a/b", "plain", "sub/team_a--x", "team_a--own", "team_a--plain", "team_b--theirs"}},
-			{backend.Secrets{}, "[^t]|team_a", []string{"a/b", "plain", "sub/team_a--x", "team_a--own", "team_a--plain"}},
+			{backend.Secrets{}, "", []string{"a/b", "plain", "sub/team_a--x", "team_a--own",
+				"team_a--plain", "team_b--theirs"}},
+			{backend.Secrets{}, "[^t]|team_a",
+				[]string{"a/b", "plain", "sub/team_a--x", "team_a--own", "team_a--plain"}},
 			{backend.Secrets{MultiTeam: true}, "", []string{"a/b", "plain"}},
 			{backend.Secrets{MultiTeam: true, Team: "team_a"}, "", []string{"a/b", "own", "plain"}},
 		} {
-			b, err := open(t, service, tc.settings, map[string]any{"connections_lookup_pattern": tc.pattern})
+			b, err := open(t, service, tc.settings,
+				map[string]any{"connections_lookup_pattern": tc.pattern})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -302,7 +336,8 @@ func TestFaults(t *testing.T) {
 	setEnvironment(t, p.URL)
 	for _, service := range services {
 		m.Reset()
-		m.Populate(service.target, service.put(service.prefix+"a", "http://u:"+strings.Repeat("password", 300)+"@h"))
+		m.Populate(service.target,
+			service.put(service.prefix+"a", "http://u:"+strings.Repeat("password", 300)+"@h"))
 		for _, tc := range []struct {
 			name  string
 			fault servers.Fault
@@ -317,7 +352,9 @@ func TestFaults(t *testing.T) {
 			{"slow drip", servers.Fault{Drip: 50 * time.Microsecond}, conn.Failed},
 			{"a drip too slow", servers.Fault{Drip: 10 * time.Millisecond}, conn.Timeout},
 			{"throttled", servers.Throttled(), conn.Unreachable},
-			{"throttled once", func() servers.Fault { f := servers.Throttled(); f.Times = 1; return f }(), conn.Failed},
+			{"throttled once",
+				func() servers.Fault { f := servers.Throttled(); f.Times = 1; return f }(),
+				conn.Failed},
 			{"5xx", servers.Fault{Status: 503, Body: "busy"}, conn.Unreachable},
 			{"5xx once", servers.Fault{Status: 500, Body: `{"__type": "InternalServerError"}`, Times: 1}, conn.Failed},
 			{"a proxy's page", servers.Fault{Status: 200, Body: "<html>"}, conn.Unreachable},
@@ -342,7 +379,8 @@ func TestFaults(t *testing.T) {
 						defer cancel()
 						start := time.Now()
 						_, err := b.Connection(ctx, "a")
-						if tc.want == conn.Failed && err != nil && tc.fault.Times == 0 || tc.want != conn.Failed && (err == nil || conn.KindOf(err) != tc.want) {
+						if tc.want == conn.Failed && err != nil && tc.fault.Times == 0 ||
+							tc.want != conn.Failed && (err == nil || conn.KindOf(err) != tc.want) {
 							t.Errorf("%v, want %v", err, tc.want)
 						}
 						if err != nil && strings.Contains(err.Error(), "password") {
@@ -364,7 +402,8 @@ func TestFaults(t *testing.T) {
 					if err == nil {
 						break
 					}
-					if time.Since(recovered) > 3*time.Second { // a second, on a machine with other work
+					// This takes a second, and more on a machine with other work.
+					if time.Since(recovered) > 3*time.Second {
 						t.Fatalf("not back after %v: %v", time.Since(recovered), err)
 					}
 				}
@@ -403,7 +442,8 @@ func TestPermissions(t *testing.T) {
 		check := func() map[string]conn.Kind {
 			t.Helper()
 			kinds := make(map[string]conn.Kind)
-			for _, c := range resolvetest.Open(t, service.open, nil).(backend.Checker).Check(t.Context()) {
+			b := resolvetest.Open(t, service.open, nil).(backend.Checker)
+			for _, c := range b.Check(t.Context()) {
 				kinds[c.Call] = conn.Absent // stands for none here
 				if c.Err != nil {
 					kinds[c.Call] = conn.KindOf(c.Err)
@@ -411,7 +451,8 @@ func TestPermissions(t *testing.T) {
 			}
 			return kinds
 		}
-		if got := slices.Collect(maps.Values(check())); !slices.Equal(got, []conn.Kind{conn.Absent, conn.Absent}) {
+		got := slices.Collect(maps.Values(check()))
+		if !slices.Equal(got, []conn.Kind{conn.Absent, conn.Absent}) {
 			t.Errorf("%s: %v", service.name, check())
 		}
 		m.CheckAuth(true)
@@ -443,7 +484,8 @@ func TestOneLoginForAllGenerations(t *testing.T) {
 		const generations = 10
 		for range generations {
 			b := resolvetest.Open(t, service.open, map[string]any{
-				"role_arn": "arn:aws:iam::123456789012:role/connfs", "assume_role_kwargs": map[string]any{"ExternalId": "x"},
+				"role_arn":           "arn:aws:iam::123456789012:role/connfs",
+				"assume_role_kwargs": map[string]any{"ExternalId": "x"},
 			})
 			b.(backend.Successor).Adopt(identity)
 			if err := b.(backend.Warmer).Warm(t.Context()); err != nil {
@@ -456,7 +498,8 @@ func TestOneLoginForAllGenerations(t *testing.T) {
 		}
 		calls := p.Calls()
 		if calls["AssumeRole"] != 1 || calls[service.read] != generations {
-			t.Errorf("%s: %v, want one AssumeRole and %d look-ups", service.name, calls, generations)
+			t.Errorf("%s: %v, want one AssumeRole and %d look-ups", service.name, calls,
+				generations)
 		}
 	}
 }
@@ -468,7 +511,8 @@ func TestSSMReadsTogether(t *testing.T) {
 	ssm := services[0]
 	const n = 100
 	for i := range n {
-		m.Populate(ssm.target, ssm.put(fmt.Sprint(ssm.prefix, "c", i), fmt.Sprintf("http://u:p%d@h", i)))
+		m.Populate(ssm.target,
+			ssm.put(fmt.Sprint(ssm.prefix, "c", i), fmt.Sprintf("http://u:p%d@h", i)))
 	}
 	crowd := func(t *testing.T, b backend.Backend) map[string]int {
 		t.Helper()
@@ -499,7 +543,8 @@ func TestSSMReadsTogether(t *testing.T) {
 	}
 	b := resolvetest.Open(t, aws.OpenSSM, nil)
 	p.Inject(servers.Fault{Delay: 50 * time.Millisecond})
-	if calls := crowd(t, b); calls["AmazonSSM.GetParameters"] > 15 || calls["AmazonSSM.GetParameter"] > 5 {
+	if calls := crowd(t, b); calls["AmazonSSM.GetParameters"] > 15 ||
+		calls["AmazonSSM.GetParameter"] > 5 {
 		t.Errorf("%v", calls)
 	}
 	p.Heal()
@@ -549,7 +594,8 @@ func TestArgumentsThatCannotBeHonoured(t *testing.T) {
 			`{"aws_access_key_id": "SECRET"}`:                                  "aws_access_key_id: ",
 		} {
 			_, err := backend.Open(&backend.Secrets{Kwargs: kwargs}, service.open)
-			if err == nil || !strings.HasPrefix(err.Error(), want) || strings.Contains(err.Error(), "SECRET") {
+			if err == nil || !strings.HasPrefix(err.Error(), want) ||
+				strings.Contains(err.Error(), "SECRET") {
 				t.Errorf("%s %s: %v", service.name, kwargs, err)
 			}
 		}

@@ -70,7 +70,8 @@ func ssmAddress(ctx context.Context, c *ssm.Client) (url.URL, error) {
 // one reads a parameter.
 func (b *SSM) one(ctx context.Context, name string) (text string, ok bool, err error) {
 	err = b.call(ctx, ssmKinds, func(ctx context.Context, c *ssm.Client) error {
-		out, err := c.GetParameter(ctx, &ssm.GetParameterInput{Name: &name, WithDecryption: aws.Bool(true)})
+		out, err := c.GetParameter(ctx,
+			&ssm.GetParameterInput{Name: &name, WithDecryption: aws.Bool(true)})
 		if err == nil {
 			text, ok = valueOf(out.Parameter, name)
 		}
@@ -83,7 +84,8 @@ func (b *SSM) one(ctx context.Context, name string) (text string, ok bool, err e
 func (b *SSM) many(ctx context.Context, names []string) (values map[string]string, err error) {
 	// A name that it does not take spoils the whole call: here that is a failure.
 	err = b.call(ctx, nil, func(ctx context.Context, c *ssm.Client) error {
-		out, err := c.GetParameters(ctx, &ssm.GetParametersInput{Names: names, WithDecryption: aws.Bool(true)})
+		out, err := c.GetParameters(ctx,
+			&ssm.GetParametersInput{Names: names, WithDecryption: aws.Bool(true)})
 		if err != nil {
 			return err
 		}
@@ -178,7 +180,8 @@ func (b *SSM) Check(ctx context.Context) []conn.Check {
 		}
 		list = err
 	}
-	return []conn.Check{{Call: "ssm:GetParameter", Err: get}, {Call: call, Err: list, Only: conn.OnlyListing}}
+	return []conn.Check{{Call: "ssm:GetParameter", Err: get},
+		{Call: call, Err: list, Only: conn.OnlyListing}}
 }
 
 // checkID is an id that no site uses: [backend.Checker] asks for it.

@@ -28,7 +28,8 @@ type variant struct {
 }
 
 // The sort of ids that a URL must not change.
-var idForms = []string{"c%d", "team/c%d", "c %d", "c%%2F%d", "c?version=%d", "c#%d", "ünï/%d", "c;%d", "c+%d&x", ".c.%d", "c\\%d", "😀%d"}
+var idForms = []string{"c%d", "team/c%d", "c %d", "c%%2F%d", "c?version=%d", "c#%d", "ünï/%d",
+	"c;%d", "c+%d&x", ".c.%d", "c\\%d", "😀%d"}
 
 // Real Airflow and connfs, with the same arguments, at the same server, over values that
 // a generator made up. The provider's class decides which text is the connection's; what
@@ -40,10 +41,14 @@ func TestBesideAirflowOnGeneratedValues(t *testing.T) {
 	v.Mount("deep/er", 2)
 	variants := []variant{
 		{map[string]any{"token": v.Token}, 2, "secret", "connections", ""},
-		{map[string]any{"token": v.Token, "mount_point": "kv1/", "kv_engine_version": 1, "connections_path": []string{"nothing", "/a/b/"}}, 1, "kv1", "a/b", ""},
-		{map[string]any{"token": v.Token, "mount_point": nil, "connections_path": ""}, 2, "secret", "", "secret/"},
-		{map[string]any{"token": v.Token, "mount_point": "deep/er", "connections_path": nil, "global_secrets_path": "g/"}, 2, "deep/er", "g", ""},
-		{map[string]any{"auth_type": "approle", "role_id": "the-role", "secret_id": "the-secret"}, 2, "secret", "connections", ""},
+		{map[string]any{"token": v.Token, "mount_point": "kv1/", "kv_engine_version": 1,
+			"connections_path": []string{"nothing", "/a/b/"}}, 1, "kv1", "a/b", ""},
+		{map[string]any{"token": v.Token, "mount_point": nil, "connections_path": ""}, 2, "secret",
+			"", "secret/"},
+		{map[string]any{"token": v.Token, "mount_point": "deep/er", "connections_path": nil,
+			"global_secrets_path": "g/"}, 2, "deep/er", "g", ""},
+		{map[string]any{"auth_type": "approle", "role_id": "the-role", "secret_id": "the-secret"},
+			2, "secret", "connections", ""},
 	}
 	const seed, n = 11, 120
 	var questions []airflow.Question
@@ -57,7 +62,8 @@ func TestBesideAirflowOnGeneratedValues(t *testing.T) {
 				putGenerated(v, variant, id, value)
 			}
 			questions = append(questions, airflow.Question{
-				Class: "airflow.providers.hashicorp.secrets.vault.VaultBackend", Kwargs: variant.kwargs, ID: variant.start + id,
+				Class:  "airflow.providers.hashicorp.secrets.vault.VaultBackend",
+				Kwargs: variant.kwargs, ID: variant.start + id,
 			})
 			backends = append(backends, b)
 		}
@@ -86,7 +92,8 @@ func TestBesideAirflowOnGeneratedValues(t *testing.T) {
 			want, wrong := conn.Parse(string(a.Value))
 			if wrong != nil || err != nil {
 				counts["invalid"]++
-				if (wrong == nil) != (err == nil) || err != nil && conn.KindOf(err) != conn.Invalid {
+				if (wrong == nil) != (err == nil) || err != nil &&
+					conn.KindOf(err) != conn.Invalid {
 					t.Errorf("%s: %v, want %v", where, err, wrong)
 				}
 				continue

@@ -62,7 +62,8 @@ type meaning struct {
 var meanings = map[int]meaning{
 	400: {conn.Unreachable, "Vault refused the request as invalid", false},
 	401: {conn.Denied, "Vault, or a proxy before it, demands another login", false},
-	403: {conn.Denied, "Vault denies it: the policies of the token do not allow this path, or the token is not valid", false},
+	403: {conn.Denied, "Vault denies it: the policies of the token do not allow this path, or " +
+		"the token is not valid", false},
 	404: {conn.Absent, "Vault has nothing there", false},
 	405: {conn.Unreachable, "Vault does not support this operation there", false},
 	412: {conn.Unreachable, "this node of Vault does not have the newest data yet", true},
@@ -81,9 +82,11 @@ func (s *statusError) meaning() meaning {
 	m, ok := meanings[s.status]
 	switch {
 	case !ok && s.status >= 500:
-		return meaning{conn.Unreachable, fmt.Sprintf("Vault failed with HTTP status %d", s.status), true}
+		return meaning{conn.Unreachable, fmt.Sprintf("Vault failed with HTTP status %d", s.status),
+			true}
 	case !ok:
-		return meaning{conn.Unreachable, fmt.Sprintf("Vault answered with HTTP status %d", s.status), false}
+		return meaning{conn.Unreachable, fmt.Sprintf("Vault answered with HTTP status %d",
+			s.status), false}
 	case s.status == http.StatusNotFound && s.foreign:
 		return meaning{conn.Unreachable, "what answers at this address is not Vault", false}
 	}

@@ -16,7 +16,8 @@ func pathArgument(kw *arguments.Object, name, otherwise string) string {
 }
 
 func cleanPath(kw *arguments.Object, name, text string) string {
-	parts := slices.DeleteFunc(strings.Split(text, "/"), func(part string) bool { return part == "" })
+	parts := slices.DeleteFunc(strings.Split(text, "/"),
+		func(part string) bool { return part == "" })
 	path := strings.Join(parts, "/")
 	if path != "" && backend.CheckPathID(path) != nil {
 		kw.Fail(name, "a path must not hold \".\", \"..\", a NUL or a line break as a part")

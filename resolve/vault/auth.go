@@ -51,7 +51,8 @@ func (a *auth) session(ctx context.Context, v *client) (*session, error) {
 		return nil, a.refusal(err)
 	}
 	if answer.Auth == nil || answer.Auth.ClientToken == "" {
-		return nil, conn.Errorf(conn.Denied, "", "Vault answered the login %q without a token", a.name)
+		return nil, conn.Errorf(conn.Denied, "", "Vault answered the login %q without a token",
+			a.name)
 	}
 	s := session{Token: answer.Auth.ClientToken, Issued: now}
 	return s.leased(now, answer.Auth.LeaseDuration, answer.Auth.Renewable), nil
@@ -61,13 +62,15 @@ func (a *auth) session(ctx context.Context, v *client) (*session, error) {
 // nothing about a connection.
 func (a *auth) refusal(err error) error {
 	denied := func(reason, hint string) error {
-		return &conn.Error{Kind: conn.Denied, Reason: fmt.Sprintf("the login %q: %s", a.name, reason), Hint: hint, Err: err}
+		reason = fmt.Sprintf("the login %q: %s", a.name, reason)
+		return &conn.Error{Kind: conn.Denied, Reason: reason, Hint: hint, Err: err}
 	}
 	switch {
 	case isStatus(err, 400), isStatus(err, 401), isStatus(err, 403):
 		return denied("Vault refused it", "look at the credentials in backend_kwargs")
 	case isStatus(err, 404) && conn.KindOf(err) == conn.Absent, isStatus(err, 405):
-		return denied("Vault has no such auth method there", "look at auth_type and auth_mount_point")
+		return denied("Vault has no such auth method there",
+			"look at auth_type and auth_mount_point")
 	}
 	return err
 }
@@ -88,9 +91,10 @@ var auths = map[string]func(*auth, *arguments.Object){
 // authArguments are the arguments that only some of the logins use. Airflow passes
 // over those of the others.
 var authArguments = []string{
-	"assume_role_kwargs", "auth_mount_point", "azure_resource", "azure_tenant_id", "gcp_key_path", "gcp_keyfile_dict", "gcp_scopes",
-	"jwt_role", "jwt_token", "jwt_token_path", "key_id", "kubernetes_jwt_path", "kubernetes_role", "password", "radius_host",
-	"radius_port", "radius_secret", "region", "role_id", "secret_id", "token", "token_path", "username",
+	"assume_role_kwargs", "auth_mount_point", "azure_resource", "azure_tenant_id",
+	"gcp_key_path", "gcp_keyfile_dict", "gcp_scopes", "jwt_role", "jwt_token", "jwt_token_path",
+	"key_id", "kubernetes_jwt_path", "kubernetes_role", "password", "radius_host", "radius_port",
+	"radius_secret", "region", "role_id", "secret_id", "token", "token_path", "username",
 }
 
 // newAuth reads the arguments of the login.
@@ -102,11 +106,14 @@ func newAuth(kw *arguments.Object) auth {
 	case a.name == "azure", a.name == "radius":
 		// Airflow sends the client's secret to the method's configuration, for which it
 		// needs, and then goes on with, a token from the environment.
-		kw.Fail("auth_type", "with %q Airflow does not log in but changes the settings of Vault's auth method, which connfs does not do", a.name)
+		kw.Fail("auth_type", "with %q Airflow does not log in but changes the settings of "+
+			"Vault's auth method, which connfs does not do", a.name)
 	case !ok:
-		kw.Fail("auth_type", "not one of Airflow's: approle, aws_iam, azure, gcp, github, jwt, kubernetes, ldap, radius, token, userpass")
+		kw.Fail("auth_type", "not one of Airflow's: approle, aws_iam, azure, gcp, github, jwt, "+
+			"kubernetes, ldap, radius, token, userpass")
 	default:
-		a.mount = cmp.Or(pathArgument(kw, "auth_mount_point", ""), map[string]string{"aws_iam": "aws"}[a.name], a.name)
+		a.mount = cmp.Or(pathArgument(kw, "auth_mount_point", ""),
+			map[string]string{"aws_iam": "aws"}[a.name], a.name)
 		read(&a, kw)
 	}
 	return a
@@ -119,7 +126,8 @@ func authToken(a *auth, kw *arguments.Object) {
 	a.token = strings.TrimSpace(cmp.Or(kw.Text("token", ""), os.Getenv("VAULT_TOKEN")))
 	a.tokenPath = kw.Text("token_path", "")
 	if a.token == "" && a.tokenPath == "" {
-		kw.Fail("token", "this auth_type needs token, token_path, or VAULT_TOKEN in the environment")
+		kw.Fail("token",
+			"this auth_type needs token, token_path, or VAULT_TOKEN in the environment")
 	}
 }
 
@@ -175,7 +183,8 @@ func authJWT(a *auth, kw *arguments.Object) {
 
 // roleAndToken is the body of a login with a signed token, which is read from its file
 // for each login: whoever signed it also replaces it.
-func roleAndToken(role, token, argument, path string) func(context.Context) (map[string]any, error) {
+func roleAndToken(role, token, argument, path string) func(context.Context) (
+	map[string]any, error) {
 	return func(context.Context) (map[string]any, error) {
 		jwt := strings.TrimSpace(token)
 		if jwt == "" {
@@ -200,7 +209,9 @@ func readCredential(argument, path string) (string, error) {
 	credential := strings.TrimSpace(string(text))
 	switch {
 	case err != nil:
-		return "", &conn.Error{Kind: conn.Denied, Reason: "the file of " + argument + " cannot be read", Hint: "connfs's children read it as their own user", Err: err}
+		return "",
+			&conn.Error{Kind: conn.Denied, Reason: "the file of " + argument + " cannot be read",
+				Hint: "connfs's children read it as their own user", Err: err}
 	case credential == "":
 		return "", conn.Errorf(conn.Denied, "", "the file of %s is empty", argument)
 	}

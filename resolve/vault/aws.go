@@ -50,7 +50,8 @@ func assumeRole(kw *arguments.Object) *sts.AssumeRoleInput {
 	}
 	in := &sts.AssumeRoleInput{}
 	texts := map[string]**string{
-		"ExternalId": &in.ExternalId, "Policy": &in.Policy, "RoleArn": &in.RoleArn, "RoleSessionName": &in.RoleSessionName, "SourceIdentity": &in.SourceIdentity,
+		"ExternalId": &in.ExternalId, "Policy": &in.Policy, "RoleArn": &in.RoleArn,
+		"RoleSessionName": &in.RoleSessionName, "SourceIdentity": &in.SourceIdentity,
 	}
 	for key, v := range given {
 		text, isText := v.(string)
@@ -62,7 +63,8 @@ func assumeRole(kw *arguments.Object) *sts.AssumeRoleInput {
 		case key == "DurationSeconds" && isNumber && err == nil:
 			in.DurationSeconds = aws.Int32(int32(seconds))
 		default:
-			kw.Fail(name, "connfs knows DurationSeconds, ExternalId, Policy, RoleArn, RoleSessionName and SourceIdentity, and not %q in this form", key)
+			kw.Fail(name, "connfs knows DurationSeconds, ExternalId, Policy, RoleArn, "+
+				"RoleSessionName and SourceIdentity, and not %q in this form", key)
 		}
 	}
 	if in.RoleArn == nil || in.RoleSessionName == nil {
@@ -73,14 +75,16 @@ func assumeRole(kw *arguments.Object) *sts.AssumeRoleInput {
 
 // awsIdentity returns the credentials that sign the login, and their usual region, which
 // may be empty.
-func awsIdentity(ctx context.Context, key, secret string, assume *sts.AssumeRoleInput) (aws.Credentials, string, error) {
+func awsIdentity(ctx context.Context, key, secret string, assume *sts.AssumeRoleInput) (
+	aws.Credentials, string, error) {
 	if key != "" && secret != "" {
 		return aws.Credentials{AccessKeyID: key, SecretAccessKey: secret}, "", nil
 	}
 	failed := func(cause error) error {
 		return &conn.Error{
 			Kind: conn.Denied, Reason: "AWS gives no credentials to sign the login with",
-			Hint: "give key_id and secret_id, or let connfs's children have the AWS_* variables or the role of the machine", Err: cause,
+			Hint: "give key_id and secret_id, or let connfs's children have the AWS_* variables " +
+				"or the role of the machine", Err: cause,
 		}
 	}
 	loaded, err := config.LoadDefaultConfig(ctx)
@@ -103,13 +107,15 @@ func awsIdentity(ctx context.Context, key, secret string, assume *sts.AssumeRole
 	}
 	c := out.Credentials
 	return aws.Credentials{
-		AccessKeyID: aws.ToString(c.AccessKeyId), SecretAccessKey: aws.ToString(c.SecretAccessKey), SessionToken: aws.ToString(c.SessionToken),
+		AccessKeyID: aws.ToString(c.AccessKeyId), SecretAccessKey: aws.ToString(c.SecretAccessKey),
+		SessionToken: aws.ToString(c.SessionToken),
 	}, loaded.Region, nil
 }
 
 // signedIdentity returns the body of the login: the parts of a signed GetCallerIdentity.
 // Its address is the global one whatever the region, as in Airflow.
-func signedIdentity(ctx context.Context, credentials aws.Credentials, region, role string, now time.Time) (map[string]any, error) {
+func signedIdentity(ctx context.Context, credentials aws.Credentials, region, role string,
+	now time.Time) (map[string]any, error) {
 	const url, form = "https://sts.amazonaws.com/", "Action=GetCallerIdentity&Version=2011-06-15"
 	r, err := http.NewRequestWithContext(ctx, http.MethodPost, url, strings.NewReader(form))
 	if err != nil {
@@ -117,7 +123,8 @@ func signedIdentity(ctx context.Context, credentials aws.Credentials, region, ro
 	}
 	r.Header.Set("Content-Type", "application/x-www-form-urlencoded; charset=utf-8")
 	hash := sha256.Sum256([]byte(form))
-	if err := v4.NewSigner().SignHTTP(ctx, credentials, r, hex.EncodeToString(hash[:]), "sts", region, now); err != nil {
+	if err := v4.NewSigner().SignHTTP(ctx, credentials, r, hex.EncodeToString(hash[:]), "sts",
+		region, now); err != nil {
 		return nil, conn.Errorf(conn.Denied, "", "the login's request cannot be signed")
 	}
 	headers := r.Header.Clone()

@@ -15,7 +15,8 @@ import (
 func TestAWSLoginIsSigned(t *testing.T) {
 	for region, want := range map[string]string{"": "us-east-1", "eu-west-1": "eu-west-1"} {
 		f := newFakeVault()
-		kwargs := map[string]any{"auth_type": "aws_iam", "key_id": "AKID", "secret_id": "hunter2", "role_id": "r", "region": region}
+		kwargs := map[string]any{"auth_type": "aws_iam", "key_id": "AKID", "secret_id": "hunter2",
+			"role_id": "r", "region": region}
 		if _, err := f.open(t, kwargs).Connection(t.Context(), "x"); err != nil {
 			t.Fatal(err)
 		}
@@ -34,7 +35,9 @@ func TestAWSLoginIsSigned(t *testing.T) {
 		if err := json.Unmarshal([]byte(part("iam_request_headers")), &headers); err != nil {
 			t.Fatal(err)
 		}
-		if f.asked[0].URL.Path != "/v1/auth/aws/login" || body["role"] != "r" || body["iam_http_request_method"] != "POST" || part("iam_request_url") != "https://sts.amazonaws.com/" {
+		if f.asked[0].URL.Path != "/v1/auth/aws/login" || body["role"] != "r" ||
+			body["iam_http_request_method"] != "POST" ||
+			part("iam_request_url") != "https://sts.amazonaws.com/" {
 			t.Errorf("%s %v", f.asked[0].URL.Path, body)
 		}
 		given := headers.Get("Authorization")
@@ -48,12 +51,15 @@ func TestAWSLoginIsSigned(t *testing.T) {
 		}
 		canonical += "\n" + signed + "\n" + hexHash(part("iam_request_body"))
 		key := []byte("AWS4hunter2")
-		for _, step := range []string{date[:8], want, "sts", "aws4_request", "AWS4-HMAC-SHA256\n" + date + "\n" + scope + "\n" + hexHash(canonical)} {
+		for _, step := range []string{date[:8], want, "sts", "aws4_request",
+			"AWS4-HMAC-SHA256\n" + date + "\n" + scope + "\n" + hexHash(canonical)} {
 			h := hmac.New(sha256.New, key)
 			h.Write([]byte(step))
 			key = h.Sum(nil)
 		}
-		if hex.EncodeToString(key) != signature || !strings.Contains(given, "Credential=AKID/"+scope) || !strings.Contains(signed, "host") {
+		if hex.EncodeToString(key) != signature ||
+			!strings.Contains(given, "Credential=AKID/"+scope) ||
+			!strings.Contains(signed, "host") {
 			t.Errorf("region %q: the signature over %s is another one", region, signed)
 		}
 		if strings.Contains(f.bodies[0], "hunter2") {

@@ -18,7 +18,9 @@ func (v *Store) Check(ctx context.Context) []conn.Check {
 	if err != nil {
 		return checks
 	}
-	checks = append(checks, conn.Check{Call: "auth/token/lookup-self", Err: v.api.get(ctx, session.Token, "auth/token/lookup-self", nil, nil)})
+	const self = "auth/token/lookup-self"
+	checks = append(checks,
+		conn.Check{Call: self, Err: v.api.get(ctx, session.Token, self, nil, nil)})
 	if v.mount == "" {
 		return checks
 	}
@@ -27,7 +29,8 @@ func (v *Store) Check(ctx context.Context) []conn.Check {
 		sample := v.path(v.mount, "data", base, "any-connection")
 		// Policies know folders by their final slash.
 		folder := v.path(v.mount, "metadata", base, "") + "/"
-		checks = append(checks, v.may(ctx, session, "read", sample), v.may(ctx, session, "list", folder))
+		checks = append(checks,
+			v.may(ctx, session, "read", sample), v.may(ctx, session, "list", folder))
 	}
 	return checks
 }
@@ -43,11 +46,13 @@ func (v *Store) may(ctx context.Context, s *session, capability, path string) co
 			Capabilities []string `json:"capabilities"`
 		} `json:"data"`
 	}
-	err := v.api.put(ctx, s.Token, "sys/capabilities-self", map[string]any{"paths": []string{path}}, &answer)
+	err := v.api.put(ctx, s.Token, "sys/capabilities-self", map[string]any{"paths": []string{path}},
+		&answer)
 	switch {
 	case err != nil:
 		c.Err = err
-	case !slices.Contains(answer.Data.Capabilities, capability) && !slices.Contains(answer.Data.Capabilities, "root"):
+	case !slices.Contains(answer.Data.Capabilities, capability) &&
+		!slices.Contains(answer.Data.Capabilities, "root"):
 		c.Err = &conn.Error{
 			Kind: conn.Denied, Reason: "the token's policies do not allow it",
 			Hint: "policies that name single connections allow those nevertheless",

@@ -101,8 +101,10 @@ func (f *fakeVault) RoundTrip(r *http.Request) (*http.Response, error) {
 		content = io.MultiReader(strings.NewReader(text[:len(text)/2]), broken{})
 	}
 	return &http.Response{
-		StatusCode: status, Status: fmt.Sprint(status), Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
-		Header: http.Header{"Content-Type": {"application/json"}}, Body: io.NopCloser(content), Request: r,
+		StatusCode: status, Status: fmt.Sprint(status),
+		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
+		Header: http.Header{"Content-Type": {"application/json"}},
+		Body:   io.NopCloser(content), Request: r,
 	}, nil
 }
 
@@ -120,7 +122,9 @@ func (f *fakeVault) reply(r *http.Request) (int, string) {
 	path := strings.TrimPrefix(r.URL.Path, "/v1/")
 	issued := func(token string) string {
 		var b bytes.Buffer
-		_ = json.NewEncoder(&b).Encode(map[string]any{"auth": map[string]any{"client_token": token, "lease_duration": f.lease, "renewable": true}})
+		_ = json.NewEncoder(&b).Encode(map[string]any{"auth": map[string]any{
+			"client_token": token, "lease_duration": f.lease, "renewable": true,
+		}})
 		return b.String()
 	}
 	switch {

@@ -39,14 +39,17 @@ func authGoogle(a *auth, kw *arguments.Object) {
 		given, _ = json.Marshal(v)
 	}
 	if path == "" == (given == nil) {
-		kw.Fail("gcp_key_path", "this auth_type needs gcp_key_path or gcp_keyfile_dict, one of them: connfs signs the login with a service account's key, and not through Google's API")
+		kw.Fail("gcp_key_path", "this auth_type needs gcp_key_path or gcp_keyfile_dict, one of"+
+			" them: connfs signs the login with a service account's key, and not through"+
+			" Google's API")
 	}
 	a.body = func(context.Context) (map[string]any, error) {
 		text := given
 		if path != "" {
 			var err error
 			if text, err = os.ReadFile(path); err != nil {
-				return nil, &conn.Error{Kind: conn.Denied, Reason: "the file of gcp_key_path cannot be read", Err: err}
+				return nil, &conn.Error{Kind: conn.Denied,
+					Reason: "the file of gcp_key_path cannot be read", Err: err}
 			}
 		}
 		jwt, err := signGoogle(text, role, time.Now())
@@ -56,7 +59,8 @@ func authGoogle(a *auth, kw *arguments.Object) {
 
 // signGoogle returns the JSON Web Token of a login, good for 15 minutes as Airflow's.
 func signGoogle(keyFile []byte, role string, now time.Time) (string, error) {
-	unusable := conn.Errorf(conn.Denied, "", "the service account's key is not a Google key file with an RSA key")
+	unusable := conn.Errorf(conn.Denied, "",
+		"the service account's key is not a Google key file with an RSA key")
 	var account serviceAccount
 	if json.Unmarshal(keyFile, &account) != nil {
 		return "", unusable
@@ -74,9 +78,11 @@ func signGoogle(keyFile []byte, role string, now time.Time) (string, error) {
 		text, _ := json.Marshal(v)
 		return base64.RawURLEncoding.EncodeToString(text)
 	}
-	signed := part(map[string]string{"alg": "RS256", "kid": account.KeyID, "typ": "JWT"}) + "." + part(map[string]any{
-		"iat": now.Unix(), "exp": now.Add(15 * time.Minute).Unix(), "sub": account.Email, "aud": "vault/" + role,
-	})
+	signed := part(map[string]string{"alg": "RS256", "kid": account.KeyID, "typ": "JWT"}) + "." +
+		part(map[string]any{
+			"iat": now.Unix(), "exp": now.Add(15 * time.Minute).Unix(), "sub": account.Email,
+			"aud": "vault/" + role,
+		})
 	digest := sha256.Sum256([]byte(signed))
 	signature, err := rsa.SignPKCS1v15(rand.Reader, key, crypto.SHA256, digest[:])
 	if err != nil {

@@ -24,7 +24,8 @@ const (
 // version is deleted: Vault tells that only of single ones.
 func (v *Store) List(ctx context.Context) ([]string, error) {
 	if v.mount == "" && len(v.bases) > 0 {
-		return nil, conn.Errorf(conn.Failed, "", "mount_point is null, so ids name mounts, and Vault cannot be asked for all of them")
+		return nil, conn.Errorf(conn.Failed, "",
+			"mount_point is null, so ids name mounts, and Vault cannot be asked for all of them")
 	}
 	l := &listing{v: v, limit: make(chan struct{}, listers)}
 	l.group, ctx = errgroup.WithContext(ctx)
@@ -81,7 +82,8 @@ func (l *listing) keys(ctx context.Context, base, folder string, depth int) ([]s
 	over := l.folders > maxFolders || depth > maxDepth
 	l.mu.Unlock()
 	if over {
-		return nil, conn.Errorf(conn.Failed, "", "Vault has over %d folders there, or %d within one another", maxFolders, maxDepth)
+		return nil, conn.Errorf(conn.Failed, "",
+			"Vault has over %d folders there, or %d within one another", maxFolders, maxDepth)
 	}
 	var answer struct {
 		Data struct {

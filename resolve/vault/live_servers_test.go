@@ -37,12 +37,15 @@ func startLiveVault(t *testing.T, ttl string) *liveVault {
 	v.Do("PUT", "/v1/sys/policies/acl/reader", map[string]string{"policy": `path "secret/data/connections/*" { capabilities = ["read"] }
 		path "secret/metadata/connections/*" { capabilities = ["list"] } path "secret/data/connections/denied" { capabilities = ["deny"] }`})
 	v.Do("POST", "/v1/sys/auth/approle", map[string]string{"type": "approle"})
-	v.Do("POST", "/v1/auth/approle/role/connfs", map[string]string{"token_policies": "reader", "token_ttl": ttl, "token_max_ttl": "1h"})
+	v.Do("POST", "/v1/auth/approle/role/connfs", map[string]string{"token_policies": "reader",
+		"token_ttl": ttl, "token_max_ttl": "1h"})
 	v.Do("POST", "/v1/auth/approle/role/connfs/role-id", map[string]string{"role_id": "the-role"})
-	v.Do("POST", "/v1/auth/approle/role/connfs/custom-secret-id", map[string]string{"secret_id": "the-secret"})
+	v.Do("POST", "/v1/auth/approle/role/connfs/custom-secret-id",
+		map[string]string{"secret_id": "the-secret"})
 	put(v, 2, "secret", "connections/x", map[string]any{"conn_uri": "http://user:pw@h/"})
 	p := servers.StartFaultProxy(t, v.URL)
-	return &liveVault{v, p, map[string]any{"url": p.URL, "auth_type": "approle", "role_id": "the-role", "secret_id": "the-secret"}}
+	return &liveVault{v, p, map[string]any{"url": p.URL, "auth_type": "approle",
+		"role_id": "the-role", "secret_id": "the-secret"}}
 }
 
 func (v *liveVault) open(t *testing.T) *vault.Store {
@@ -92,7 +95,8 @@ func TestRenewsAndReplacesTokens(t *testing.T) {
 	if calls[loginCall]+renewals < 3 || renewals < 1 || calls[loginCall]+renewals > 12 {
 		t.Errorf("%d logins, %d renewals", calls[loginCall], renewals)
 	}
-	v.Do("POST", "/v1/auth/approle/role/connfs", map[string]string{"token_policies": "reader", "token_ttl": "1h"})
+	v.Do("POST", "/v1/auth/approle/role/connfs", map[string]string{"token_policies": "reader",
+		"token_ttl": "1h"})
 	b = v.open(t)
 	readers(t, b)
 	v.proxy.Calls()
@@ -136,7 +140,8 @@ func TestSealed(t *testing.T) {
 		resolvetest.WantKind(t, "sealed", readX(t, b, 5*time.Second), conn.Unreachable)
 		_, err := b.List(t.Context())
 		resolvetest.WantKind(t, "sealed: list", err, conn.Unreachable)
-		resolvetest.WantKind(t, "sealed: login", readX(t, v.open(t), 5*time.Second), conn.Unreachable)
+		resolvetest.WantKind(t, "sealed: login", readX(t, v.open(t), 5*time.Second),
+			conn.Unreachable)
 		v.Unseal()
 		awaitRead(t, "unsealed", b)
 	}
@@ -267,7 +272,8 @@ func TestListsFoldersWithinBounds(t *testing.T) {
 		put(v, 1, "kv", fmt.Sprintf("c/f%d/g/x", i), map[string]any{"host": "h"})
 		put(v, 1, "kv", fmt.Sprintf("c/f%d", i), map[string]any{"host": "h"})
 	}
-	kwargs := map[string]any{"url": v.URL, "token": v.Token, "mount_point": "kv", "kv_engine_version": 1, "connections_path": []string{"c", "nothing", "c/f7"}}
+	kwargs := map[string]any{"url": v.URL, "token": v.Token, "mount_point": "kv",
+		"kv_engine_version": 1, "connections_path": []string{"c", "nothing", "c/f7"}}
 	ids, err := resolvetest.Open(t, vault.Open, kwargs).(backend.Lister).List(t.Context())
 	if err != nil || len(ids) != 61 {
 		t.Errorf("%d ids, %v", len(ids), err)
@@ -284,7 +290,8 @@ func TestListsFoldersWithinBounds(t *testing.T) {
 func TestTLS(t *testing.T) {
 	v, c := servers.StartVaultTLS(t)
 	kwargs := map[string]any{"url": v.URL, "token": v.Token}
-	for name, verify := range map[string]any{"unknown authority": nil, "another authority": c.OtherCA, "its authority": c.CA, "not verified": false} {
+	for name, verify := range map[string]any{"unknown authority": nil,
+		"another authority": c.OtherCA, "its authority": c.CA, "not verified": false} {
 		kwargs["verify"] = verify
 		want := conn.Absent
 		if name == "unknown authority" || name == "another authority" {

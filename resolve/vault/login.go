@@ -72,7 +72,7 @@ type login struct {
 	dead     string      // a token that Vault no longer accepts
 	flight   *flight     // the login under way
 	renewing bool        // somebody renews the current token
-	vain     time.Time   // when a new token last did not help
+	useless  time.Time   // when a new token last did not help
 	refusals int         // refused logins in a row
 	refused  *conn.Error // the last one
 	until    time.Time   // when the next login may be tried
@@ -158,15 +158,15 @@ func (l *login) again(ctx context.Context, refused *session) (*session, error) {
 	return s, err
 }
 
-// inVain notes that a call was refused even under a new token.
-func (l *login) inVain(s *session) {
+// newTokenUseless notes that a call was refused even under a new token.
+func (l *login) newTokenUseless(s *session) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.vain = time.Now()
+	l.useless = time.Now()
 }
 
 // logIn returns the session of a login, which it shares with everybody who waits for one.
-// refused is the session under which Vault refused a call; nil if there is none.
+// refused is the session under which Vault refused a call; nil without such a call.
 func (l *login) logIn(ctx context.Context, refused *session) (*session, error) {
 	l.mu.Lock()
 	now := time.Now()
@@ -240,10 +240,11 @@ func (l *login) replace(ctx context.Context, refused *session) (*session, error)
 	if refused != nil && l.auth.calls() {
 		err := l.api.get(ctx, refused.Token, "auth/token/lookup-self", nil, nil)
 		l.mu.Lock()
-		vain := time.Since(l.vain) < settled
+		useless := time.Since(l.useless) < settled
 		l.mu.Unlock()
 		accepted := err == nil
-		if accepted && (vain || time.Since(refused.Issued) < settled) || vain && time.Since(refused.Issued) < refusedPause.First {
+		age := time.Since(refused.Issued)
+		if accepted && (useless || age < settled) || useless && age < refusedPause.First {
 			return refused, nil
 		}
 	}
@@ -303,7 +304,7 @@ func (l *login) lookUp(ctx context.Context, s *session) error {
 type identity struct {
 	Settings []byte // the digest of the settings that the token belongs to
 	Session  *session
-	Vain     time.Time
+	Useless  time.Time
 	Refusals int
 	Refused  string // the reason of the last refused login
 	Hint     string
@@ -317,7 +318,8 @@ func (l *login) identity() []byte {
 	if l.current == nil && l.refused == nil {
 		return nil
 	}
-	i := identity{Settings: l.settings[:], Session: l.current, Vain: l.vain, Refusals: l.refusals, Until: l.until}
+	i := identity{Settings: l.settings[:], Session: l.current, Useless: l.useless,
+		Refusals: l.refusals, Until: l.until}
 	if l.refused != nil {
 		i.Refused, i.Hint = l.refused.Reason, l.refused.Hint
 	}
@@ -334,11 +336,12 @@ func (l *login) adopt(text []byte) {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if s := i.Session; s.valid(time.Now()) && s.Token != l.dead && (l.current == nil || s.newer(l.current)) {
+	if s := i.Session; s.valid(time.Now()) && s.Token != l.dead &&
+		(l.current == nil || s.newer(l.current)) {
 		l.current = s
 	}
-	if i.Vain.After(l.vain) {
-		l.vain = i.Vain
+	if i.Useless.After(l.useless) {
+		l.useless = i.Useless
 	}
 	if i.Refused != "" && l.refused == nil && l.current == nil {
 		l.refused = &conn.Error{Kind: conn.Denied, Reason: i.Refused, Hint: i.Hint}

@@ -88,7 +88,8 @@ func TestTokenIsRenewedInTimeAndOnUse(t *testing.T) {
 		wantCounts(t, "after two thirds", f, map[string]int{renewCall: 1, secretCall: 10})
 		time.Sleep(41 * time.Second)
 		readAll(t, v, 10)
-		wantCounts(t, "after two thirds of the new lease", f, map[string]int{renewCall: 1, secretCall: 10})
+		wantCounts(t, "after two thirds of the new lease", f,
+			map[string]int{renewCall: 1, secretCall: 10})
 		time.Sleep(61 * time.Second)
 		wantCounts(t, "idle", f, map[string]int{})
 		readAll(t, v, 10)
@@ -118,7 +119,8 @@ func TestRenewalThatDoesNotHelpEnds(t *testing.T) {
 				time.Sleep(100 * time.Millisecond)
 			}
 			calls := f.counts()
-			if calls[secretCall] != 10 || calls[renewCall] < 1 || calls[renewCall] > 3 || calls[loginCall] != 0 {
+			if calls[secretCall] != 10 || calls[renewCall] < 1 || calls[renewCall] > 3 ||
+				calls[loginCall] != 0 {
 				t.Errorf("%s: %v", name, calls)
 			}
 			time.Sleep(20 * time.Second)
@@ -161,7 +163,8 @@ func TestDeniedReadsAreNoLoginStorm(t *testing.T) {
 		}
 		// A token without the right to look itself up.
 		f.answer = func(r *http.Request) (int, string) {
-			if strings.HasSuffix(r.URL.Path, "/denied") || strings.HasSuffix(r.URL.Path, "/lookup-self") {
+			if strings.HasSuffix(r.URL.Path, "/denied") ||
+				strings.HasSuffix(r.URL.Path, "/lookup-self") {
 				return 403, `{"errors":["permission denied"]}`
 			}
 			return 0, ""
@@ -252,7 +255,8 @@ func TestAdoptsOnlyWhatIsNewerAndItsOwn(t *testing.T) {
 		readAll(t, v, 1)
 		wantCounts(t, "the token of other settings", f, map[string]int{loginCall: 1, secretCall: 1})
 
-		for _, text := range []string{"", "null", "{}", "nonsense", string(identity[:len(identity)/2])} {
+		for _, text := range []string{"", "null", "{}", "nonsense",
+			string(identity[:len(identity)/2])} {
 			v.Adopt([]byte(text))
 		}
 		time.Sleep(time.Second)
@@ -364,7 +368,8 @@ func newKeyFile(t *testing.T) (map[string]any, *rsa.PrivateKey) {
 		t.Fatal(err)
 	}
 	text := pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})
-	return map[string]any{"type": "service_account", "client_email": "a@p.example", "private_key_id": "k1", "private_key": string(text)}, key
+	return map[string]any{"type": "service_account", "client_email": "a@p.example",
+		"private_key_id": "k1", "private_key": string(text)}, key
 }
 
 func TestLogins(t *testing.T) {
@@ -386,7 +391,8 @@ func TestLogins(t *testing.T) {
 		{`"auth_type": "jwt", "jwt_role": "r", "jwt_token_path": "JWT", "auth_mount_point": "oidc"`, "oidc/login", `{"jwt":"signed","role":"r"}`},
 	} {
 		var kwargs map[string]any
-		if err := json.Unmarshal([]byte("{"+strings.ReplaceAll(c.kwargs, "JWT", jwt)+"}"), &kwargs); err != nil {
+		if err := json.Unmarshal([]byte("{"+strings.ReplaceAll(c.kwargs, "JWT", jwt)+"}"),
+			&kwargs); err != nil {
 			t.Fatal(err)
 		}
 		f := newFakeVault()
@@ -394,7 +400,8 @@ func TestLogins(t *testing.T) {
 			t.Errorf("%s: %v", c.kwargs, err)
 			continue
 		}
-		if got := f.asked[0].URL.Path; got != "/v1/auth/"+c.path || f.bodies[0] != c.body || f.asked[0].Header.Get("X-Vault-Token") != "" {
+		if got := f.asked[0].URL.Path; got != "/v1/auth/"+c.path || f.bodies[0] != c.body ||
+			f.asked[0].Header.Get("X-Vault-Token") != "" {
 			t.Errorf("%s: %s %s", c.kwargs, got, f.bodies[0])
 		}
 		if got := f.asked[1].Header.Get("X-Vault-Token"); got != "issued-1" {
@@ -406,7 +413,8 @@ func TestLogins(t *testing.T) {
 func TestGoogleLoginIsSigned(t *testing.T) {
 	file, key := newKeyFile(t)
 	f := newFakeVault()
-	v := f.open(t, map[string]any{"auth_type": "gcp", "role_id": "r", "gcp_scopes": "s", "gcp_keyfile_dict": file})
+	v := f.open(t, map[string]any{"auth_type": "gcp", "role_id": "r", "gcp_scopes": "s",
+		"gcp_keyfile_dict": file})
 	if _, err := v.Connection(t.Context(), "x"); err != nil {
 		t.Fatal(err)
 	}
@@ -426,21 +434,28 @@ func TestGoogleLoginIsSigned(t *testing.T) {
 		return text
 	}
 	digest := sha256.Sum256([]byte(parts[0] + "." + parts[1]))
-	if err := rsa.VerifyPKCS1v15(&key.PublicKey, crypto.SHA256, digest[:], decode(parts[2])); err != nil {
+	if err := rsa.VerifyPKCS1v15(&key.PublicKey, crypto.SHA256, digest[:],
+		decode(parts[2])); err != nil {
 		t.Error(err)
 	}
 	var header, claims map[string]any
-	if json.Unmarshal(decode(parts[0]), &header) != nil || json.Unmarshal(decode(parts[1]), &claims) != nil {
+	if json.Unmarshal(decode(parts[0]), &header) != nil ||
+		json.Unmarshal(decode(parts[1]), &claims) != nil {
 		t.Fatal("the token's parts are not JSON")
 	}
 	issued, _ := claims["iat"].(float64)
-	want := map[string]any{"iat": issued, "exp": issued + 900, "sub": "a@p.example", "aud": "vault/r"}
-	if diff := cmp.Diff(want, claims); diff != "" || header["kid"] != "k1" || header["alg"] != "RS256" || issued == 0 {
+	want := map[string]any{"iat": issued, "exp": issued + 900, "sub": "a@p.example",
+		"aud": "vault/r"}
+	if diff := cmp.Diff(want, claims); diff != "" || header["kid"] != "k1" ||
+		header["alg"] != "RS256" || issued == 0 {
 		t.Errorf("header %v, claims (-want +got):\n%s", header, diff)
 	}
-	for _, broken := range []any{map[string]any{}, "nonsense", map[string]any{"private_key": "hunter2"}} {
-		v := newFakeVault().open(t, map[string]any{"auth_type": "gcp", "role_id": "r", "gcp_keyfile_dict": broken})
-		if _, err := v.Connection(t.Context(), "x"); conn.KindOf(err) != conn.Denied || strings.Contains(err.Error(), "hunter2") {
+	for _, broken := range []any{map[string]any{}, "nonsense",
+		map[string]any{"private_key": "hunter2"}} {
+		v := newFakeVault().open(t, map[string]any{"auth_type": "gcp", "role_id": "r",
+			"gcp_keyfile_dict": broken})
+		if _, err := v.Connection(t.Context(), "x"); conn.KindOf(err) != conn.Denied ||
+			strings.Contains(err.Error(), "hunter2") {
 			t.Errorf("%v: %v", broken, err)
 		}
 	}
@@ -458,7 +473,8 @@ func TestCheckSaysWhichCallIsRefused(t *testing.T) {
 		return 0, ""
 	}
 	var got []string
-	for _, c := range f.open(t, map[string]any{"token": "t", "connections_path": []string{"a", "b"}}).Check(t.Context()) {
+	v := f.open(t, map[string]any{"token": "t", "connections_path": []string{"a", "b"}})
+	for _, c := range v.Check(t.Context()) {
 		result := "ok"
 		if c.Err != nil {
 			result = conn.KindOf(c.Err).String()
@@ -466,7 +482,8 @@ func TestCheckSaysWhichCallIsRefused(t *testing.T) {
 		got = append(got, fmt.Sprintf("%s: %s", c.Call, result))
 	}
 	want := []string{
-		"token: ok", "auth/token/lookup-self: ok", "read secret/data/a/any-connection: ok", "list secret/metadata/a/: denied",
+		"token: ok", "auth/token/lookup-self: ok", "read secret/data/a/any-connection: ok",
+		"list secret/metadata/a/: denied",
 		"read secret/data/b/any-connection: ok", "list secret/metadata/b/: denied",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {

@@ -49,7 +49,8 @@ var differences = map[string]struct {
 	instead string
 	reason  string
 }{
-	"extra_text":           {"2.10.5", "only a server process of 3.x refuses an extra that is no JSON object; a task of any version takes it"},
+	"extra_text": {"2.10.5", "only a server process of 3.x refuses an extra that is not " +
+		"a JSON object; a task of any version takes it"},
 	"j_extra_text":         {"2.10.5", "the same"},
 	"j_extra_list":         {"2.10.5", "the same"},
 	"a//b/c":               {"absent", "an id is never a path"},
@@ -88,18 +89,21 @@ func TestAnswersAsAirflow(t *testing.T) {
 			want, ok := differences[c.ID]
 			if ok && string(c.Kwargs) == "{}" {
 				differed[c.ID] = true
-				c.Absent, c.Error.Type, c.Expect = want.instead == "absent", "", c.Differs[want.instead].Expect
+				c.Absent, c.Error.Type = want.instead == "absent", ""
+				c.Expect = c.Differs[want.instead].Expect
 			}
 			checkCase(t, c)
 		})
 	}
-	if diff := cmp.Diff(slices.Sorted(maps.Keys(differences)), slices.Sorted(maps.Keys(differed))); diff != "" {
+	if diff := cmp.Diff(slices.Sorted(maps.Keys(differences)),
+		slices.Sorted(maps.Keys(differed))); diff != "" {
 		t.Errorf("differences that no case shows (-want +got):\n%s", diff)
 	}
 }
 
 func checkCase(t *testing.T, c testCase) {
-	b, err := backend.Open(&backend.Secrets{Kwargs: string(c.Kwargs), MultiTeam: c.MultiTeam, Team: c.Team}, vault.Open)
+	b, err := backend.Open(&backend.Secrets{Kwargs: string(c.Kwargs), MultiTeam: c.MultiTeam,
+		Team: c.Team}, vault.Open)
 	if err != nil {
 		// An argument that is missing is found before anything is read.
 		if c.Error.Type == "" || c.Error.At == "read" && !strings.Contains(string(c.Kwargs), `"userpass"`) {
@@ -135,7 +139,8 @@ func checkCase(t *testing.T, c testCase) {
 // secretOf returns the key-value pairs that hold a connection.
 func secretOf(c *conn.Connection) map[string]any {
 	m := make(map[string]any)
-	for name, v := range map[string]*string{"conn_type": c.Type, "description": c.Description, "host": c.Host, "login": c.Login, "schema": c.Schema} {
+	for name, v := range map[string]*string{"conn_type": c.Type, "description": c.Description,
+		"host": c.Host, "login": c.Login, "schema": c.Schema} {
 		if v != nil {
 			m[name] = *v
 		}
@@ -173,10 +178,14 @@ func TestConforms(t *testing.T) {
 					for id, c := range connections {
 						put(v, version, mount, "folder/of/"+id, secretOf(c))
 					}
-					return resolvetest.Open(t, vault.Open, map[string]any{"url": v.URL, "token": v.Token, "mount_point": mount, "connections_path": "folder/of", "kv_engine_version": version})
+					return resolvetest.Open(t, vault.Open,
+						map[string]any{"url": v.URL, "token": v.Token, "mount_point": mount,
+							"connections_path": "folder/of", "kv_engine_version": version})
 				},
 				Unreachable: func(t *testing.T) backend.Backend {
-					return resolvetest.Open(t, vault.Open, map[string]any{"url": "http://127.0.0.1:1", "token": "x", "kv_engine_version": version})
+					return resolvetest.Open(t, vault.Open,
+						map[string]any{"url": "http://127.0.0.1:1", "token": "x",
+							"kv_engine_version": version})
 				},
 			})
 		})
@@ -188,16 +197,19 @@ func TestHasNoneOfManyIDs(t *testing.T) {
 	v := servers.StartVault(t)
 	v.Mount("kv/1", 1)
 	v.Mount("kv/2", 2)
-	alphabet := []rune("ab./\\%?#;:&+=*~^|<>{}[]()'\"` ü😀\t\x00\x01\n\r\x7f\u00a0\u00ad\u0301\u200b\u2028\ufeff\ufffd\U000e0001")
+	alphabet := []rune("ab./\\%?#;:&+=*~^|<>{}[]()'\"` ü😀\t\x00\x01\n" +
+		"\r\x7f\u00a0\u00ad\u0301\u200b\u2028\ufeff\ufffd\U000e0001")
 	random := rand.New(rand.NewPCG(3, 4))
 	for version := 1; version <= 2; version++ {
-		b := resolvetest.Open(t, vault.Open, map[string]any{"url": v.URL, "token": v.Token, "mount_point": fmt.Sprint("kv/", version), "kv_engine_version": version})
+		b := resolvetest.Open(t, vault.Open, map[string]any{"url": v.URL, "token": v.Token,
+			"mount_point": fmt.Sprint("kv/", version), "kv_engine_version": version})
 		for range 1500 {
 			id := make([]rune, 1+random.IntN(8))
 			for i := range id {
 				id[i] = alphabet[random.IntN(len(alphabet))]
 			}
-			if _, err := b.Connection(t.Context(), string(id)); err == nil || conn.KindOf(err) != conn.Absent {
+			if _, err := b.Connection(t.Context(), string(id)); err == nil ||
+				conn.KindOf(err) != conn.Absent {
 				t.Errorf("version %d: %q: %v", version, string(id), err)
 			}
 		}

@@ -93,7 +93,8 @@ func proxyFor(kw *arguments.Object) func(*http.Request) (*url.URL, error) {
 // variables do, and then those of Vault's own tools.
 func tlsConfig(kw *arguments.Object) *tls.Config {
 	c := &tls.Config{MinVersion: tls.VersionTLS12}
-	authorities := cmp.Or(os.Getenv("REQUESTS_CA_BUNDLE"), os.Getenv("CURL_CA_BUNDLE"), os.Getenv("VAULT_CACERT"), os.Getenv("VAULT_CAPATH"))
+	authorities := cmp.Or(os.Getenv("REQUESTS_CA_BUNDLE"), os.Getenv("CURL_CA_BUNDLE"),
+		os.Getenv("VAULT_CACERT"), os.Getenv("VAULT_CAPATH"))
 	switch v := kw.Value("verify").(type) {
 	case nil:
 	case bool:
@@ -101,7 +102,8 @@ func tlsConfig(kw *arguments.Object) *tls.Config {
 	case string:
 		authorities = cmp.Or(v, authorities)
 	default:
-		kw.Fail("verify", "expected true, false, or the path of a file or directory of certificates")
+		kw.Fail("verify",
+			"expected true, false, or the path of a file or directory of certificates")
 	}
 	if authorities != "" && !c.InsecureSkipVerify {
 		pool, err := certificatePool(authorities)
@@ -137,7 +139,8 @@ func certificate(kw *arguments.Object) (cert, key string) {
 			}
 		}
 	}
-	kw.Fail("cert", "expected the path of a PEM file, or a list of two: the certificate's and the key's")
+	kw.Fail("cert",
+		"expected the path of a PEM file, or a list of two: the certificate's and the key's")
 	return "", ""
 }
 

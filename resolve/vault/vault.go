@@ -56,7 +56,8 @@ func (v *Store) folders(s *backend.Secrets, kw *arguments.Object) {
 	v.mount = pathArgument(kw, "mount_point", "secret")
 	v.version = kw.Choice("kv_engine_version", 2, 1, 2)
 	v.bases = pathsArgument(kw, "connections_path", "connections")
-	if global := pathArgument(kw, "global_secrets_path", ""); kw.Value("global_secrets_path") != nil {
+	global := pathArgument(kw, "global_secrets_path", "")
+	if kw.Value("global_secrets_path") != nil {
 		v.bases = append(v.bases, global)
 	}
 	if teams := kw.Boolean("use_team_secrets_path", true); teams && s.MultiTeam {
@@ -79,8 +80,8 @@ func (v *Store) Connection(ctx context.Context, id string) (*conn.Connection, er
 		case err == nil:
 			return parseConnection(raw)
 		case conn.KindOf(err) == conn.Absent:
-		case isStatus(err, 400) && strings.ContainsFunc(id, func(r rune) bool { return !unicode.IsPrint(r) }):
-			// Vault's listener takes no path that it could not print, so there is none.
+		case isStatus(err, 400) && strings.ContainsFunc(id, unprintable):
+			// Vault's listener takes no path that it cannot print, so no secret has this id.
 		default:
 			return nil, err
 		}
@@ -88,30 +89,37 @@ func (v *Store) Connection(ctx context.Context, id string) (*conn.Connection, er
 	return nil, conn.Errorf(conn.Absent, "", "Vault has no such secret")
 }
 
+func unprintable(r rune) bool { return !unicode.IsPrint(r) }
+
 // locate splits an id into the mount of its engine and its name there.
 func (v *Store) locate(id string) (mount, name string, err error) {
 	if err := backend.CheckPathID(id); err != nil {
 		return "", "", err
 	}
 	if len(id) > maxID {
-		return "", "", conn.Errorf(conn.Absent, "", "the id is over %d bytes, and is not sent", maxID)
+		return "", "", conn.Errorf(conn.Absent, "", "the id is over %d bytes, and is not sent",
+			maxID)
 	}
 	if strings.Contains(id, "..") {
-		return "", "", conn.Errorf(conn.Absent, "", "the id holds \"..\", and Vault fails on a path with that anywhere in it")
+		return "", "", conn.Errorf(conn.Absent, "",
+			"the id holds \"..\", and Vault fails on a path with that anywhere in it")
 	}
 	mount, name = v.mount, id
 	if mount == "" {
 		var ok bool
 		if mount, name, ok = strings.Cut(id, "/"); !ok {
-			return "", "", conn.Errorf(conn.Absent, "", "mount_point is null, and the id names no mount")
+			return "", "", conn.Errorf(conn.Absent, "",
+				"mount_point is null, and the id names no mount")
 		}
 		// These are no secrets engines but Vault's own settings.
 		if mount == "sys" || mount == "auth" {
-			return "", "", conn.Errorf(conn.Absent, "", "the id names a part of Vault that holds no secrets")
+			return "", "", conn.Errorf(conn.Absent, "",
+				"the id names a part of Vault that holds no secrets")
 		}
 	}
 	if v.flat && strings.Contains(name, "/") {
-		return "", "", conn.Errorf(conn.Absent, "", "an id with a slash may name a team's connection, and no team is set")
+		return "", "", conn.Errorf(conn.Absent, "",
+			"an id with a slash may name a team's connection, and no team is set")
 	}
 	return mount, name, nil
 }
@@ -145,7 +153,9 @@ func (v *Store) secret(ctx context.Context, path string) (json.RawMessage, error
 			Metadata json.RawMessage `json:"metadata"`
 		}
 		if json.Unmarshal(answer.Data, &versioned) != nil || versioned.Data == nil {
-			return nil, &conn.Error{Kind: conn.Invalid, Reason: "what Vault keeps there is no secret of a key-value engine of version 2", Hint: "look at mount_point and kv_engine_version"}
+			return nil, &conn.Error{Kind: conn.Invalid, Reason: "what Vault keeps there is no " +
+				"secret of a key-value engine of version 2",
+				Hint: "look at mount_point and kv_engine_version"}
 		}
 		answer.Data = versioned.Data
 	}
@@ -175,7 +185,7 @@ func (v *Store) read(ctx context.Context, path string, query url.Values, into an
 	}
 	err = v.api.get(ctx, renewed.Token, path, query, into)
 	if isStatus(err, 403) {
-		v.login.inVain(renewed)
+		v.login.newTokenUseless(renewed)
 	}
 	return err
 }
@@ -196,7 +206,8 @@ func parseConnection(raw json.RawMessage) (*conn.Connection, error) {
 		return nil, conn.Errorf(conn.Invalid, "", "conn_uri is not a string")
 	}
 	if text == "" {
-		return nil, conn.Errorf(conn.Invalid, "", "conn_uri is empty or null, and no connection has such a key")
+		return nil, conn.Errorf(conn.Invalid, "",
+			"conn_uri is empty or null, and no connection has such a key")
 	}
 	return conn.Parse(text)
 }

@@ -57,7 +57,8 @@ func TestNamesArgumentsItCannotHonour(t *testing.T) {
 		"certificate of no file":     {`{"token": "hunter2", "cert": "/nothing/hunter2"}`, "cert:"},
 	} {
 		_, err := backend.Open(&backend.Secrets{Kwargs: c.kwargs}, Open)
-		if err == nil || !strings.HasPrefix(err.Error(), c.want) || strings.Contains(err.Error(), "\n") || strings.Contains(err.Error(), "hunter2") {
+		if err == nil || !strings.HasPrefix(err.Error(), c.want) ||
+			strings.Contains(err.Error(), "\n") || strings.Contains(err.Error(), "hunter2") {
 			t.Errorf("%s: %v, want one error that begins with %q", name, err, c.want)
 		}
 	}
@@ -77,7 +78,8 @@ func TestTakesArgumentsOfOtherThings(t *testing.T) {
 func TestSendsExactlyTheID(t *testing.T) {
 	f := newFakeVault("t")
 	v := f.open(t, map[string]any{"token": "t"})
-	ids := []string{"a", "a/b", "a b", "a%2Fb", "%2e%2e", "a?version=1", "a#b", "a;b", "a+b", "ü", "a\\b", ".a", "a.", "a\x7f", "a\tb", "~", "a&list=true", "😀", "a:b@c"}
+	ids := []string{"a", "a/b", "a b", "a%2Fb", "%2e%2e", "a?version=1", "a#b", "a;b", "a+b", "ü",
+		"a\\b", ".a", "a.", "a\x7f", "a\tb", "~", "a&list=true", "😀", "a:b@c"}
 	alphabet := []rune("ab./\\%?#;:&+= ~ü😀\t\x00\n\r\u2028")
 	random := rand.New(rand.NewPCG(1, 2))
 	for range 5000 {
@@ -138,21 +140,32 @@ func TestStatuses(t *testing.T) {
 		kind   conn.Kind
 		calls  int
 	}{
-		{400, refused, conn.Unreachable, 1}, {401, refused, conn.Denied, 1}, {403, refused, conn.Denied, 1},
-		{404, `{"errors":[]}`, conn.Absent, 1}, {404, refused, conn.Absent, 1}, {404, "<html>", conn.Unreachable, 1}, {404, "", conn.Unreachable, 1},
+		{400, refused, conn.Unreachable, 1}, {401, refused, conn.Denied, 1},
+		{403, refused, conn.Denied, 1},
+		{404, `{"errors":[]}`, conn.Absent, 1}, {404, refused, conn.Absent, 1},
+		{404, "<html>", conn.Unreachable, 1}, {404, "", conn.Unreachable, 1},
 		{404, `{"data":{"data":null,"metadata":{"deletion_time":"2026-01-01T00:00:00Z"}}}`, conn.Absent, 1},
-		{405, refused, conn.Unreachable, 1}, {412, refused, conn.Unreachable, 3}, {414, "", conn.Unreachable, 1}, {418, "", conn.Unreachable, 1}, {429, refused, conn.Unreachable, 3},
-		{472, "", conn.Unreachable, 3}, {473, "", conn.Unreachable, 3}, {500, refused, conn.Unreachable, 3}, {501, refused, conn.Unreachable, 1},
-		{502, "<html>", conn.Unreachable, 3}, {503, refused, conn.Unreachable, 3}, {504, "", conn.Unreachable, 3}, {599, "", conn.Unreachable, 3},
-		{200, "<html>", conn.Unreachable, 1}, {200, "", conn.Unreachable, 1}, {200, `{"data":`, conn.Unreachable, 1}, {204, "", conn.Unreachable, 1}, {302, "", conn.Unreachable, 1},
-		{200, `{}`, conn.Invalid, 1}, {200, `{"data":{}}`, conn.Invalid, 1}, {200, `{"data":{"data":null}}`, conn.Absent, 1}, {200, `{"data":{"data":[]}}`, conn.Invalid, 1},
+		{405, refused, conn.Unreachable, 1}, {412, refused, conn.Unreachable, 3},
+		{414, "", conn.Unreachable, 1}, {418, "", conn.Unreachable, 1},
+		{429, refused, conn.Unreachable, 3},
+		{472, "", conn.Unreachable, 3}, {473, "", conn.Unreachable, 3},
+		{500, refused, conn.Unreachable, 3}, {501, refused, conn.Unreachable, 1},
+		{502, "<html>", conn.Unreachable, 3}, {503, refused, conn.Unreachable, 3},
+		{504, "", conn.Unreachable, 3}, {599, "", conn.Unreachable, 3},
+		{200, "<html>", conn.Unreachable, 1}, {200, "", conn.Unreachable, 1},
+		{200, `{"data":`, conn.Unreachable, 1}, {204, "", conn.Unreachable, 1},
+		{302, "", conn.Unreachable, 1},
+		{200, `{}`, conn.Invalid, 1}, {200, `{"data":{}}`, conn.Invalid, 1},
+		{200, `{"data":{"data":null}}`, conn.Absent, 1},
+		{200, `{"data":{"data":[]}}`, conn.Invalid, 1},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			f := newFakeVault("t")
 			f.answer = func(*http.Request) (int, string) { return c.status, c.body }
 			v := f.open(t, map[string]any{"token": "t"})
 			_, err := v.Connection(t.Context(), "x")
-			if err == nil || conn.KindOf(err) != c.kind || strings.Contains(err.Error(), "hunter2") {
+			if err == nil || conn.KindOf(err) != c.kind ||
+				strings.Contains(err.Error(), "hunter2") {
 				t.Errorf("%d %s: %v, want %v", c.status, c.body, err, c.kind)
 			}
 			if calls := f.counts()["GET /v1/secret/data/connections/x"]; calls != c.calls {
@@ -181,7 +194,8 @@ func TestTriesAgainAndIsBounded(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 		defer cancel()
 		start := time.Now()
-		if _, err := v.Connection(ctx, "x"); conn.KindOf(err) != conn.Unreachable || time.Since(start) > 0 {
+		if _, err := v.Connection(ctx, "x"); conn.KindOf(err) != conn.Unreachable ||
+			time.Since(start) > 0 {
 			t.Errorf("no time to wait: %v after %v", err, time.Since(start))
 		}
 	})
@@ -209,7 +223,8 @@ func TestValues(t *testing.T) {
 	const sealed = `{"connfs_sealed": 1}`
 	text := func(s string) *string { return &s }
 	for secret, want := range map[string]*conn.Connection{
-		`{"conn_uri": " mysql://h "}`:                                        {Type: text("mysql"), Host: text("h"), Schema: text("")},
+		`{"conn_uri": " mysql://h "}`: {Type: text("mysql"), Host: text("h"),
+			Schema: text("")},
 		`{"conn_uri": "{\"host\": \"h\"}", "host": "ignored"}`:               {Host: text("h")},
 		`{"host": "h", "extra": {"b": 1, "a": [1e3, 10000000000000000000]}}`: {Host: text("h"), Extra: conn.NewSecret(`{"b": 1, "a": [1000.0, 10000000000000000000]}`)},
 		`{}`:                                     {},
@@ -227,7 +242,8 @@ func TestValues(t *testing.T) {
 			}
 			continue
 		}
-		if diff := cmp.Diff(fmt.Sprintf("%q", shown(want)), fmt.Sprintf("%q", shown(got))); err != nil || diff != "" {
+		if diff := cmp.Diff(fmt.Sprintf("%q", shown(want)),
+			fmt.Sprintf("%q", shown(got))); err != nil || diff != "" {
 			t.Errorf("%s: %v (-want +got):\n%s", secret, err, diff)
 		}
 	}
@@ -259,10 +275,12 @@ func TestIgnoresWhatAirflowsClientDoes(t *testing.T) {
 	t.Setenv("VAULT_HEADERS", `{"X-Other": "other"}`)
 	t.Setenv("VAULT_MAX_RETRIES", "50")
 	f := newFakeVault("mine")
-	if _, err := f.open(t, map[string]any{"token": "mine", "namespace": "team/a"}).Connection(t.Context(), "x"); err != nil {
+	v := f.open(t, map[string]any{"token": "mine", "namespace": "team/a"})
+	if _, err := v.Connection(t.Context(), "x"); err != nil {
 		t.Fatal(err)
 	}
-	want := http.Header{"X-Vault-Token": {"mine"}, "X-Vault-Namespace": {"team/a"}, "X-Vault-Request": {"true"}}
+	want := http.Header{"X-Vault-Token": {"mine"}, "X-Vault-Namespace": {"team/a"},
+		"X-Vault-Request": {"true"}}
 	if diff := cmp.Diff(want, f.asked[0].Header); diff != "" {
 		t.Errorf("headers (-want +got):\n%s", diff)
 	}
@@ -274,7 +292,8 @@ func TestProxies(t *testing.T) {
 		t.Fatal(err)
 	}
 	proxy := proxyFor(arguments.New(values))
-	for address, want := range map[string]string{"http://vault:8200": "http://p1:1", "https://vault": "http://p2:2", "https://special:8200": "https://p3:3"} {
+	for address, want := range map[string]string{"http://vault:8200": "http://p1:1",
+		"https://vault": "http://p2:2", "https://special:8200": "https://p3:3"} {
 		u, err := url.Parse(address)
 		if err != nil {
 			t.Fatal(err)
@@ -298,9 +317,12 @@ func TestTeams(t *testing.T) {
 		{backend.Secrets{MultiTeam: true}, nil, "t/a", ""},
 		{backend.Secrets{MultiTeam: true, Team: "t"}, nil, "a", "connections/t/a"},
 		{backend.Secrets{MultiTeam: true, Team: "t"}, nil, "u/a", "connections/t/u/a"},
-		{backend.Secrets{MultiTeam: true, Team: "t"}, map[string]any{"connections_path": ""}, "a", "t/a"},
-		{backend.Secrets{MultiTeam: true, Team: "t"}, map[string]any{"use_team_secrets_path": false}, "u/a", "connections/u/a"},
-		{backend.Secrets{MultiTeam: true}, map[string]any{"mount_point": nil}, "secret/a", "connections/a"},
+		{backend.Secrets{MultiTeam: true, Team: "t"}, map[string]any{"connections_path": ""}, "a",
+			"t/a"},
+		{backend.Secrets{MultiTeam: true, Team: "t"},
+			map[string]any{"use_team_secrets_path": false}, "u/a", "connections/u/a"},
+		{backend.Secrets{MultiTeam: true}, map[string]any{"mount_point": nil}, "secret/a",
+			"connections/a"},
 		{backend.Secrets{MultiTeam: true}, map[string]any{"mount_point": nil}, "secret/t/a", ""},
 	} {
 		f := newFakeVault("t")
@@ -319,14 +341,16 @@ func TestTeams(t *testing.T) {
 			t.Errorf("%+v %q (-want +got):\n%s", c.settings, c.id, diff)
 		}
 	}
-	if _, err := backend.Open(&backend.Secrets{Kwargs: `{"token": "t"}`, MultiTeam: true, Team: "../x"}, Open); err == nil {
+	settings := &backend.Secrets{Kwargs: `{"token": "t"}`, MultiTeam: true, Team: "../x"}
+	if _, err := backend.Open(settings, Open); err == nil {
 		t.Error("a team that is a path is taken")
 	}
 }
 
 func TestNeverReadsItsOwnSettings(t *testing.T) {
 	f := newFakeVault("t")
-	v := f.open(t, map[string]any{"token": "t", "mount_point": nil, "connections_path": "", "kv_engine_version": 1})
+	v := f.open(t, map[string]any{"token": "t", "mount_point": nil, "connections_path": "",
+		"kv_engine_version": 1})
 	for _, id := range []string{"sys/raw", "auth/token/lookup-self", "plain"} {
 		if _, err := v.Connection(t.Context(), id); conn.KindOf(err) != conn.Absent {
 			t.Errorf("%s: %v", id, err)
