@@ -80,7 +80,7 @@ func TestBesideAirflowOnGeneratedValues(t *testing.T) {
 				where := fmt.Sprintf("seed %d, variant %d, %s", seed, i/n, a.ID)
 				switch {
 				case a.Error != "" && a.Value == nil:
-					// What is no JSON to Python cannot be re-keyed.
+					// Text that Python does not read as JSON cannot be re-keyed.
 					counts["raises"]++
 					if err == nil || conn.KindOf(err) != conn.Invalid {
 						t.Errorf("%s: %v, Airflow raises %.60s", where, err, a.Error)

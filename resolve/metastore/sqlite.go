@@ -227,7 +227,7 @@ func (s *sqliteFile) text(value any) (string, bool) {
 	return v, ok
 }
 
-// errorCode returns the result code of SQLite in an error; SQLITE_OK: there is none.
+// errorCode returns the result code of SQLite in an error; SQLITE_OK where it has none.
 func errorCode(err error) int {
 	var se *sqlite.Error
 	if !errors.As(err, &se) {

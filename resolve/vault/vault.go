@@ -153,9 +153,11 @@ func (v *Store) secret(ctx context.Context, path string) (json.RawMessage, error
 			Metadata json.RawMessage `json:"metadata"`
 		}
 		if json.Unmarshal(answer.Data, &versioned) != nil || versioned.Data == nil {
-			return nil, &conn.Error{Kind: conn.Invalid, Reason: "what Vault keeps there is no " +
-				"secret of a key-value engine of version 2",
-				Hint: "look at mount_point and kv_engine_version"}
+			return nil, &conn.Error{
+				Kind:   conn.Invalid,
+				Reason: "this is not a secret of a key-value engine of version 2",
+				Hint:   "look at mount_point and kv_engine_version",
+			}
 		}
 		answer.Data = versioned.Data
 	}
