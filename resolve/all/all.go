@@ -1,4 +1,5 @@
-// Package all is the one table of all secrets backends.
+// Package all knows every secrets backend: it has the one table of them, and opens the search path
+// over those that the settings name.
 package all
 
 import (
@@ -40,7 +41,8 @@ type alternative struct {
 	open  backend.Opener
 }
 
-// alternatives are all the alternative backends there are.
+// alternatives are all the alternative backends there are, sorted by name. A new one is a line
+// here; see docs/adding-a-backend.md.
 var alternatives = []alternative{
 	{"aws_secrets_manager",
 		"airflow.providers.amazon.aws.secrets.secrets_manager.SecretsManagerBackend",
@@ -56,19 +58,26 @@ var alternatives = []alternative{
 	{"vault", "airflow.providers.hashicorp.secrets.vault.VaultBackend", vault.Open},
 }
 
+// Names returns the short names of all alternative backends, sorted.
+func Names() []string {
+	names := make([]string, len(alternatives))
+	for i, a := range alternatives {
+		names[i] = a.name
+	}
+	return names
+}
+
 // AlternativeName returns the short name of the backend that a short name or one of
 // Airflow's class paths means. Its error lists the names there are.
-func AlternativeName(backend string) (string, error) {
+func AlternativeName(name string) (string, error) {
 	i := slices.IndexFunc(alternatives, func(a alternative) bool {
-		return a.name == backend || a.class != "" && a.class == backend
+		return a.name == name || a.class != "" && a.class == name
 	})
 	if i < 0 {
-		names := make([]string, len(alternatives))
-		for i, a := range alternatives {
-			names[i] = a.name
-		}
-		return "", fmt.Errorf("no such secrets backend: there are %s, and Airflow's class paths "+
-			"of these", strings.Join(names, ", "))
+		return "", fmt.Errorf(
+			"no such secrets backend: there are %s, and Airflow's class paths of these",
+			strings.Join(Names(), ", "),
+		)
 	}
 	return alternatives[i].name, nil
 }
@@ -92,14 +101,15 @@ func openAlternative(s *backend.Secrets) (backend.Backend, string, error) {
 }
 
 // CheckSecrets reports what is wrong with the settings of an alternative backend,
-// without connecting to it. Its error names arguments, and shows no value.
+// without connecting to it. Its error joins an [arguments.Error] for each argument that is
+// wrong, and shows no value.
 func CheckSecrets(s *backend.Secrets) error {
 	if s == nil || s.Backend == "" {
 		return nil
 	}
 	b, err := OpenAlternative(s)
 	if c, ok := b.(interface{ Close() error }); ok {
-		_ = c.Close() // it was not used
+		_ = c.Close() // nothing was opened
 	}
 	return err
 }
@@ -107,8 +117,9 @@ func CheckSecrets(s *backend.Secrets) error {
 // Open returns the search path that settings describe. It connects to nothing;
 // its error never holds a password. With a nil fernet whatever is flagged as
 // encrypted is KeyRejected, and with a nil unsealer whatever is sealed.
-func Open(settings *Settings, fernet backend.Decrypter, unsealer resolve.Unsealer) (
-	*resolve.Path, error) {
+func Open(
+	settings *Settings, fernet backend.Decrypter, unsealer resolve.Unsealer,
+) (*resolve.Path, error) {
 	places := resolve.Places{
 		Environment: func() (backend.Backend, string, error) {
 			return environment.New(settings.Environment), "environment", nil
@@ -123,6 +134,8 @@ func Open(settings *Settings, fernet backend.Decrypter, unsealer resolve.Unseale
 			return b, "metastore", err
 		}
 	}
-	return resolve.Open(resolve.Options{Order: settings.Order, OnError: settings.OnError,
-		Unsealer: unsealer}, places)
+	options := resolve.Options{
+		Order: settings.Order, OnError: settings.OnError, Unsealer: unsealer,
+	}
+	return resolve.Open(options, places)
 }
