@@ -51,7 +51,7 @@ func TestNamesMakesRoomWhereEverythingIsInUse(t *testing.T) {
 	}
 }
 
-func TestInventedNamesCostTheGrantedOnesNothing(t *testing.T) {
+func TestInventedNamesPushOutNoGrantedOnes(t *testing.T) {
 	n := small(2, 8)
 	node := n.remember("granted", true)
 	for i := range 1000 {

@@ -309,7 +309,7 @@ func TestErrnoOfServersThatFail(t *testing.T) {
 			}
 
 			// Paused: connections stay open, and nobody answers. What was listed is
-			// still shown when the listing is asked for anew.
+			// still shown when a reader lists the directory again.
 			resume := db.Pause()
 			defer resume()
 			eventually(t, "no connection is left that works", func() bool {

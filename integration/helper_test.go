@@ -39,7 +39,7 @@ type request struct {
 // reply is the result of a request.
 type reply struct {
 	Errno   string // symbolic; empty: success
-	Other   string // an error that is no errno
+	Other   string // an error that is not an errno
 	Data    []byte
 	Size    int64
 	Mode    uint32

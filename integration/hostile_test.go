@@ -194,7 +194,7 @@ func TestDescriptorPassedOverASocket(t *testing.T) {
 	}
 }
 
-// A directory's descriptor shows what its reader may read, not who opened it.
+// A directory's descriptor shows what its reader may read, not what its opener may.
 func TestPassedDirectoryListsForItsReader(t *testing.T) {
 	t.Parallel()
 	d, _, _ := two(t)
@@ -203,7 +203,7 @@ func TestPassedDirectoryListsForItsReader(t *testing.T) {
 	} {
 		for _, from := range []int{alice, bob, stranger} {
 			if from == stranger {
-				want = "" // whoever may read nothing opens an empty directory
+				want = "" // a user who may read nothing opens an empty directory
 			}
 			if got := passed(t, d.mount, from, to, "getdents")["getdents"]; got.data != want {
 				t.Errorf("opened by uid %d, read by %d: %+v, want %q", from, to, got, want)

@@ -97,8 +97,8 @@ func (d database) copyRows(t *testing.T, version, from string) string {
 	return d.url(name)
 }
 
-// literal writes a value of SQLite in SQL. An integer stands between quotes too:
-// that may be a truth, which is no integer to PostgreSQL.
+// literal writes a value of SQLite in SQL. An integer is put between quotes too: it may
+// stand for a boolean, and PostgreSQL does not take a bare integer for that.
 func (d database) literal(t *testing.T, value any) string {
 	t.Helper()
 	switch v := value.(type) {

@@ -130,7 +130,7 @@ var differences = []difference{
 	},
 	{
 		// It is the same rule: 2.x and the core drop what is false, of any type.
-		name:    "the Task SDK keeps an empty password that is no text, and fails on it",
+		name:    "the Task SDK keeps an empty password that is not text, and fails on it",
 		in:      []string{airflow.V3SDK},
 		example: `{"host": "h", "password": []}`,
 		explains: func(value string, r reading, a airflow.Answer) bool {
@@ -493,7 +493,7 @@ func TestRowsAndFilesMeanWhatTheyMeanToAirflow(t *testing.T) {
 						diff)
 				}
 			}
-			t.Logf("%d files, %d refused for an extra that is no object", len(files), refused)
+			t.Logf("%d files, %d refused for an extra that is not an object", len(files), refused)
 			if refused > len(files)/2 {
 				t.Errorf("%d of %d files are refused", refused, len(files))
 			}

@@ -82,8 +82,8 @@ func (b *bench) config(name, audit string, lines ...string) string {
 		strings.Join(lines, "\n"), audit, uid))
 }
 
-// auditFile and auditNone are values for config. There is no way to have no audit:
-// auditNone still makes each line and writes it, to standard error, which is /dev/null.
+// auditFile and auditNone are values for config. connfs always audits:
+// with auditNone it writes each line to standard error, which is /dev/null.
 const (
 	auditFile     = `"{FILE}"`
 	auditRequired = auditFile + "\nrequired = true"

@@ -101,7 +101,7 @@ func (p *FaultProxy) Down() {
 	p.transport.CloseIdleConnections()
 }
 
-// Inject makes calls go wrong from now on. Of several faults for a call the oldest
+// Inject makes calls go wrong from now on. If several faults match a call, the oldest
 // counts.
 func (p *FaultProxy) Inject(f Fault) {
 	p.mu.Lock()

@@ -54,8 +54,8 @@ func (m *Moto) Reset() {
 	post(m.t, m.URL+"/moto-api/reset", "", "")
 }
 
-// CheckAuth makes the server check signatures and IAM policies, or not. Of policies it
-// honours the actions, and no resource but "*".
+// CheckAuth makes the server check signatures and IAM policies, or not. It honours
+// the actions of a policy, and knows no resource but "*".
 func (m *Moto) CheckAuth(on bool) {
 	m.t.Helper()
 	requests := "inf"

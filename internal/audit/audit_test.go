@@ -67,7 +67,7 @@ func TestHostileTextStaysInItsField(t *testing.T) {
 	}
 }
 
-func TestBytesThatAreNoUTF8AreTold(t *testing.T) {
+func TestBytesThatAreNotUTF8AreShown(t *testing.T) {
 	var out bytes.Buffer
 	audit.NewLog(&out, audit.Config{}).Write(&audit.Entry{ID: "a\xff\xc3"}, soon())
 	if !strings.Contains(out.String(), `"id":"a\udcff\udcc3"`) {
@@ -118,7 +118,7 @@ func TestReopenFollowsARotation(t *testing.T) {
 	}
 }
 
-func TestOpenRefusesWhatIsNoPlainFile(t *testing.T) {
+func TestOpenRefusesWhatIsNotARegularFile(t *testing.T) {
 	dir := t.TempDir()
 	link := filepath.Join(dir, "link")
 	if err := os.Symlink(filepath.Join(dir, "target"), link); err != nil {

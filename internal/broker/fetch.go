@@ -76,7 +76,7 @@ func (b *Broker) value(cancel <-chan struct{}, uid uint32, id string) (*cache.Va
 	}
 }
 
-// leave takes one reader off f, who does not wait any longer.
+// leave takes a reader that waits no longer off f.
 func (b *Broker) leave(f *flight) {
 	b.mu.Lock()
 	defer b.mu.Unlock()

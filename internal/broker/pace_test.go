@@ -52,7 +52,7 @@ func TestRefusalsBeyondARateWait(t *testing.T) {
 	})
 }
 
-func TestWhoIsHeldBackCanBeInterrupted(t *testing.T) {
+func TestACallerThatIsHeldBackCanBeInterrupted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t)
 		f.refuse(900, alice, conn.NotGranted)

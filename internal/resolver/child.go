@@ -261,7 +261,7 @@ func (c *child) deliver(id uint64, a answer) {
 }
 
 // readValue reads n bytes by read(2) from the pipe straight into locked pages of the cache.
-// The value is pinned for whoever gets the answer.
+// The value is pinned for the request that gets the answer.
 func (c *child) readValue(n int, digest uint64) (*cache.Value, error) {
 	v, err := c.cache.Reserve(n)
 	if err != nil {

@@ -17,8 +17,8 @@ type Config struct {
 	Command Command
 	Cache   *cache.Cache // in whose locked pages the values are put
 	Key     []byte       // of the digest; 32 bytes
-	// Blob returns the settings for the children, as Configure returned them. It
-	// lies in locked memory and must stay there until Close.
+	// Blob is the settings for the children, as Configure returned them. It lies in
+	// locked memory and must stay there until Close.
 	Blob []byte
 	// Epoch is how long a child lives after its first answer. It is also the longest time
 	// that plaintext stays in a child's memory after a read.

@@ -140,7 +140,7 @@ func TestMemoryFollowsWhatArrives(t *testing.T) {
 	}
 }
 
-func TestOfAnUnclassifiedErrorNothingIsTold(t *testing.T) {
+func TestTheTextOfAnUnclassifiedErrorIsNotSent(t *testing.T) {
 	kind, meta := resolver.EncodeFailure(errors.New("dial postgres://u:hunter2@db: refused"))
 	if kind != conn.Failed || bytes.Contains(meta, []byte("hunter2")) {
 		t.Errorf("%v %s", kind, meta)
@@ -186,7 +186,7 @@ func TestListingsRoundTrip(t *testing.T) {
 		}
 	}
 	if _, err := resolver.DecodeListing([]byte("{"), nil); err == nil {
-		t.Error("no error for what is no listing")
+		t.Error("no error for a broken listing")
 	}
 }
 

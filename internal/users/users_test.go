@@ -60,7 +60,7 @@ func TestLookup(t *testing.T) {
 	}
 }
 
-func TestUnknownIsToldFromBroken(t *testing.T) {
+func TestAnUnknownUserIsNotABrokenMachine(t *testing.T) {
 	d := directory(t)
 	for name, unknown := range map[string]bool{
 		"alice": true, "": true, "-h": true, "a:b": true, "a\nb": true,

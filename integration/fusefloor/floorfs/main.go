@@ -94,7 +94,7 @@ func parseUIDs(list string) (map[uint32]bool, error) {
 	for s := range strings.SplitSeq(list, ",") {
 		uid, err := strconv.ParseUint(s, 10, 32)
 		if err != nil {
-			return nil, fmt.Errorf("-allow-uids: %q is no uid", s)
+			return nil, fmt.Errorf("-allow-uids: %q is not a uid", s)
 		}
 		uids[uint32(uid)] = true
 	}
