@@ -16,7 +16,8 @@ func TestChecksRoundTripWithoutCauses(t *testing.T) {
 	checks := []conn.Check{
 		{Name: "aws_ssm", Call: "ssm:GetParameter"},
 		{Name: "aws_ssm", Call: "ssm:DescribeParameters", Only: conn.OnlyListing, Err: &conn.Error{
-			Kind: conn.Denied, Source: "aws_ssm", Reason: "no policy allows it", Hint: "allow it", Err: cause,
+			Kind: conn.Denied, Source: "aws_ssm", Reason: "no policy allows it", Hint: "allow it",
+			Err: cause,
 		}},
 		{Name: "exec", Call: "check", Err: cause},
 	}
@@ -30,7 +31,8 @@ func TestChecksRoundTripWithoutCauses(t *testing.T) {
 	}
 	checks[1].Err.(*conn.Error).Err = nil
 	checks[2].Err = &conn.Error{Kind: conn.Failed}
-	if diff := cmp.Diff(checks, got, cmp.Comparer(func(a, b *conn.Error) bool { return *a == *b })); diff != "" {
+	same := cmp.Comparer(func(a, b *conn.Error) bool { return *a == *b })
+	if diff := cmp.Diff(checks, got, same); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 }

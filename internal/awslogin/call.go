@@ -27,7 +27,8 @@ var backoff = retry.Backoff{First: 50 * time.Millisecond, Longest: 600 * time.Mi
 //
 // kinds are error codes of the service that mean something other than the common
 // table says. The error is a *conn.Error of a kind in that table, of those in kinds,
-// or Timeout.
+// or Timeout. Where time runs out on a repetition, the failure that it repeats is the answer: it
+// says more, and the same whatever the moment.
 func (l *Login) Call(
 	ctx context.Context, kinds map[string]conn.Kind, f func(context.Context) error,
 ) error {
@@ -36,6 +37,7 @@ func (l *Login) Call(
 		limit = attempts
 	}
 	renewed := false
+	var before *conn.Error // of the try before
 	return retry.Do(ctx, func(try int) (time.Duration, error) {
 		if err := l.pause.wait(ctx); err != nil {
 			return retry.Stop, err
@@ -46,9 +48,14 @@ func (l *Login) Call(
 			return 0, nil
 		}
 		c := classify(ctx, err, kinds)
-		switch {
-		case c.err.Kind == conn.Timeout && ctx.Err() != nil:
+		if c.err.Kind == conn.Timeout && ctx.Err() != nil {
+			if before != nil && errors.Is(ctx.Err(), context.DeadlineExceeded) {
+				return retry.Stop, before
+			}
 			return retry.Stop, c.err
+		}
+		before = c.err
+		switch {
 		case c.class == throttled && l.pause.begin(ctx, c.err):
 			return 0, c.err
 		case c.class == badCredentials && !renewed && l.creds.renew():

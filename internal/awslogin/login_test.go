@@ -376,6 +376,29 @@ func TestThrottlingPausesAllCallersTogether(t *testing.T) {
 	}
 }
 
+func TestTimeThatRunsOutOnARepetitionDoesNotHideTheFailureBefore(t *testing.T) {
+	for answer, want := range map[string]string{
+		`{"__type": "ThrottlingException"}`: "throttled",
+		`{"__type": "InternalServerError"}`: "fault",
+	} {
+		var calls atomic.Int32
+		s := serve(t, func(w http.ResponseWriter, r *http.Request) {
+			if calls.Add(1) == 1 {
+				fails(500, answer)(w, r)
+				return
+			}
+			<-r.Context().Done()
+		})
+		l := awslogin.New(s.settings())
+		defer l.Close()
+		err := get(within(t, 500*time.Millisecond), l, nil)
+		if n := calls.Load(); n != 2 || conn.KindOf(err) != conn.Unreachable ||
+			!strings.Contains(err.Error(), want) {
+			t.Errorf("%s, then nothing, in %d calls: %v, want %s", answer, n, err, want)
+		}
+	}
+}
+
 func TestACallerThatGivesUpIsNotAnOutage(t *testing.T) {
 	s := serve(t, func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
 	l := awslogin.New(s.settings())

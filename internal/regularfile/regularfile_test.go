@@ -13,8 +13,11 @@ import (
 
 func TestOnlyRegularFilesOfABoundedSizeAreRead(t *testing.T) {
 	dir := t.TempDir()
-	file, link, fifo := filepath.Join(dir, "file"), filepath.Join(dir, "link"), filepath.Join(dir, "fifo")
-	if err := errors.Join(os.WriteFile(file, []byte("12345"), 0o640), os.Symlink(file, link), syscall.Mkfifo(fifo, 0o600)); err != nil {
+	file, link := filepath.Join(dir, "file"), filepath.Join(dir, "link")
+	fifo := filepath.Join(dir, "fifo")
+	if err := errors.Join(
+		os.WriteFile(file, []byte("12345"), 0o640), os.Symlink(file, link), syscall.Mkfifo(fifo, 0o600),
+	); err != nil {
 		t.Fatal(err)
 	}
 	var large *regularfile.TooLargeError
@@ -23,14 +26,20 @@ func TestOnlyRegularFilesOfABoundedSizeAreRead(t *testing.T) {
 		flags, limit int
 		want         func(error) bool
 	}{
-		"a file":                   {file, 0, 5, func(err error) bool { return err == nil }},
-		"a link":                   {link, 0, 5, func(err error) bool { return err == nil }},
-		"a link that must be none": {link, syscall.O_NOFOLLOW, 5, func(err error) bool { return errors.Is(err, syscall.ELOOP) }},
-		"one byte too many":        {file, 0, 4, func(err error) bool { return errors.As(err, &large) && large.Limit == 4 }},
-		"a FIFO":                   {fifo, 0, 5, func(err error) bool { return errors.Is(err, regularfile.ErrNotRegular) }},
-		"a device without an end":  {"/dev/zero", 0, 5, func(err error) bool { return errors.Is(err, regularfile.ErrNotRegular) }},
-		"a directory":              {dir, 0, 5, func(err error) bool { return errors.Is(err, regularfile.ErrNotRegular) }},
-		"nothing":                  {dir + "/nothing", 0, 5, func(err error) bool { return errors.Is(err, fs.ErrNotExist) }},
+		"a file": {file, 0, 5, func(err error) bool { return err == nil }},
+		"a link": {link, 0, 5, func(err error) bool { return err == nil }},
+		"a link that must be none": {link, syscall.O_NOFOLLOW, 5,
+			func(err error) bool { return errors.Is(err, syscall.ELOOP) }},
+		"one byte too many": {file, 0, 4,
+			func(err error) bool { return errors.As(err, &large) && large.Limit == 4 }},
+		"a FIFO": {fifo, 0, 5,
+			func(err error) bool { return errors.Is(err, regularfile.ErrNotRegular) }},
+		"a device without an end": {"/dev/zero", 0, 5,
+			func(err error) bool { return errors.Is(err, regularfile.ErrNotRegular) }},
+		"a directory": {dir, 0, 5,
+			func(err error) bool { return errors.Is(err, regularfile.ErrNotRegular) }},
+		"nothing": {dir + "/nothing", 0, 5,
+			func(err error) bool { return errors.Is(err, fs.ErrNotExist) }},
 	} {
 		content, info, err := regularfile.Read(c.path, c.flags, c.limit)
 		if !c.want(err) {

@@ -14,36 +14,47 @@ import (
 
 var errFailed = errors.New("failed")
 
+// attempt is what is tried; it notes in tries how often.
+type attempt func(tries *int) func(int) (time.Duration, error)
+
 // failing fails so often, with a pause of a second after each failure.
-func failing(times int, tries *int) func(int) (time.Duration, error) {
-	return func(try int) (time.Duration, error) {
-		if *tries = try; try > times {
-			return 0, nil
+func failing(times int) attempt {
+	return func(tries *int) func(int) (time.Duration, error) {
+		return func(try int) (time.Duration, error) {
+			if *tries = try; try > times {
+				return 0, nil
+			}
+			return time.Second, errFailed
 		}
-		return time.Second, errFailed
+	}
+}
+
+// final fails for good.
+func final(tries *int) func(int) (time.Duration, error) {
+	return func(try int) (time.Duration, error) {
+		*tries = try
+		return retry.Stop, errFailed
 	}
 }
 
 func TestTriesAreMadeUntilOneSucceedsOrTimeIsUp(t *testing.T) {
 	for name, c := range map[string]struct {
-		f        func(tries *int) func(int) (time.Duration, error)
+		attempt  attempt
 		deadline time.Duration
 		tries    int
 		took     time.Duration
 		err      error
 	}{
-		"success":            {func(n *int) func(int) (time.Duration, error) { return failing(0, n) }, time.Minute, 1, 0, nil},
-		"after two failures": {func(n *int) func(int) (time.Duration, error) { return failing(2, n) }, time.Minute, 3, 2 * time.Second, nil},
-		"out of time":        {func(n *int) func(int) (time.Duration, error) { return failing(99, n) }, 2500 * time.Millisecond, 3, 2 * time.Second, errFailed},
-		"the last one": {func(n *int) func(int) (time.Duration, error) {
-			return func(try int) (time.Duration, error) { *n = try; return retry.Stop, errFailed }
-		}, time.Minute, 1, 0, errFailed},
+		"success":            {failing(0), time.Minute, 1, 0, nil},
+		"after two failures": {failing(2), time.Minute, 3, 2 * time.Second, nil},
+		"out of time":        {failing(99), 2500 * time.Millisecond, 3, 2 * time.Second, errFailed},
+		"the last one":       {final, time.Minute, 1, 0, errFailed},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), c.deadline)
 			defer cancel()
 			start, tries := time.Now(), 0
-			err := retry.Do(ctx, c.f(&tries))
+			err := retry.Do(ctx, c.attempt(&tries))
 			if tries != c.tries || time.Since(start) != c.took || !errors.Is(err, c.err) {
 				t.Errorf("%s: %d tries in %v: %v", name, tries, time.Since(start), err)
 			}
@@ -72,7 +83,8 @@ func TestABackoffDoublesUpToItsLongest(t *testing.T) {
 		}
 	}
 	ms := time.Millisecond
-	if diff := cmp.Diff([]time.Duration{100 * ms, 100 * ms, 200 * ms, 400 * ms, 800 * ms, 1000 * ms, 1000 * ms}, got); diff != "" {
+	want := []time.Duration{100 * ms, 100 * ms, 200 * ms, 400 * ms, 800 * ms, 1000 * ms, 1000 * ms}
+	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 }
