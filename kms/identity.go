@@ -1,6 +1,6 @@
 package kms
 
-// successor is a Client whose login outlives the process; see resolve.Successor.
+// successor is a Client whose login outlives the process; see backend.Successor.
 type successor interface {
 	Identity() []byte
 	Adopt([]byte)

@@ -5,7 +5,6 @@ import (
 	"slices"
 
 	"github.com/connfs/connfs/conn"
-	"github.com/connfs/connfs/resolve/backend"
 )
 
 // Unsealer opens sealed connections: those whose extra holds a sealed form
@@ -14,7 +13,7 @@ type Unsealer interface {
 	// Unseal returns the connection that is sealed under id. find looks up the
 	// connection of a KMS that the sealed form names, through the search path.
 	// Its error is a *conn.Error, never of kind Absent.
-	Unseal(ctx context.Context, id string, sealed *conn.Connection, find backend.Finder) (
+	Unseal(ctx context.Context, id string, sealed *conn.Connection, find Finder) (
 		*conn.Connection, error)
 }
 
@@ -23,6 +22,9 @@ type Describer interface {
 	// Describe returns it in words for people, and calls no KMS.
 	Describe(sealed *conn.Connection) string
 }
+
+// Finder looks a connection up.
+type Finder = func(ctx context.Context, id string) (*conn.Connection, error)
 
 // opening is the context key of the ids whose sealed forms are being opened.
 type opening struct{}
@@ -53,7 +55,7 @@ func (p *Path) unseal(ctx context.Context, id string, sealed *conn.Connection) (
 	return c, err
 }
 
-// find is the [backend.Finder] of sealed forms.
+// find is the [Finder] of sealed forms.
 func (p *Path) find(ctx context.Context, id string) (*conn.Connection, error) {
 	c, _, err := p.Connection(ctx, id)
 	return c, err

@@ -118,7 +118,7 @@ func CheckSecrets(s *backend.Secrets) error {
 // its error never holds a password. With a nil fernet whatever is flagged as
 // encrypted is KeyRejected, and with a nil unsealer whatever is sealed.
 func Open(
-	settings *Settings, fernet backend.Decrypter, unsealer resolve.Unsealer,
+	settings *Settings, fernet metastore.Decrypter, unsealer resolve.Unsealer,
 ) (*resolve.Path, error) {
 	places := resolve.Places{
 		Environment: func() (backend.Backend, string, error) {

@@ -49,6 +49,7 @@ var secretWords = map[string][]string{
 	"extra":     {"extra"},
 }
 
+// OpenSecretsManager is the [backend.Opener] of a [SecretsManager].
 func OpenSecretsManager(s *backend.Secrets, kw *arguments.Object) (backend.Backend, error) {
 	prefix, enabled := kw.Optional("connections_prefix", "airflow/connections")
 	separator := kw.Text("sep", "/")

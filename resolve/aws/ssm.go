@@ -31,6 +31,7 @@ var ssmKinds = map[string]conn.Kind{
 	"ParameterVersionNotFound": conn.Absent,
 }
 
+// OpenSSM is the [backend.Opener] of an [SSM].
 func OpenSSM(s *backend.Secrets, kw *arguments.Object) (backend.Backend, error) {
 	prefix, enabled := kw.Optional("connections_prefix", "/airflow/connections")
 	b := &SSM{}

@@ -61,13 +61,3 @@ type Successor interface {
 	// cannot read it ignores.
 	Adopt(identity []byte)
 }
-
-// Finder looks a connection up.
-type Finder = func(ctx context.Context, id string) (*conn.Connection, error)
-
-// Decrypter opens the encrypted fields of metastore rows.
-type Decrypter interface {
-	// Decrypt returns the plaintext of a Fernet token. Its error is a
-	// *conn.Error of kind KeyRejected.
-	Decrypt(token string) ([]byte, error)
-}

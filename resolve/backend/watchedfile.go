@@ -23,7 +23,8 @@ const racyAge = 2 * time.Second
 type WatchedFile[T any] struct {
 	Path   string
 	Source string // the backend, for errors
-	Parse  func(path string, text []byte) (T, error)
+	// Parse reads the content. Its error is a *conn.Error, and is kept like a value.
+	Parse func(path string, text []byte) (T, error)
 
 	mu    sync.Mutex
 	stamp FileStamp // of what value was read from; zero: read again
@@ -33,11 +34,12 @@ type WatchedFile[T any] struct {
 
 // FileStamp tells one state of a file from another.
 type FileStamp struct {
-	Dev, Ino     uint64
-	Size         int64
+	Dev, Ino     uint64 // which file it is
+	Size         int64  // in bytes
 	mtime, ctime syscall.Timespec
 }
 
+// StampOf returns the stamp of a file by what stat says about it.
 func StampOf(info fs.FileInfo) FileStamp {
 	s := FileStamp{Size: info.Size()}
 	if st, ok := info.Sys().(*syscall.Stat_t); ok {

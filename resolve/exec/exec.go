@@ -11,7 +11,6 @@ import (
 	"strings"
 	"sync"
 	"time"
-	"unicode/utf8"
 
 	"github.com/connfs/connfs/conn"
 	"github.com/connfs/connfs/internal/arguments"
@@ -41,6 +40,7 @@ type Store struct {
 	last     error // why the last program ended
 }
 
+// Open is the [backend.Opener] of a [Store]. Its arguments are those of docs/exec-plugin.md.
 func Open(_ *backend.Secrets, kw *arguments.Object) (backend.Backend, error) {
 	e := &Store{}
 	list, _ := kw.Value("command").([]any)
@@ -104,15 +104,7 @@ func (e *Store) Connection(ctx context.Context, id string) (*conn.Connection, er
 // sendable reports whether an id can stand in a path without leading out of it, and
 // in a line of JSON.
 func sendable(id string) bool {
-	if !utf8.ValidString(id) || strings.ContainsAny(id, "\x00\n\r\u0085\u2028\u2029") {
-		return false
-	}
-	for segment := range strings.SplitSeq(id, "/") {
-		if segment == "" || segment == "." || segment == ".." {
-			return false
-		}
-	}
-	return true
+	return backend.CheckPathID(id) == nil && !strings.ContainsAny(id, "\u0085\u2028\u2029")
 }
 
 // List implements [backend.Lister].

@@ -56,8 +56,9 @@ var validAffix = regexp.MustCompile(`^[A-Za-z0-9_-]*$`)
 // castagnoli is the polynomial of Google's checksums.
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// Open takes Airflow's arguments, and endpoint, which is connfs's own:
-// HOST:PORT of a private endpoint, or http://HOST:PORT without TLS, on loopback only.
+// Open is the [backend.Opener] of a [Store]. It takes Airflow's arguments, and endpoint, which is
+// connfs's own: HOST:PORT of a private endpoint, or http://HOST:PORT without TLS, on loopback
+// only.
 func Open(s *backend.Secrets, kw *arguments.Object) (backend.Backend, error) {
 	kw.Ignore("variables_prefix", "config_prefix")
 	prefix, enabled := kw.Optional("connections_prefix", "airflow-connections")

@@ -63,6 +63,7 @@ var parsers = map[string]func(text string, into *content) error{
 	"yml":  parseYAML,
 }
 
+// Open is the [backend.Opener] of a [Store].
 func Open(_ *backend.Secrets, kw *arguments.Object) (backend.Backend, error) {
 	kw.Ignore("variables_file_path", "configs_file_path")
 	path := kw.Text("connections_file_path", "")

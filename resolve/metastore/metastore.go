@@ -11,7 +11,6 @@ import (
 	"strings"
 
 	"github.com/connfs/connfs/conn"
-	"github.com/connfs/connfs/resolve/backend"
 )
 
 // Store is the backend over Airflow's metadata database, of any version from
@@ -21,7 +20,7 @@ type Store struct {
 	settings Settings
 	schema   string // quoted, with the dot behind it; empty: the server's default
 	table    string // connection, quoted, with its schema
-	fernet   backend.Decrypter
+	fernet   Decrypter
 }
 
 // Settings names an Airflow metadata database.
@@ -63,9 +62,16 @@ type database interface {
 	Close() error
 }
 
+// Decrypter opens the encrypted fields of metastore rows.
+type Decrypter interface {
+	// Decrypt returns the plaintext of a Fernet token. Its error is a
+	// *conn.Error of kind KeyRejected.
+	Decrypt(token string) ([]byte, error)
+}
+
 // Open returns the backend that settings describe. It does not connect. The
 // error says what is wrong with the URL and does not show it.
-func Open(settings Settings, fernet backend.Decrypter) (*Store, error) {
+func Open(settings Settings, fernet Decrypter) (*Store, error) {
 	u, err := parseSQLURL(settings.URL)
 	if err != nil {
 		return nil, err

@@ -38,7 +38,7 @@ type Store struct {
 	login *login
 }
 
-// Open is the opener of a [Store].
+// Open is the [backend.Opener] of a [Store].
 func Open(s *backend.Secrets, kw *arguments.Object) (backend.Backend, error) {
 	v := &Store{}
 	v.folders(s, kw)
