@@ -16,7 +16,8 @@ func TestOnlyRegularFilesOfABoundedSizeAreRead(t *testing.T) {
 	file, link := filepath.Join(dir, "file"), filepath.Join(dir, "link")
 	fifo := filepath.Join(dir, "fifo")
 	if err := errors.Join(
-		os.WriteFile(file, []byte("12345"), 0o640), os.Symlink(file, link), syscall.Mkfifo(fifo, 0o600),
+		os.WriteFile(file, []byte("12345"), 0o640), os.Symlink(file, link),
+		syscall.Mkfifo(fifo, 0o600),
 	); err != nil {
 		t.Fatal(err)
 	}

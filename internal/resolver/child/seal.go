@@ -12,7 +12,7 @@ import (
 	"github.com/connfs/connfs/resolve/metastore"
 )
 
-// sealer answers OpSeal. What becomes of a connection is for kms to say.
+// sealer answers OpSeal. Package kms decides what sealing does to a connection.
 type sealer struct {
 	path   *resolve.Path
 	kms    *kms.Sealer
