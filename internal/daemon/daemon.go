@@ -33,8 +33,9 @@ const usersEvery = time.Minute
 // SIGHUP it reads the configuration again. It logs "ready", and tells systemd, once reads work.
 // Its errors are of type *[MountError] where a mountpoint is the cause.
 func Mount(ctx context.Context, o session.Options) error {
-	// No descriptor that connfs was started with reaches a child.
-	unix.CloseRange(3, ^uint(0), unix.CLOSE_RANGE_CLOEXEC)
+	// No descriptor that connfs was started with reaches a child. It fails on kernels that cannot
+	// run the rest either.
+	_ = unix.CloseRange(3, ^uint(0), unix.CLOSE_RANGE_CLOEXEC)
 	// The daemon must not end because the reader of its log does.
 	signal.Ignore(syscall.SIGPIPE)
 	hup := make(chan os.Signal, 1)
@@ -54,7 +55,7 @@ func Mount(ctx context.Context, o session.Options) error {
 		return err
 	}
 	d.audit = log
-	defer func() { d.audit.Close() }()
+	defer func() { _ = d.audit.Close() }() // what it lost is in the log already
 	d.broker = broker.New(broker.Config{
 		State: state(s, log), Cache: s.Cache, Errno: fs.ErrnoName, Log: o.Log,
 	})
@@ -65,8 +66,8 @@ func Mount(ctx context.Context, o session.Options) error {
 	}
 	defer d.unmountAll()
 	o.Log.Info("ready")
-	sd.SdNotify(false, sd.SdNotifyReady)
-	defer sd.SdNotify(false, sd.SdNotifyStopping)
+	tellSystemd(sd.SdNotifyReady)
+	defer tellSystemd(sd.SdNotifyStopping)
 
 	users := time.NewTimer(jitter(usersEvery))
 	dags := time.NewTimer(d.nextDAGs())
@@ -166,10 +167,14 @@ func (d *daemon) unmountAll() {
 	d.mounts = nil
 }
 
+// tellSystemd sends a state to systemd, if that started connfs: without it there is nobody to
+// tell, and nothing that a failure would change.
+func tellSystemd(state string) { _, _ = sd.SdNotify(false, state) }
+
 // reload reads the configuration again. If anything is wrong with it, the old one stays.
 func (d *daemon) reload(ctx context.Context) {
-	sd.SdNotify(false, reloading())
-	defer sd.SdNotify(false, sd.SdNotifyReady)
+	tellSystemd(reloading())
+	defer tellSystemd(sd.SdNotifyReady)
 	if err := d.replace(ctx); err != nil {
 		d.log.Error("not reloaded: the old configuration stays in force", "error", err)
 		return
@@ -181,7 +186,7 @@ func (d *daemon) reload(ctx context.Context) {
 // monotonic clock.
 func reloading() string {
 	var now unix.Timespec
-	unix.ClockGettime(unix.CLOCK_MONOTONIC, &now)
+	_ = unix.ClockGettime(unix.CLOCK_MONOTONIC, &now) // this clock is always there
 	return fmt.Sprintf("%s\nMONOTONIC_USEC=%d", sd.SdNotifyReloading, now.Nano()/1000)
 }
 
@@ -210,7 +215,7 @@ func (d *daemon) replace(ctx context.Context) error {
 	time.AfterFunc(old.Front.Timeout+time.Second, func() {
 		old.Retire()
 		if oldLog != log {
-			oldLog.Close()
+			_ = oldLog.Close() // what it lost is in the log already
 		}
 	})
 	return nil

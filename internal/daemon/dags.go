@@ -28,7 +28,8 @@ func (d *daemon) nextDAGs() time.Duration {
 // dagReading is one reading of the serialized DAGs, beside the daemon's other work.
 type dagReading struct {
 	cancel context.CancelFunc
-	done   chan error // gets nil if the DAGs have changed
+	done   chan error    // gets nil if the DAGs have changed
+	ended  chan struct{} // is closed afterwards
 }
 
 // readDAGs begins a reading. If no rule needs one, it returns nil.
@@ -37,9 +38,10 @@ func (d *daemon) readDAGs(ctx context.Context) *dagReading {
 		return nil
 	}
 	ctx, cancel := context.WithCancel(ctx)
-	r := &dagReading{cancel, make(chan error, 1)}
+	r := &dagReading{cancel, make(chan error, 1), make(chan struct{})}
 	s := d.Session
 	go func() {
+		defer close(r.ended)
 		changed, err := s.RefreshDAGs(ctx, false)
 		if err == nil && !changed {
 			err = errUnchanged
@@ -64,7 +66,7 @@ func (r *dagReading) result() <-chan error {
 func (r *dagReading) stop() {
 	if r != nil {
 		r.cancel()
-		<-r.done
+		<-r.ended
 	}
 }
 

@@ -46,7 +46,7 @@ func mountTree(path string, tree fuse.RawFileSystem, others bool) (*mount, error
 	}
 	server, err := fuse.NewServer(tree, target, &o)
 	if err != nil {
-		unmount(path, true)
+		_ = unmount(path, true) // most likely nothing was mounted
 		return nil, mountError(path, "", "mounting failed: %s", strings.TrimSpace(err.Error()))
 	}
 	go server.Serve()

@@ -71,7 +71,7 @@ type environment struct {
 func loadEnvironment() (*environment, error) {
 	e := &environment{}
 	name := os.Getenv(environmentFD)
-	os.Unsetenv(environmentFD)
+	_ = os.Unsetenv(environmentFD) // fails only for names that are empty or hold "="
 	for _, entry := range os.Environ() {
 		e.plain = append(append(e.plain, entry...), 0)
 	}

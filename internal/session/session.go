@@ -185,7 +185,7 @@ func (s *Session) checkLocked() error {
 		return nil
 	}
 	var limit syscall.Rlimit
-	syscall.Getrlimit(8 /* RLIMIT_MEMLOCK */, &limit)
+	_ = syscall.Getrlimit(8 /* RLIMIT_MEMLOCK */, &limit) // every process has this limit
 	reason := fmt.Sprintf("%d KiB of memory for secrets cannot be locked (limit: %d KiB)",
 		CacheSize>>10, limit.Cur>>10)
 	if s.Front.MemoryLock == "try" {

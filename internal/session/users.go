@@ -61,7 +61,7 @@ func (t *userTable) refresh(ctx context.Context, names []string) bool {
 			return nil
 		})
 	}
-	group.Wait()
+	_ = group.Wait() // none of them returns an error
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	now := maps.Clone(t.uids)

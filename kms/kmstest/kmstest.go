@@ -233,7 +233,7 @@ func (h Harness) tampering(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer k.Close()
+	defer func() { _ = k.Close() }()
 	sealed := sealTo(t, k, id, Sample(), nil)
 	another := Sample()
 	another.Password = conn.NewSecret("another")
