@@ -11,7 +11,7 @@ import (
 )
 
 var configCommand = command{
-	name: "config", summary: "show every effective setting, each with where it comes from",
+	name: "config", summary: "show every effective setting and where it comes from",
 	examples: `  connfs config --airflow-home ~/airflow
   sudo connfs config --show-secrets --json
 `,
@@ -35,7 +35,7 @@ func (p *program) config(ctx context.Context, fl *flags) error {
 }
 
 var checkCommand = command{
-	name: "check", summary: "examine configuration, users, backends and this machine, and say what is wrong",
+	name: "check", summary: "examine configuration, users, backends and this machine",
 	examples: `  sudo connfs check
   connfs check --airflow-home ~/airflow
 `,
@@ -67,7 +67,7 @@ func (p *program) check(ctx context.Context, fl *flags) error {
 		fmt.Fprintln(p.stdout, line)
 	}
 	if failed {
-		return &said{conn.Errorf(conn.Failed, "", "something is wrong")}
+		return &printed{conn.Errorf(conn.Failed, "", "something is wrong")}
 	}
 	return nil
 }

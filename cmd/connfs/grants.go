@@ -32,9 +32,9 @@ var grantsCommand = command{
 
 func (p *program) grants(ctx context.Context, fl *flags) error {
 	if fl.suggest && (fl.uid != -1 || fl.id != "" || fl.json) {
-		return &usageError{"--suggest goes with none of --uid, --id, --json", fl.Name()}
+		return &usageError{"--suggest cannot be combined with --uid, --id or --json", fl.Name()}
 	}
-	s, uid, err := p.asking(ctx, fl, 0)
+	s, uid, err := p.session(ctx, fl, 0)
 	if err != nil {
 		return err
 	}
@@ -42,14 +42,16 @@ func (p *program) grants(ctx context.Context, fl *flags) error {
 	if fl.suggest {
 		return commands.Suggest(ctx, s, p.stdout)
 	}
-	// An ordinary user is told what concerns that user.
+	// An ordinary user is told about that user alone.
 	only := &uid
 	if os.Geteuid() == 0 && fl.uid == -1 {
 		only = nil
 	}
 	granted, never := commands.Grants(s, only, fl.id)
 	for _, g := range never {
-		fmt.Fprintf(p.stderr, "connfs: warning: DAG %s names %s (uid %d), to whom no DAG can grant anything\n", oneLine(g.DAG), oneLine(g.RunAsUser), *g.UID)
+		fmt.Fprintf(p.stderr,
+			"connfs: warning: DAG %s names %s (uid %d), to whom no DAG can grant anything\n",
+			oneLine(g.DAG), oneLine(g.RunAsUser), *g.UID)
 	}
 	if fl.json {
 		e := json.NewEncoder(p.stdout)
@@ -62,11 +64,12 @@ func (p *program) grants(ctx context.Context, fl *flags) error {
 		return nil
 	}
 	if s.Front.OwnerOnly != nil {
-		fmt.Fprintf(p.stdout, "uid %d, who started it, may read everything; nobody else may read anything\n", *s.Front.OwnerOnly)
+		fmt.Fprintf(p.stdout, "uid %d, who started connfs, may read everything, "+
+			"and nobody else may read anything\n", *s.Front.OwnerOnly)
 		return nil
 	}
 	if len(granted) == 0 {
-		return &said{conn.Errorf(conn.Absent, "", "no grant")}
+		return &printed{conn.Errorf(conn.Absent, "", "no grant")}
 	}
 	w := tabwriter.NewWriter(p.stdout, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "USER\tUID\tCONNECTIONS\tDAG\tFROM\tRULE")
@@ -75,7 +78,8 @@ func (p *program) grants(ctx context.Context, fl *flags) error {
 		if g.UID != nil {
 			uid = strconv.FormatUint(uint64(*g.UID), 10)
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", oneLine(g.RunAsUser), uid, oneLine(strings.Join(g.Connections, " ")), oneLine(g.DAG), g.From, g.Rule)
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", oneLine(g.RunAsUser), uid,
+			oneLine(strings.Join(g.Connections, " ")), oneLine(g.DAG), g.From, g.Rule)
 	}
 	return w.Flush()
 }

@@ -22,20 +22,21 @@ and in the configuration:
   type = "local"
   key  = "/etc/connfs/main.key"
 
-The file is made with mode 0400 and nothing is ever overwritten. Whoever has it can open
-all that it seals, and without it nobody can: keep a copy where the database is not.
+The file has mode 0400, and connfs never overwrites one. Whoever has it can decrypt everything
+that it seals, and without it nobody can: keep a copy, away from the database.
 `,
 	run: (*program).keygen,
 }
 
 func (p *program) keygen(_ context.Context, fl *flags) error {
 	if fl.NArg() != 1 {
-		return &usageError{fmt.Sprintf("it takes one file, and there are %d", fl.NArg()), fl.Name()}
+		return &usageError{fmt.Sprintf("it takes one file, not %d", fl.NArg()), fl.Name()}
 	}
 	return makeKey(fl.Arg(0))
 }
 
-// makeKey leaves no file behind, or one that outlives a crash of the machine.
+// makeKey makes a key file. When it returns, the file is safe from a crash of the machine; after an
+// error there is no file.
 func makeKey(path string) (err error) {
 	key, err := kms.GenerateLocalKey()
 	if err != nil {
@@ -44,8 +45,9 @@ func makeKey(path string) (err error) {
 	defer clear(key)
 	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o400)
 	if errors.Is(err, fs.ErrExist) {
-		e := conn.Errorf(conn.Failed, "", "%s is there already, and no key is ever overwritten", oneLine(path))
-		e.Hint = "what it sealed opens with it alone"
+		e := conn.Errorf(conn.Failed, "", "%s exists, and connfs never overwrites a key",
+			oneLine(path))
+		e.Hint = "what it sealed can only be decrypted with it"
 		return e
 	}
 	if err != nil {

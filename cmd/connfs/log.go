@@ -10,25 +10,27 @@ import (
 	"sync"
 )
 
-// logHandler writes one plain line a record: "connfs: message key=value". Under
-// systemd the journal adds the time and takes the priority from the "<4>" in front.
+// logHandler writes one line for each record: "connfs: message key=value". In front of it, systemd
+// gets the priority as "<4>"; the journal adds the time.
 type logHandler struct {
-	mu     *sync.Mutex
-	w      io.Writer
-	level  slog.Level
-	attrs  []slog.Attr
-	prefix bool // priorities for the journal
+	mu       *sync.Mutex
+	w        io.Writer
+	level    slog.Level
+	attrs    []slog.Attr
+	priority bool // for systemd
 }
 
 func newLogHandler(w io.Writer, level slog.Level) *logHandler {
-	return &logHandler{mu: new(sync.Mutex), w: w, level: level, prefix: os.Getenv("JOURNAL_STREAM") != ""}
+	return &logHandler{
+		mu: new(sync.Mutex), w: w, level: level, priority: os.Getenv("JOURNAL_STREAM") != "",
+	}
 }
 
 func (h *logHandler) Enabled(_ context.Context, l slog.Level) bool { return l >= h.level }
 
 func (h *logHandler) Handle(_ context.Context, r slog.Record) error {
 	var b strings.Builder
-	if h.prefix {
+	if h.priority {
 		priority := 6
 		switch {
 		case r.Level >= slog.LevelError:
@@ -58,7 +60,8 @@ func (h *logHandler) Handle(_ context.Context, r slog.Record) error {
 	return err
 }
 
-// oneLine keeps a text from an id or a path from looking like a line of its own.
+// oneLine escapes a text with control characters, so that an id or a path cannot look like a line
+// of its own.
 func oneLine(s string) string {
 	if strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r == 0x7f }) {
 		return strings.Trim(fmt.Sprintf("%+q", s), `"`)
@@ -66,8 +69,10 @@ func oneLine(s string) string {
 	return s
 }
 
+// quote quotes the value of an attribute, where it would not be one word without quotes.
 func quote(s string) string {
-	if s == "" || strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r == '"' || r == '=' || r > '~' }) {
+	unsafe := func(r rune) bool { return r <= ' ' || r == '"' || r == '=' || r > '~' }
+	if s == "" || strings.ContainsFunc(s, unsafe) {
 		return fmt.Sprintf("%q", s)
 	}
 	return s

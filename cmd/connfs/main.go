@@ -1,5 +1,5 @@
-// Command connfs mounts a filesystem in which every Apache Airflow connection is a
-// read-only file that only the users who may read it can read.
+// Command connfs mounts a filesystem in which every connection of Apache Airflow is a read-only
+// file, for the users who may read it and for nobody else.
 package main
 
 import (
@@ -22,17 +22,17 @@ import (
 // Exit codes. They are documented in docs/exit-codes.md and do not change.
 const (
 	exitOK          = 0
-	exitFailed      = 1 // anything that has no code of its own
+	exitFailed      = 1 // everything that has no code of its own
 	exitUsage       = 2 // the command line is wrong
 	exitConfig      = 3 // the configuration is wrong
-	exitNotGranted  = 4 // the policy, or a backend, says no
+	exitNotGranted  = 4 // the policy or a backend refuses
 	exitAbsent      = 5 // no backend has the connection
 	exitUnreachable = 6 // a backend is down, or did not answer in time
-	exitUnreadable  = 7 // what is stored does not open, or is no connection
-	exitMount       = 8 // the mountpoint, or mounting
+	exitUnreadable  = 7 // what is stored cannot be decrypted, or is not a connection
+	exitMount       = 8 // the mountpoint is wrong, or mounting failed
 )
 
-// program is one run of the binary, with everything that it takes from outside.
+// program is one run of the binary.
 type program struct {
 	args           []string
 	stdin          io.Reader
@@ -42,18 +42,21 @@ type program struct {
 // command is one row of the command table.
 type command struct {
 	name     string
-	args     string // after the options
+	args     string // the arguments after the options, as its help shows them
 	summary  string
-	examples string
+	examples string // and notes, as its help shows them
 	run      func(p *program, ctx context.Context, fl *flags) error
 	options  func(*flags)
 }
 
-var commandTable = []command{mountCommand, getCommand, listCommand, explainCommand, grantsCommand, configCommand, checkCommand, checkPluginCommand,
-	sealCommand, unsealCommand, resealCommand, rotateCommand, keygenCommand, versionCommand}
+var commandTable = []command{
+	mountCommand, getCommand, listCommand, explainCommand, grantsCommand, configCommand,
+	checkCommand, checkPluginCommand, sealCommand, unsealCommand, resealCommand, rotateCommand,
+	keygenCommand, versionCommand,
+}
 
 func main() {
-	// First of all, in both roles: exec has reset it.
+	// This comes first, in a resolver child too, because exec has undone it.
 	if err := harden.Process(); err != nil {
 		fmt.Fprintln(os.Stderr, "connfs:", err)
 		os.Exit(exitFailed)
@@ -62,18 +65,19 @@ func main() {
 	os.Exit(p.run(context.Background()))
 }
 
-// flags are the options of a command, with those that every command has.
+// flags are the options of all commands. A command sets those that it has.
 type flags struct {
 	*flag.FlagSet
 	config, airflowHome string
 	json                bool
-	uid                 int64 // -1: the caller's own
-	format              string
-	showSecrets         bool
-	id                  string
-	suggest             bool
-	ids                 []string
-	env                 map[string]string
+
+	uid         int64 // -1: the caller's own
+	id          string
+	ids         []string
+	format      string
+	showSecrets bool
+	suggest     bool
+	env         map[string]string
 
 	kms, to, pattern, fields string
 	dryRun, all              bool
@@ -133,9 +137,9 @@ func newFlags(c *command) *flags {
 	return fl
 }
 
-// parse takes options before and after the arguments; what follows "--" is arguments.
+// parse takes options before and after the arguments. Everything after "--" is an argument.
 func (fl *flags) parse(args []string) error {
-	var plain []string
+	var arguments []string
 	for len(args) > 0 {
 		before := len(args)
 		if err := fl.Parse(args); err != nil {
@@ -143,31 +147,34 @@ func (fl *flags) parse(args []string) error {
 		}
 		rest := fl.Args()
 		if len(rest) > 0 && before > len(rest) && args[before-len(rest)-1] == "--" {
-			plain = append(plain, rest...)
+			arguments = append(arguments, rest...)
 			break
 		}
 		if len(rest) == 0 {
 			break
 		}
-		plain, args = append(plain, rest[0]), rest[1:]
+		arguments, args = append(arguments, rest[0]), rest[1:]
 	}
-	return fl.Parse(append([]string{"--"}, plain...))
+	return fl.Parse(append([]string{"--"}, arguments...))
 }
 
 // common adds the options of every command that reads the configuration.
 func (fl *flags) common() {
-	fl.StringVar(&fl.config, "config", "", "configuration `file` (default: $CONNFS_CONFIG, then /etc/connfs/config.toml)")
-	fl.StringVar(&fl.airflowHome, "airflow-home", "", "take what the configuration does not say from the Airflow in this `directory`")
+	fl.StringVar(&fl.config, "config", "",
+		"configuration `file` (default: $CONNFS_CONFIG, then /etc/connfs/config.toml)")
+	fl.StringVar(&fl.airflowHome, "airflow-home", "",
+		"take what the configuration does not set from the Airflow in this `directory`")
 }
 
 func (fl *flags) jsonOption() { fl.BoolVar(&fl.json, "json", false, "print JSON") }
 
 func (fl *flags) uidOption() {
-	fl.Int64Var(&fl.uid, "uid", -1, "ask for this `uid` instead of your own; needs root")
+	fl.Int64Var(&fl.uid, "uid", -1, "ask for this `uid` instead of your own (only root may)")
 }
 
 func (p *program) usage(w io.Writer) {
-	fmt.Fprint(w, "connfs serves Apache Airflow's connections as files that only their users can read.\n\nUsage: connfs COMMAND [options] [arguments]\n\n")
+	fmt.Fprint(w, "connfs serves Apache Airflow's connections as files that only their users can "+
+		"read.\n\nUsage: connfs COMMAND [options] [arguments]\n\n")
 	for _, c := range commandTable {
 		fmt.Fprintf(w, "  %-12s %s\n", c.name, c.summary)
 	}
@@ -199,12 +206,12 @@ func (p *program) help(w io.Writer, c *command) {
 	fmt.Fprintf(w, "\nExamples:\n%s", c.examples)
 }
 
-// usageError is a wrong command line.
+// usageError says what is wrong with the command line of a command.
 type usageError struct{ message, command string }
 
 func (e *usageError) Error() string { return e.message }
 
-// report prints err, as the command's options want it, and returns the exit code.
+// report prints err, as JSON if the options say so, and returns the exit code.
 func (p *program) report(fl *flags, err error) int {
 	if err == nil {
 		return exitOK
@@ -212,24 +219,33 @@ func (p *program) report(fl *flags, err error) int {
 	code := exitCode(err)
 	var ue *usageError
 	switch {
-	case errors.Is(err, errSaid):
+	case errors.Is(err, errPrinted):
 	case fl.json:
 		p.reportJSON(err)
 	case errors.As(err, &ue):
-		fmt.Fprintf(p.stderr, "connfs %s: %s; see \"connfs %s --help\"\n", ue.command, ue.message, ue.command)
+		fmt.Fprintf(p.stderr, "connfs %s: %s; see \"connfs %s --help\"\n",
+			ue.command, ue.message, ue.command)
 	case code == exitConfig:
 		var ce *conn.Error
 		errors.As(err, &ce)
-		fmt.Fprintf(p.stderr, "%s\n", ce.Reason) // it names file, line and key itself
+		fmt.Fprintf(p.stderr, "%s\n", ce.Reason) // which names the file, the line and the key
 	default:
 		fmt.Fprintf(p.stderr, "connfs: %v\n", err)
 	}
 	return code
 }
 
-// errSaid ends a command that has printed already why it failed.
-var errSaid = errors.New("failed")
+// errPrinted ends a command that has already printed why it failed.
+var errPrinted = errors.New("failed")
 
+// printed is an error that the command has already printed. It still has its exit code.
+type printed struct{ err error }
+
+func (e *printed) Error() string        { return e.err.Error() }
+func (e *printed) Unwrap() error        { return e.err }
+func (e *printed) Is(target error) bool { return target == errPrinted }
+
+// exitCode returns the exit code of a command that ends with err.
 func exitCode(err error) int {
 	var (
 		ue *usageError
@@ -259,7 +275,8 @@ func exitCode(err error) int {
 	return exitFailed
 }
 
-// logger returns the log of a command: plain lines for people, on standard error.
+// logger returns the log of a command, which writes lines for people to standard error. It also
+// becomes the log of all packages.
 func (p *program) logger(level slog.Level) *slog.Logger {
 	log := slog.New(newLogHandler(p.stderr, level))
 	slog.SetDefault(log)

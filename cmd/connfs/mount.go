@@ -17,12 +17,12 @@ import (
 
 var mountCommand = command{
 	name: "mount", args: "[MOUNTPOINT]", summary: "serve connections as files, in the foreground",
-	examples: `  connfs mount --airflow-home ~/airflow ~/conn     as yourself, for yourself, on a laptop
-  connfs mount --config /etc/connfs/config.toml    as root, with the [[mount]] and [[grant]] of the file
-  connfs mount --airflow-home /opt/airflow /conn   as root, with the grants of /etc/connfs/config.toml
+	examples: `  connfs mount --airflow-home ~/airflow ~/conn     for yourself alone, on a laptop
+  connfs mount --config /etc/connfs/config.toml    as root: the file names mounts and grants
+  connfs mount --airflow-home /opt/airflow /conn   as root: grants from /etc/connfs/config.toml
 
-It says "ready" on standard error once files can be read, unmounts and ends on SIGTERM,
-SIGINT or Ctrl-C, and reads its configuration anew on SIGHUP.
+It prints "ready" on standard error once files can be read. SIGTERM, SIGINT and Ctrl-C unmount
+and end it. On SIGHUP it reads its configuration again.
 `,
 	options: (*flags).common,
 	run:     (*program).mount,
@@ -40,7 +40,7 @@ func (p *program) mount(ctx context.Context, fl *flags) error {
 			return fmt.Errorf("finding the mountpoint: %w", err)
 		}
 	default:
-		return &usageError{fmt.Sprintf("one mountpoint is enough, and there are %d", fl.NArg()), fl.Name()}
+		return &usageError{fmt.Sprintf("it takes one mountpoint, not %d", fl.NArg()), fl.Name()}
 	}
 	o.NeedMount = true
 	if err := session.Cleanse(); err != nil {
@@ -50,9 +50,11 @@ func (p *program) mount(ctx context.Context, fl *flags) error {
 	return daemon.Mount(ctx, o)
 }
 
-// options returns what the options that all commands share say.
+// options returns what the options say that all commands share.
 func (p *program) options(fl *flags) (session.Options, error) {
-	o := session.Options{ConfigFile: fl.config, ConfigExplicit: fl.config != "", Log: p.logger(slog.LevelWarn)}
+	o := session.Options{
+		ConfigFile: fl.config, ConfigExplicit: fl.config != "", Log: p.logger(slog.LevelWarn),
+	}
 	if o.ConfigFile == "" {
 		o.ConfigFile = os.Getenv("CONNFS_CONFIG")
 		o.ConfigExplicit = o.ConfigFile != ""
@@ -72,12 +74,13 @@ func (p *program) options(fl *flags) (session.Options, error) {
 	return o, nil
 }
 
-// resolver runs the child's role, on standard input and output.
+// resolver runs as a resolver child, on standard input and output.
 func (p *program) resolver() int {
-	// The front ends it, by SIGKILL or by closing the pipe; a terminal does not.
+	// The front ends a child, by SIGKILL or by closing the pipe. A terminal does not.
 	harden.IgnoreTerminal()
 	harden.LockAll(false)
-	if err := child.Serve(p.stdin, p.stdout, child.Configure); err != nil && err != io.ErrUnexpectedEOF {
+	err := child.Serve(p.stdin, p.stdout, child.Configure)
+	if err != nil && err != io.ErrUnexpectedEOF {
 		fmt.Fprintln(p.stderr, "connfs resolver:", err)
 		return exitFailed
 	}

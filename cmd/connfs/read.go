@@ -13,11 +13,13 @@ import (
 	"github.com/connfs/connfs/conn"
 	"github.com/connfs/connfs/internal/commands"
 	"github.com/connfs/connfs/internal/daemon"
+	"github.com/connfs/connfs/internal/resolver"
 	"github.com/connfs/connfs/internal/session"
 )
 
 var getCommand = command{
-	name: "get", args: "ID", summary: "resolve one connection once, under the same policy, without a mount",
+	name: "get", args: "ID",
+	summary: "print one connection, by the same policy as a mount, but without one",
 	examples: `  connfs get --airflow-home ~/airflow my_db
   connfs get --format uri my_db
   sudo connfs get --uid 1234 my_db          what uid 1234 would read
@@ -26,13 +28,14 @@ var getCommand = command{
 		fl.common()
 		fl.uidOption()
 		fl.jsonOption()
-		fl.StringVar(&fl.format, "format", "json", "json, uri, or env: a line that a shell can evaluate")
+		fl.StringVar(&fl.format, "format", "json",
+			"json, uri, or env, which is a line for a shell to evaluate")
 	},
 	run: (*program).get,
 }
 
 var listCommand = command{
-	name: "list", summary: "list the connections that you, or a uid, may read",
+	name: "list", summary: "list the connections that you, or another uid, may read",
 	examples: `  connfs list --airflow-home ~/airflow
   sudo connfs list --uid 1234
 `,
@@ -41,26 +44,30 @@ var listCommand = command{
 }
 
 var explainCommand = command{
-	name: "explain", args: "ID", summary: "say why a connection can be read or not: identity, rule, and each backend's answer",
+	name: "explain", args: "ID",
+	summary: "say why a connection can or cannot be read: who asks, which rule, what backends say",
 	examples: `  connfs explain --airflow-home ~/airflow my_db
   sudo connfs explain --uid 1234 my_db
   sudo connfs explain --json --uid 1234 my_db
 
-The value is never shown. What the policy refuses reaches no backend.
+It never shows the value. If the policy refuses, it asks no backend.
 `,
 	options: func(fl *flags) { fl.common(); fl.uidOption(); fl.jsonOption() },
 	run:     (*program).explain,
 }
 
-// asking is the start of every command that resolves without a mount: who asks, and
-// the configuration.
-func (p *program) asking(ctx context.Context, fl *flags, args int) (*session.Session, uint32, error) {
-	if fl.NArg() != args {
-		what := "no argument"
-		if args == 1 {
-			what = "one connection id"
+// session begins a command that needs no mount and takes this number of arguments, 0 or 1. It
+// returns the session, and the uid for which the command asks.
+func (p *program) session(
+	ctx context.Context, fl *flags, args int,
+) (*session.Session, uint32, error) {
+	switch {
+	case args == 0 && fl.NArg() > 0:
+		return nil, 0, &usageError{"it takes no argument", fl.Name()}
+	case fl.NArg() != args:
+		return nil, 0, &usageError{
+			fmt.Sprintf("it takes one connection id, not %d", fl.NArg()), fl.Name(),
 		}
-		return nil, 0, &usageError{fmt.Sprintf("it takes %s, and there are %d", what, fl.NArg()), fl.Name()}
 	}
 	uid := uint32(os.Getuid())
 	if fl.uid != -1 {
@@ -68,7 +75,7 @@ func (p *program) asking(ctx context.Context, fl *flags, args int) (*session.Ses
 			return nil, 0, &usageError{fmt.Sprintf("--uid %d is not a uid", fl.uid), fl.Name()}
 		}
 		if os.Geteuid() != 0 && uint32(fl.uid) != uid {
-			return nil, 0, &conn.Error{Kind: conn.NotGranted, Reason: "only root may ask for another uid"}
+			return nil, 0, conn.Errorf(conn.NotGranted, "", "only root may ask for another uid")
 		}
 		uid = uint32(fl.uid)
 	}
@@ -85,9 +92,11 @@ func (p *program) get(ctx context.Context, fl *flags) error {
 	switch format {
 	case conn.FormatJSON, conn.FormatURI, conn.FormatEnv:
 	default:
-		return &usageError{fmt.Sprintf("--format %q is none of json, uri, env", fl.format), fl.Name()}
+		return &usageError{
+			fmt.Sprintf("--format must be json, uri or env, not %q", fl.format), fl.Name(),
+		}
 	}
-	s, uid, err := p.asking(ctx, fl, 1)
+	s, uid, err := p.session(ctx, fl, 1)
 	if err != nil {
 		return err
 	}
@@ -96,7 +105,7 @@ func (p *program) get(ctx context.Context, fl *flags) error {
 }
 
 func (p *program) list(ctx context.Context, fl *flags) error {
-	s, uid, err := p.asking(ctx, fl, 0)
+	s, uid, err := p.session(ctx, fl, 0)
 	if err != nil {
 		return err
 	}
@@ -114,23 +123,17 @@ func (p *program) list(ctx context.Context, fl *flags) error {
 		}
 	}
 	for _, f := range failed {
-		fmt.Fprintf(p.stderr, "connfs: the list is not complete: %s: %s: %s\n", f.Backend, f.Result, f.Reason)
+		fmt.Fprintf(p.stderr, "connfs: the list is not complete: %s: %s: %s\n",
+			f.Backend, f.Result, f.Reason)
 	}
 	if len(failed) > 0 {
-		return &said{conn.Errorf(conn.Unreachable, "", "the list is not complete")}
+		return &printed{conn.Errorf(conn.Unreachable, "", "the list is not complete")}
 	}
 	return nil
 }
 
-// said is an error that was printed already; it still has its exit code.
-type said struct{ err error }
-
-func (s *said) Error() string        { return s.err.Error() }
-func (s *said) Unwrap() error        { return s.err }
-func (s *said) Is(target error) bool { return target == errSaid }
-
 func (p *program) explain(ctx context.Context, fl *flags) error {
-	s, uid, err := p.asking(ctx, fl, 1)
+	s, uid, err := p.session(ctx, fl, 1)
 	if err != nil {
 		return err
 	}
@@ -148,7 +151,9 @@ func (p *program) explain(ctx context.Context, fl *flags) error {
 
 func (p *program) printExplanation(e *commands.Explanation) {
 	w := tabwriter.NewWriter(p.stdout, 0, 0, 2, ' ', 0)
-	row := func(key, format string, args ...any) { fmt.Fprintf(w, "%s\t%s\n", key, fmt.Sprintf(format, args...)) }
+	row := func(key, format string, args ...any) {
+		fmt.Fprintf(w, "%s\t%s\n", key, fmt.Sprintf(format, args...))
+	}
 	row("connection", "%s", oneLine(e.ID))
 	file := e.File
 	if file == "" {
@@ -176,22 +181,7 @@ func (p *program) printExplanation(e *commands.Explanation) {
 	}
 	rows("search path", e.Path)
 	for _, a := range e.Answers {
-		text := a.Result
-		if a.Sealed != "" {
-			text += ": sealed by " + oneLine(a.Sealed)
-		}
-		for _, part := range []string{a.By, a.Reason} {
-			if part != "" {
-				text += ": " + part
-			}
-		}
-		if a.Hint != "" {
-			text += " (" + a.Hint + ")"
-		}
-		if a.Decides {
-			text += "; this decides"
-		}
-		row(a.Backend, "%s [%s]", text, a.Duration.Round(10*time.Microsecond))
+		row(a.Backend, "%s [%s]", answerText(a), a.Duration.Round(10*time.Microsecond))
 	}
 	result := "it can be read"
 	if e.Errno != "" {
@@ -202,6 +192,26 @@ func (p *program) printExplanation(e *commands.Explanation) {
 	}
 	row("result", "%s", result)
 	w.Flush()
+}
+
+// answerText says in words what one backend answered.
+func answerText(a resolver.Answer) string {
+	text := a.Result
+	if a.Sealed != "" {
+		text += ": sealed by " + oneLine(a.Sealed)
+	}
+	for _, part := range []string{a.By, a.Reason} {
+		if part != "" {
+			text += ": " + part
+		}
+	}
+	if a.Hint != "" {
+		text += " (" + a.Hint + ")"
+	}
+	if a.Decides {
+		text += "; this decides"
+	}
+	return text
 }
 
 // reportJSON prints an error as one JSON object on standard error.

@@ -21,20 +21,20 @@ import (
 	_ "modernc.org/sqlite" // the driver "sqlite"
 )
 
-// TestMain makes this binary the command connfs for the scripts, and for connfs's own
-// children, which are executed under that name.
+// TestMain makes this binary the command connfs for the scripts, and for connfs's children, which
+// are executed under that name.
 func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){"connfs": main})
 }
 
-// TestScripts runs testdata/script/*.txt. Beside the files of the script, each finds
-// an Airflow of its own in $AIRFLOW, and $UID. Conditions are [root] and [dev_fuse].
+// TestScripts runs testdata/script/*.txt. Each script has its own files, an Airflow of its own in
+// $AIRFLOW, and $UID. Conditions are [root] and [dev_fuse].
 //
-//	grants FILE PATTERN...   writes FILE: a configuration without the real one's
-//	                         defaults, with a [[grant]] for $UID, or with no PATTERN none
-//	sealed KEYFILE           makes a key file, and rows sealed with it by a KMS "main" in
-//	                         the metastore: sealed, and moved, which has the same extra;
-//	                         $SEALED is the sealed form
+//	grants FILE PATTERN...   writes FILE, a configuration with a [[grant]] for $UID; without a
+//	                         PATTERN it has no grant
+//	sealed KEYFILE           makes a key file, and rows in the metastore that a KMS "main" sealed
+//	                         with it: sealed, and moved, which has the same extra; $SEALED is the
+//	                         sealed form
 //	append FILE OTHER        appends the text of OTHER to FILE
 //	exitcode N COMMAND...    runs a command, which must end with exit code N, or "any"
 //	oneline stdout|stderr    fails unless there is exactly one line
@@ -53,7 +53,10 @@ func TestScripts(t *testing.T) {
 			}
 			return false, fmt.Errorf("unknown condition %q", cond)
 		},
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){"grants": grants, "append": appendCommand, "exitcode": exitCodeCommand, "oneline": oneLineCommand, "sealed": sealed},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"grants": grants, "sealed": sealed, "append": appendCommand,
+			"exitcode": exitCodeCommand, "oneline": oneLineCommand,
+		},
 	})
 }
 
@@ -87,7 +90,8 @@ func makeAirflow(home string) error {
 		return err
 	}
 	path := filepath.Join(home, "airflow.db")
-	cfg := fmt.Sprintf("[core]\nfernet_key = %s\n\n[database]\nsql_alchemy_conn = sqlite:///%s\n", fernetKey, path)
+	cfg := fmt.Sprintf("[core]\nfernet_key = %s\n\n[database]\nsql_alchemy_conn = sqlite:///%s\n",
+		fernetKey, path)
 	if err := os.WriteFile(filepath.Join(home, "airflow.cfg"), []byte(cfg), 0o600); err != nil {
 		return err
 	}
@@ -96,16 +100,20 @@ func makeAirflow(home string) error {
 		return err
 	}
 	defer db.Close()
-	if _, err := db.Exec(`CREATE TABLE connection (id INTEGER PRIMARY KEY, conn_id VARCHAR(250) UNIQUE NOT NULL, conn_type VARCHAR(500) NOT NULL,
-		description VARCHAR(5000), host VARCHAR(500), schema VARCHAR(500), login TEXT, password TEXT, port INTEGER,
-		is_encrypted BOOLEAN, is_extra_encrypted BOOLEAN, extra TEXT)`); err != nil {
+	_, err = db.Exec(`CREATE TABLE connection (
+		id INTEGER PRIMARY KEY, conn_id VARCHAR(250) UNIQUE NOT NULL,
+		conn_type VARCHAR(500) NOT NULL, description VARCHAR(5000), host VARCHAR(500),
+		schema VARCHAR(500), login TEXT, password TEXT, port INTEGER,
+		is_encrypted BOOLEAN, is_extra_encrypted BOOLEAN, extra TEXT)`)
+	if err != nil {
 		return err
 	}
 	for _, row := range []struct {
 		id, password, key string
 	}{
 		{"billing_db", "s3cret-billing", fernetKey}, {"warehouse", "s3cret-warehouse", fernetKey},
-		{"lost", "s3cret-lost", otherKey}, {"open", "s3cret-open", ""}, {"-dash", "s3cret-dash", fernetKey},
+		{"lost", "s3cret-lost", otherKey}, {"open", "s3cret-open", ""},
+		{"-dash", "s3cret-dash", fernetKey},
 	} {
 		password := row.password
 		if row.key != "" {
@@ -115,8 +123,11 @@ func makeAirflow(home string) error {
 			}
 			password = string(token)
 		}
-		if _, err := db.Exec(`INSERT INTO connection (conn_id, conn_type, host, schema, login, password, port, is_encrypted, is_extra_encrypted, extra)
-			VALUES (?, 'postgres', 'db.example', 'ledger', 'billing', ?, 5432, ?, 0, '{"sslmode": "require"}')`, row.id, password, row.key != ""); err != nil {
+		_, err := db.Exec(`INSERT INTO connection (conn_id, conn_type, host, schema, login,
+				password, port, is_encrypted, is_extra_encrypted, extra)
+			VALUES (?, 'postgres', 'db.example', 'ledger', 'billing', ?,
+				5432, ?, 0, '{"sslmode": "require"}')`, row.id, password, row.key != "")
+		if err != nil {
 			return err
 		}
 	}
@@ -133,7 +144,8 @@ func grants(ts *testscript.TestScript, neg bool, args []string) {
 		for i, p := range patterns {
 			patterns[i] = strconv.Quote(p)
 		}
-		text += fmt.Sprintf("\n[[grant]]\nrun_as_user = %s\nconnections = [%s]\n", ts.Getenv("UID"), strings.Join(patterns, ", "))
+		text += fmt.Sprintf("\n[[grant]]\nrun_as_user = %s\nconnections = [%s]\n",
+			ts.Getenv("UID"), strings.Join(patterns, ", "))
 	}
 	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(text), 0o600))
 }
@@ -146,11 +158,14 @@ func sealed(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(err)
 	path := ts.MkAbs(args[0])
 	ts.Check(os.WriteFile(path, key, 0o400))
-	ring, err := kms.NewKeyring(map[string]kms.Settings{"main": kmstest.Settings("local", "key", path)})
+	ring, err := kms.NewKeyring(map[string]kms.Settings{
+		"main": kmstest.Settings("local", "key", path),
+	})
 	ts.Check(err)
 	text := func(s string) *string { return &s }
 	c, err := ring.Seal(context.Background(), "sealed", &conn.Connection{
-		Type: text("http"), Host: text("h"), Password: conn.NewSecret("s3cret-sealed"), Extra: conn.NewSecret(`{"token": "s3cret-extra"}`),
+		Type: text("http"), Host: text("h"), Password: conn.NewSecret("s3cret-sealed"),
+		Extra: conn.NewSecret(`{"token": "s3cret-extra"}`),
 	}, "main", nil, nil)
 	ts.Check(err)
 	extra, _ := c.Extra.Reveal()
@@ -159,7 +174,8 @@ func sealed(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(err)
 	defer db.Close()
 	for _, id := range []string{"sealed", "moved"} {
-		_, err := db.Exec(`INSERT INTO connection (conn_id, conn_type, host, extra) VALUES (?, 'http', 'h', ?)`, id, extra)
+		_, err := db.Exec(`INSERT INTO connection (conn_id, conn_type, host, extra)
+			VALUES (?, 'http', 'h', ?)`, id, extra)
 		ts.Check(err)
 	}
 }
@@ -168,7 +184,8 @@ func appendCommand(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 2 {
 		ts.Fatalf("usage: append FILE OTHER")
 	}
-	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(ts.ReadFile(args[0])+ts.ReadFile(args[1])), 0o600))
+	text := ts.ReadFile(args[0]) + ts.ReadFile(args[1])
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(text), 0o600))
 }
 
 func exitCodeCommand(ts *testscript.TestScript, neg bool, args []string) {
@@ -192,7 +209,8 @@ func oneLineCommand(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 1 {
 		ts.Fatalf("usage: oneline stdout|stderr")
 	}
-	if text := ts.ReadFile(args[0]); strings.Count(text, "\n") != 1 || !strings.HasSuffix(text, "\n") {
+	text := ts.ReadFile(args[0])
+	if strings.Count(text, "\n") != 1 || !strings.HasSuffix(text, "\n") {
 		ts.Fatalf("%s is not one line:\n%s", args[0], text)
 	}
 }

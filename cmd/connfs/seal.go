@@ -16,22 +16,26 @@ import (
 	"github.com/connfs/connfs/internal/session"
 )
 
-// whoMay ends the help of every command that seals.
-const whoMay = `
-A value is read from standard input and written to standard output; rows of the metastore
-(--id, which may be given several times) are changed in place, each in a transaction of
-its own, and stay as they are where anything fails. It needs what reading the connection
-needs, the configuration and its keys, so it is for root or for who owns these; rows need
-the right to UPDATE the table connection besides.
+// sealHelp ends the help of every command that seals or unseals.
+const sealHelp = `
+With an ID it reads a value from standard input and writes the new one to standard output. With
+--id it changes rows of the metastore, each in a transaction of its own; a row where anything
+fails stays as it is. It needs the configuration and its keys, so it is for root or for who owns
+these. For rows, the database role must also have the right to UPDATE the table connection.
 `
 
 var sealCommand = command{
-	name: "seal", args: "[ID]", summary: "encrypt a connection with a key of its own, which only a KMS can unwrap",
-	examples: `  connfs seal --kms main billing_db < billing_db.json > sealed.json    a value, as SSM, Vault or a variable keeps it
-  connfs seal --kms main --fields all billing_db < uri                 all of it: nothing stays in clear
+	name: "seal", args: "[ID]",
+	summary: "encrypt a connection with a key of its own, which only a KMS can unwrap",
+	examples: `  connfs seal --kms main billing_db < billing_db.json > sealed.json
+        a value, for SSM, Vault or a variable
+  connfs seal --kms main --fields all billing_db < billing_db.uri > sealed.json
+        the whole value: nothing stays in clear
+  sudo connfs seal --kms main --id billing_db
+        a row: its password and its extra
   sudo connfs seal --kms main --id billing_db --id 'warehouse_*' --dry-run
-  sudo connfs seal --kms main --id billing_db                          a row; its password and extra are sealed
-` + whoMay,
+        rows: what would be sealed
+` + sealHelp,
 	options: func(fl *flags) {
 		fl.common()
 		fl.sealOptions()
@@ -42,47 +46,50 @@ var sealCommand = command{
 }
 
 var unsealCommand = command{
-	name: "unseal", args: "[ID]", summary: "decrypt a sealed connection and put it back as it was",
-	examples: `  connfs unseal billing_db < sealed.json       prints the connection
-  sudo connfs unseal --id billing_db           a row: encrypted with the fernet_key again, where there is one
-  sudo connfs unseal --id '*' --dry-run        says what would be unsealed, and whether it opens
-` + whoMay,
+	name: "unseal", args: "[ID]",
+	summary: "decrypt a sealed connection and put it back as it was",
+	examples: `  connfs unseal billing_db < sealed.json     prints the connection
+  sudo connfs unseal --id billing_db         a row; encrypts it with the fernet_key, if there is one
+  sudo connfs unseal --id '*' --dry-run      says which rows would be unsealed and which do not open
+` + sealHelp,
 	options: func(fl *flags) { fl.common(); fl.sealOptions() },
 	run:     (*program).seal,
 }
 
 var resealCommand = command{
-	name: "reseal", args: "[ID]", summary: "seal a sealed connection anew: with a new data key, another KMS, or other fields",
+	name: "reseal", args: "[ID]",
+	summary: "seal a sealed connection again: with a new data key, another KMS or other fields",
 	examples: `  connfs reseal billing_db < sealed.json > new.json
-  sudo connfs reseal --id billing_db                        a new data key
-  sudo connfs reseal --id billing_db --kms new              another KMS
+  sudo connfs reseal --id billing_db                          a new data key
+  sudo connfs reseal --id billing_db --kms new                another KMS
   sudo connfs reseal --id billing_db --fields password,extra,login
-` + whoMay,
+` + sealHelp,
 	options: func(fl *flags) {
 		fl.common()
 		fl.sealOptions()
-		fl.kmsOption("seal with this `kms`; default: the one that sealed it")
+		fl.kmsOption("seal with this `kms` (default: the one that sealed it)")
 		fl.fieldsOption()
 	},
 	run: (*program).seal,
 }
 
 var rotateCommand = command{
-	name: "rotate", summary: "seal anew every row of the metastore that a KMS sealed",
+	name:    "rotate",
+	summary: "reseal the rows of the metastore that a KMS sealed, with its new key or another KMS",
 	examples: `  sudo connfs rotate --kms old --to new --dry-run
   sudo connfs rotate --kms old --to new                      to another KMS
-  sudo connfs rotate --kms main                              what an earlier key of that KMS sealed
-  sudo connfs rotate --kms main --all --pattern 'billing_*'  new data keys, whatever the key
+  sudo connfs rotate --kms main                              what earlier keys of that KMS sealed
+  sudo connfs rotate --kms main --all --pattern 'billing_*'  whatever key sealed it
 
-It can be ended at any time, and started again: rows that are done are left as they are.
-Each row is changed in a transaction of its own, and one that somebody else changed
-meanwhile is left alone. It is for root or for who owns the configuration and its keys.
+It can be stopped at any time and started again: rows that are done stay as they are. Each row is
+changed in a transaction of its own, and a row that somebody else changes meanwhile is left alone.
+It is for root, or for who owns the configuration and its keys.
 `,
 	options: func(fl *flags) {
 		fl.common()
 		fl.jsonOption()
-		fl.kmsOption("rows that this `kms` sealed")
-		fl.StringVar(&fl.to, "to", "", "seal them with this `kms`; default: the same")
+		fl.kmsOption("reseal the rows that this `kms` sealed")
+		fl.StringVar(&fl.to, "to", "", "seal them with this `kms` (default: the same)")
 		fl.StringVar(&fl.pattern, "pattern", "*", "only rows whose id matches this `pattern`")
 		fl.BoolVar(&fl.all, "all", false, "also rows that the present key of the KMS sealed")
 		fl.BoolVar(&fl.dryRun, "dry-run", false, "do everything but write")
@@ -98,22 +105,26 @@ func (l *list) Set(v string) error { *l = append(*l, v); return nil }
 
 func (fl *flags) sealOptions() {
 	fl.jsonOption()
-	fl.Var((*list)(&fl.ids), "id", "the row of this `id`, or rows that match this pattern")
-	fl.BoolVar(&fl.dryRun, "dry-run", false, "rows: do everything but write")
+	fl.Var((*list)(&fl.ids), "id", "the `id` of a row, or a pattern; may be given several times")
+	fl.BoolVar(&fl.dryRun, "dry-run", false, "for rows: do everything but write")
 }
 
 func (fl *flags) kmsOption(usage string) { fl.StringVar(&fl.kms, "kms", "", usage) }
 
 func (fl *flags) fieldsOption() {
-	fl.StringVar(&fl.fields, "fields", "", "seal these `fields`, separated by commas, or \"all\"; the extra always is; default: password,extra")
+	fl.StringVar(&fl.fields, "fields", "",
+		"seal these `fields` and the extra, or \"all\" (default: password,extra)")
 }
 
-// request checks the command line.
-func (fl *flags) request() (*resolver.SealRequest, []string, error) {
+// request returns what the command line asks for. patterns name the rows of the metastore; they are
+// nil for a value on standard input.
+func (fl *flags) request() (req *resolver.SealRequest, patterns []string, err error) {
 	wrong := func(format string, args ...any) (*resolver.SealRequest, []string, error) {
 		return nil, nil, &usageError{fmt.Sprintf(format, args...), fl.Name()}
 	}
-	req := &resolver.SealRequest{Action: fl.Name(), KMS: fl.kms, To: fl.to, All: fl.all, DryRun: fl.dryRun}
+	req = &resolver.SealRequest{
+		Action: fl.Name(), KMS: fl.kms, To: fl.to, All: fl.all, DryRun: fl.dryRun,
+	}
 	if fl.fields != "" {
 		req.Fields = strings.Split(fl.fields, ",")
 	}
@@ -122,19 +133,20 @@ func (fl *flags) request() (*resolver.SealRequest, []string, error) {
 	}
 	if req.Action == resolver.ActionRotate {
 		if fl.NArg() > 0 {
-			return wrong("it takes no argument, and there are %d", fl.NArg())
+			return wrong("it takes no argument")
 		}
 		return req, []string{fl.pattern}, nil
 	}
 	switch {
 	case fl.NArg() > 1:
-		return wrong("it takes one connection id, and there are %d; rows are named with --id", fl.NArg())
+		return wrong("it takes one connection id, not %d; name rows with --id", fl.NArg())
 	case fl.NArg() == 1 && len(fl.ids) > 0:
-		return wrong("an ID is for a value on standard input, and --id for rows: one of the two")
+		return wrong("use either an ID, for a value on standard input, or --id, for rows")
 	case fl.NArg() == 0 && len(fl.ids) == 0:
-		return wrong("it takes the ID of a value on standard input, or --id for rows of the metastore")
+		return wrong("it takes the ID of a value on standard input, or --id for rows of the " +
+			"metastore")
 	case fl.NArg() == 1 && fl.dryRun:
-		return wrong("--dry-run is for rows: what is on standard input is not changed anyway")
+		return wrong("--dry-run is for rows: a value on standard input is never changed")
 	case fl.NArg() == 1:
 		req.ID = fl.Arg(0)
 	}
@@ -148,7 +160,8 @@ func (p *program) seal(ctx context.Context, fl *flags) error {
 	}
 	if f, ok := p.stdin.(*os.File); ok && patterns == nil {
 		if _, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS); err == nil {
-			return &usageError{"standard input is a terminal, on which the value would be seen; redirect it from a file or a pipe", fl.Name()}
+			return &usageError{"standard input is a terminal, which would show the value: " +
+				"redirect it from a file or a pipe", fl.Name()}
 		}
 	}
 	o, err := p.options(fl)
@@ -178,17 +191,17 @@ func (p *program) seal(ctx context.Context, fl *flags) error {
 	return r.failure()
 }
 
-// rows prints what becomes of rows.
+// rows prints what became of each row, and counts.
 type rows struct {
 	p            *program
 	json, dryRun bool
 	total, tried int
-	count        map[string]int // by what was done
-	warned       bool
+	count        map[string]int // of rows, by what was done with them
+	warned       bool           // about what unsealing leaves in clear
 	errs         []error
 }
 
-// progressEvery is after how many rows a line says how far the work is.
+// progressEvery is after how many rows a line says how many are done.
 const progressEvery = 100
 
 func (r *rows) one(row commands.SealedRow) {
@@ -261,16 +274,16 @@ func (r *rows) summary() string {
 	return text
 }
 
-// failure is what the command ends with: the error of the rows, where all that failed
-// failed alike, and otherwise one that has no code of its own.
+// failure returns the error that the command ends with. If all rows that failed have the same exit
+// code, the command has it too.
 func (r *rows) failure() error {
 	if len(r.errs) == 0 {
 		return nil
 	}
 	for _, err := range r.errs {
 		if exitCode(err) != exitCode(r.errs[0]) {
-			return &said{conn.Errorf(conn.Failed, "", "some rows failed")}
+			return &printed{conn.Errorf(conn.Failed, "", "some rows failed")}
 		}
 	}
-	return &said{r.errs[0]}
+	return &printed{r.errs[0]}
 }

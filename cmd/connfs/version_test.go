@@ -14,9 +14,9 @@ func TestVersionNamesTheRevisionUnlessTheLinkerSetOne(t *testing.T) {
 		settings     []debug.BuildSetting
 		want         string
 	}{
-		{"without a repository", "", []debug.BuildSetting{{Key: "CGO_ENABLED", Value: "1"}}, "0.1.0"},
+		{"without a repository", "", []debug.BuildSetting{{Key: "CGO_ENABLED"}}, "0.1.0"},
 		{"of a revision", "", []debug.BuildSetting{revision, clean}, "0.1.0+0123456789ab"},
-		{"of changed source", "", []debug.BuildSetting{dirty, revision}, "0.1.0+0123456789ab-dirty"},
+		{"of changes", "", []debug.BuildSetting{dirty, revision}, "0.1.0+0123456789ab-dirty"},
 		{"of the linker", "1.2.3", []debug.BuildSetting{revision, dirty}, "1.2.3"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
