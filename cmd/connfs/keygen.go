@@ -55,8 +55,7 @@ func makeKey(path string) (err error) {
 	}
 	defer func() {
 		if err != nil {
-			os.Remove(path)
-			err = fmt.Errorf("writing the key file: %w", err)
+			err = fmt.Errorf("writing the key file: %w", errors.Join(err, os.Remove(path)))
 		}
 	}()
 	_, err = file.Write(key)

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"text/tabwriter"
 	"time"
@@ -191,7 +190,7 @@ func (p *program) printExplanation(e *commands.Explanation) {
 		row("limits", "%s", e.Limits)
 	}
 	row("result", "%s", result)
-	w.Flush()
+	_ = w.Flush() // as with the other commands' text: nobody is left to tell
 }
 
 // answerText says in words what one backend answered.
@@ -241,5 +240,5 @@ func (p *program) reportJSON(err error) {
 		}
 	}
 	b, _ := json.Marshal(out)
-	io.WriteString(p.stderr, string(b)+"\n")
+	fmt.Fprintf(p.stderr, "%s\n", b)
 }
