@@ -95,7 +95,7 @@ func TestGrantsOfDAGsHoldWhileTheMetastoreIsDownButNotForEver(t *testing.T) {
 	must(t, os.Rename(db, db+".away"))
 	d.await("the users known from them stay")
 	granted.reads(s.file("x"), dagFile)
-	d.await("for longer than dags_keep")
+	d.await("for as long as dags_keep")
 	eventually(t, "a refusal, since the last answer is too old", func() bool {
 		return granted.read(s.file("x")).Errno == "EACCES"
 	})
