@@ -27,8 +27,9 @@ var backoff = retry.Backoff{First: 50 * time.Millisecond, Longest: 600 * time.Mi
 //
 // kinds are error codes of the service that mean something other than the common
 // table says. The error is a *conn.Error of a kind in that table, of those in kinds,
-// or Timeout. Where time runs out on a repetition, the failure that it repeats is the answer: it
-// says more, and the same whatever the moment.
+// or Timeout. Where time runs out on a repetition of what was throttled or broke off, that failure
+// is the answer: it says more, and the same whatever the moment. Credentials that were called bad
+// say nothing of the new ones, so there it is Timeout.
 func (l *Login) Call(
 	ctx context.Context, kinds map[string]conn.Kind, f func(context.Context) error,
 ) error {
@@ -37,7 +38,7 @@ func (l *Login) Call(
 		limit = attempts
 	}
 	renewed := false
-	var before *conn.Error // of the try before
+	var before *conn.Error // what the service answered to the try that is repeated
 	return retry.Do(ctx, func(try int) (time.Duration, error) {
 		if err := l.pause.wait(ctx); err != nil {
 			return retry.Stop, err
@@ -54,14 +55,16 @@ func (l *Login) Call(
 			}
 			return retry.Stop, c.err
 		}
-		before = c.err
+		before = nil
 		switch {
 		case c.class == throttled && l.pause.begin(ctx, c.err):
+			before = c.err
 			return 0, c.err
 		case c.class == badCredentials && !renewed && l.creds.renew():
 			renewed = true
 			return 0, c.err
 		case c.class == transient && try < limit:
+			before = c.err
 			return backoff.Jittered(try), c.err
 		}
 		return retry.Stop, c.err

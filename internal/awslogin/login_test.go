@@ -399,6 +399,32 @@ func TestTimeThatRunsOutOnARepetitionDoesNotHideTheFailureBefore(t *testing.T) {
 	}
 }
 
+func TestTimeThatRunsOutAfterANewLoginIsNoRefusal(t *testing.T) {
+	var calls atomic.Int32
+	s := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		switch calls.Add(1) {
+		case 1:
+			found(w, r)
+		case 2:
+			fails(400, `{"__type": "ExpiredTokenException"}`)(w, r)
+		default:
+			<-r.Context().Done()
+		}
+	})
+	first := awslogin.New(s.role())
+	defer first.Close()
+	if err := get(within(t, 10*time.Second), first, nil); err != nil {
+		t.Fatal(err)
+	}
+	next := awslogin.New(s.role())
+	defer next.Close()
+	next.Adopt(first.Identity())
+	err := get(within(t, 2*time.Second), next, nil)
+	if n := calls.Load(); n != 3 || conn.KindOf(err) != conn.Timeout {
+		t.Errorf("%v after %d calls, want a timeout after 3", err, n)
+	}
+}
+
 func TestACallerThatGivesUpIsNotAnOutage(t *testing.T) {
 	s := serve(t, func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
 	l := awslogin.New(s.settings())
