@@ -100,7 +100,7 @@ func (s *server) init(key, blob []byte) {
 	}
 	path, err := all.Open(&settings.Path, keys, unsealer{keyring})
 	if err != nil {
-		// resolve.Open never puts a secret into its errors.
+		// all.Open never puts a secret into its errors.
 		s.failed = &conn.Error{Kind: conn.Failed, Reason: err.Error(), Err: err}
 		return
 	}
