@@ -22,6 +22,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/connfs/connfs/integration/servers"
+	"github.com/connfs/connfs/resolve/resolvetest"
 )
 
 // The tests below that are not parallel keep the processors busy, and would delay those
@@ -234,7 +235,8 @@ func TestSetUserIDProgramReadsAsItsOwner(t *testing.T) {
 		text, err := os.ReadFile(probe(t, "setuidread"))
 		must(t, err)
 		program := filepath.Join(d.dir, fmt.Sprint("setuidread", i))
-		must(t, os.WriteFile(program, text, 0o755), os.Chown(program, c.owner, c.owner),
+		resolvetest.WriteProgram(t, program, text)
+		must(t, os.Chown(program, c.owner, c.owner),
 			unix.Chmod(program, unix.S_ISUID|0o755))
 		if diff := cmp.Diff(
 			c.want, says(t, c.caller, append([]string{program, d.file("mine")}, c.how...)...),

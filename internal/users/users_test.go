@@ -3,7 +3,6 @@ package users_test
 import (
 	"context"
 	"errors"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -12,15 +11,14 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/connfs/connfs/internal/users"
+	"github.com/connfs/connfs/resolve/resolvetest"
 )
 
 // script writes an executable shell script.
 func script(t *testing.T, body string) []string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "script")
-	if err := os.WriteFile(path, []byte("#!/bin/sh\n"+body), 0o700); err != nil {
-		t.Fatal(err)
-	}
+	resolvetest.WriteProgram(t, path, []byte("#!/bin/sh\n"+body))
 	return []string{"/nonexistent/script", path}
 }
 

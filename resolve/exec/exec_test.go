@@ -393,7 +393,7 @@ func TestEndsWhatItsProgramStarted(t *testing.T) {
 func TestTrustsNoFileThatOthersCanChange(t *testing.T) {
 	dir := t.TempDir()
 	program := filepath.Join(dir, "program")
-	resolvetest.ReplaceFile(t, program, "#!/bin/sh\nexit 0\n")
+	resolvetest.WriteProgram(t, program, []byte("#!/bin/sh\nexit 0\n"))
 	argument := filepath.Join(dir, "argument")
 	resolvetest.ReplaceFile(t, argument, "")
 	link := filepath.Join(dir, "link")

@@ -451,9 +451,7 @@ func TestSQLiteReadByAUserWhoCannotWrite(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(program, binary, 0o755); err != nil {
-		t.Fatal(err)
-	}
+	resolvetest.WriteProgram(t, program, binary)
 	chmod(program, 0o755)
 	path := filepath.Join(dir, "airflow.db")
 	read := func() string {

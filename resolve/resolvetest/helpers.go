@@ -4,19 +4,33 @@ import (
 	"encoding/json"
 	"os"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/connfs/connfs/conn"
 )
 
-// ReplaceFile writes a file that no reader sees in part.
+// ReplaceFile writes a file that no reader sees in part, with mode 0600.
 func ReplaceFile(t testing.TB, path, text string) {
 	t.Helper()
 	if err := os.WriteFile(path+".new", []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.Rename(path+".new", path); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// WriteProgram writes a program that can be started at once. The kernel starts none that is open
+// for writing somewhere (ETXTBSY). A process that another test forks meanwhile has all of this
+// process's files open until it starts its own program, so none is forked while this one writes.
+func WriteProgram(t testing.TB, path string, text []byte) {
+	t.Helper()
+	syscall.ForkLock.RLock()
+	err := os.WriteFile(path, text, 0o755)
+	syscall.ForkLock.RUnlock()
+	if err != nil {
 		t.Fatal(err)
 	}
 }
