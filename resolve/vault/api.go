@@ -46,6 +46,7 @@ type client struct {
 type statusError struct {
 	status  int
 	foreign bool          // the answer is not in Vault's form
+	fault   fault         // what Vault says of a path where nothing is
 	after   time.Duration // Retry-After
 }
 
@@ -183,8 +184,9 @@ func (a *client) once(ctx context.Context, into any,
 
 // answered returns the error of an answer that is no success.
 func answered(response *http.Response, text []byte) (again bool, err error) {
-	var vaults struct{ Errors []string }
+	var vaults struct{ Errors, Warnings []string }
 	s := &statusError{status: response.StatusCode, foreign: json.Unmarshal(text, &vaults) != nil}
+	s.fault = faultOf(vaults.Errors, vaults.Warnings)
 	if seconds, err := strconv.Atoi(response.Header.Get("Retry-After")); err == nil {
 		s.after = time.Duration(seconds) * time.Second
 	}

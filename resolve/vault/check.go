@@ -7,6 +7,9 @@ import (
 	"github.com/connfs/connfs/conn"
 )
 
+// checkID is the id of no connection, by which [Store.Check] tries the mount.
+const checkID = "connfs_check_of_no_connection"
+
 // Check implements [backend.Checker]: the login, the token, and what it may do in each folder.
 func (v *Store) Check(ctx context.Context) []conn.Check {
 	login := "auth/" + v.login.auth.mount + "/" + v.login.auth.path
@@ -25,8 +28,17 @@ func (v *Store) Check(ctx context.Context) []conn.Check {
 		return checks
 	}
 	for _, base := range v.bases {
-		// No connection of this name is read: Vault is asked only what the policies say.
-		sample := v.path(v.mount, "data", base, "any-connection")
+		sample := v.path(v.mount, "data", base, checkID)
+		// Nothing is at this path. To whoever may read it, Vault says so, or what is wrong with
+		// the mount.
+		err := v.api.get(ctx, session.Token, sample, nil, nil)
+		err = v.missing(ctx, session, v.mount, err)
+		if conn.KindOf(err) == conn.Absent {
+			err = nil
+		}
+		if conn.KindOf(err) != conn.Denied {
+			checks = append(checks, conn.Check{Call: "mount " + v.mount, Err: err})
+		}
 		// Policies know folders by their final slash.
 		folder := v.path(v.mount, "metadata", base, "") + "/"
 		checks = append(checks,

@@ -91,7 +91,7 @@ func (l *listing) keys(ctx context.Context, base, folder string, depth int) ([]s
 		} `json:"data"`
 	}
 	path := l.v.path(l.v.mount, "metadata", base, strings.TrimSuffix(folder, "/"))
-	err := l.v.read(ctx, path, url.Values{"list": {"true"}}, &answer)
+	err := l.v.read(ctx, l.v.mount, path, url.Values{"list": {"true"}}, &answer)
 	if err != nil && conn.KindOf(err) != conn.Absent {
 		return nil, err
 	}

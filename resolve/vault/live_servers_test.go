@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -262,6 +263,92 @@ func TestPermissions(t *testing.T) {
 	}
 	if refused != 2 {
 		t.Errorf("%d calls are refused elsewhere", refused)
+	}
+}
+
+// Where the mount is not what the arguments say, no connection would ever be found, and a stale
+// one of the next backend would be served.
+func TestAWrongMountIsNoAbsence(t *testing.T) {
+	v := servers.StartVault(t)
+	v.Mount("one", 1)
+	v.Mount("two", 2)
+	v.Do("PUT", "/v1/sys/policies/acl/narrow", map[string]string{
+		"policy": `path "nothing/*" { capabilities = ["read"] }`})
+	v.Do("POST", "/v1/auth/token/create", map[string]any{"id": "narrow",
+		"policies": []string{"narrow"}})
+	type kwargs = map[string]any
+	for name, c := range map[string]struct {
+		kwargs kwargs
+		id     string
+		want   string // a part of the reason; empty: absent
+	}{
+		"the right mount": {kwargs{"mount_point": "two"}, "x", ""},
+		"version 1":       {kwargs{"mount_point": "one", "kv_engine_version": 1}, "x", ""},
+		"a folder of version 1": {
+			kwargs{"mount_point": "one/f", "kv_engine_version": 1}, "x", ""},
+		"no mount": {kwargs{"mount_point": "nothing"}, "x", "no secrets engine"},
+		"version 2 named as 1": {
+			kwargs{"mount_point": "two", "kv_engine_version": 1}, "x", "version 2"},
+		"version 1 named as 2":  {kwargs{"mount_point": "one"}, "x", "version 1"},
+		"a folder of version 2": {kwargs{"mount_point": "two/f"}, "x", "version 2"},
+		"another engine": {kwargs{"mount_point": "identity", "kv_engine_version": 1}, "x",
+			"not a key-value engine"},
+		"no mount, and few rights": {
+			kwargs{"mount_point": "nothing", "token": "narrow"}, "x", "no secrets engine"},
+		"an id that names none":        {kwargs{"mount_point": nil}, "nothing/x", ""},
+		"an id that names a wrong one": {kwargs{"mount_point": nil}, "one/x", "version 1"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			all := kwargs{"url": v.URL, "token": v.Token}
+			maps.Copy(all, c.kwargs)
+			b := resolvetest.Open(t, vault.Open, all).(*vault.Store)
+			_, err := b.Connection(t.Context(), c.id)
+			want := conn.Absent
+			if c.want != "" {
+				want = conn.Unreachable
+			}
+			resolvetest.WantKind(t, "read", err, want)
+			if err != nil && !strings.Contains(err.Error(), c.want) {
+				t.Errorf("%v, want %q", err, c.want)
+			}
+			if c.kwargs["mount_point"] == nil {
+				return
+			}
+			var wrong error
+			for _, check := range b.Check(t.Context()) {
+				if strings.HasPrefix(check.Call, "mount ") {
+					wrong = check.Err
+				}
+			}
+			if (wrong != nil) != (c.want != "") ||
+				wrong != nil && !strings.Contains(wrong.Error(), c.want) {
+				t.Errorf("check: %v, want %q", wrong, c.want)
+			}
+			if c.want != "" && all["token"] != "narrow" {
+				_, err := b.List(t.Context())
+				resolvetest.WantKind(t, "list", err, conn.Unreachable)
+			}
+		})
+	}
+}
+
+// A child tells the next which mounts it has looked at.
+func TestLooksAtAMountOnceAMinute(t *testing.T) {
+	v := startLiveVault(t, "1h")
+	looks := 0
+	var identity []byte
+	for range 5 {
+		b := v.open(t)
+		b.Adopt(identity)
+		for range 3 {
+			_, err := b.Connection(t.Context(), "missing")
+			resolvetest.WantKind(t, "missing", err, conn.Absent)
+		}
+		identity = b.Identity()
+		looks += v.proxy.Calls()["GET /v1/sys/internal/ui/mounts/secret"]
+	}
+	if looks != 1 {
+		t.Errorf("the mount was looked at %d times", looks)
 	}
 }
 

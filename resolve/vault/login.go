@@ -309,17 +309,18 @@ type identity struct {
 	Refused  string // the reason of the last refused login
 	Hint     string
 	Until    time.Time
+	Mounts   map[string]time.Time // what is known of the store's mounts
 }
 
-// identity returns a identity as JSON; nil where nobody has logged in yet.
-func (l *login) identity() []byte {
+// identity returns an identity as JSON; nil where nobody has logged in yet. mounts goes along.
+func (l *login) identity(mounts map[string]time.Time) []byte {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.current == nil && l.refused == nil {
 		return nil
 	}
 	i := identity{Settings: l.settings[:], Session: l.current, Useless: l.useless,
-		Refusals: l.refusals, Until: l.until}
+		Refusals: l.refusals, Until: l.until, Mounts: mounts}
 	if l.refused != nil {
 		i.Refused, i.Hint = l.refused.Reason, l.refused.Hint
 	}
@@ -328,11 +329,11 @@ func (l *login) identity() []byte {
 }
 
 // adopt takes a predecessor's token where it is newer than this one's own, and not one
-// that Vault has refused since.
-func (l *login) adopt(text []byte) {
+// that Vault has refused since. It returns the mounts that came along.
+func (l *login) adopt(text []byte) map[string]time.Time {
 	var i identity
 	if json.Unmarshal(text, &i) != nil || !bytes.Equal(i.Settings, l.settings[:]) {
-		return
+		return nil
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -351,6 +352,7 @@ func (l *login) adopt(text []byte) {
 			l.until = latest
 		}
 	}
+	return i.Mounts
 }
 
 // newer reports whether s came after t: another login, or a renewal of the same.

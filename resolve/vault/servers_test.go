@@ -59,6 +59,17 @@ var differences = map[string]struct {
 	"./pg_full":            {"absent", "an id is never a path"},
 }
 
+// misled are the cases in which Airflow takes a mount that is not the one of the arguments for the
+// absence of the connection, by their arguments and id; connfs cannot reach it.
+var misled = map[string]bool{
+	`{"mount_point": "nomount"} c1`:    true,
+	`{"mount_point": "kv1"} one`:       true,
+	`{"mount_point": "kv1"} map`:       true,
+	`{"mount_point": "kv1"} missing`:   true,
+	`{"kv_engine_version": 1} pg_full`: true,
+	`{"mount_point": null} kv1/one`:    true,
+}
+
 func TestAnswersAsAirflow(t *testing.T) {
 	text, err := os.ReadFile("testdata/vault.json")
 	if err != nil {
@@ -121,6 +132,8 @@ func checkCase(t *testing.T, c testCase) {
 	}
 	got, _, err := p.Connection(t.Context(), c.ID)
 	switch {
+	case misled[string(c.Kwargs)+" "+c.ID]:
+		resolvetest.WantKind(t, "a wrong mount", err, conn.Unreachable)
 	case c.Absent:
 		resolvetest.WantKind(t, "absent", err, conn.Absent)
 	case c.Error.Type == "VaultError", c.Error.Type == "InvalidRequest":

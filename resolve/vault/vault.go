@@ -34,8 +34,9 @@ type Store struct {
 	team    string   // the folder of the team within each of them; empty: none
 	flat    bool     // an id with a slash might name a team, and is refused
 
-	api   *client
-	login *login
+	api     *client
+	login   *login
+	engines engines
 }
 
 // Open is the [backend.Opener] of a [Store].
@@ -75,7 +76,7 @@ func (v *Store) Connection(ctx context.Context, id string) (*conn.Connection, er
 		return nil, err
 	}
 	for _, base := range v.bases {
-		raw, err := v.secret(ctx, v.path(mount, "data", base, name))
+		raw, err := v.secret(ctx, mount, v.path(mount, "data", base, name))
 		switch {
 		case err == nil:
 			return parseConnection(raw)
@@ -140,11 +141,11 @@ func (v *Store) path(mount, kind, base, name string) string {
 }
 
 // secret returns the key-value pairs at a path, as the JSON object that Vault sent.
-func (v *Store) secret(ctx context.Context, path string) (json.RawMessage, error) {
+func (v *Store) secret(ctx context.Context, mount, path string) (json.RawMessage, error) {
 	var answer struct {
 		Data json.RawMessage `json:"data"`
 	}
-	if err := v.read(ctx, path, nil, &answer); err != nil {
+	if err := v.read(ctx, mount, path, nil, &answer); err != nil {
 		return nil, err
 	}
 	if v.version == 2 {
@@ -167,16 +168,18 @@ func (v *Store) secret(ctx context.Context, path string) (json.RawMessage, error
 	return answer.Data, nil
 }
 
-// read calls the API under the current token, and once more under a new one where Vault
-// no longer accepts it.
-func (v *Store) read(ctx context.Context, path string, query url.Values, into any) error {
+// read reads from a path of a mount under the current token, and once more under a new one where
+// Vault no longer accepts it.
+func (v *Store) read(
+	ctx context.Context, mount, path string, query url.Values, into any,
+) error {
 	session, err := v.login.session(ctx)
 	if err != nil {
 		return err
 	}
 	err = v.api.get(ctx, session.Token, path, query, into)
 	if !isStatus(err, 403) {
-		return err
+		return v.missing(ctx, session, mount, err)
 	}
 	renewed, loginErr := v.login.again(ctx, session)
 	switch {
@@ -189,7 +192,7 @@ func (v *Store) read(ctx context.Context, path string, query url.Values, into an
 	if isStatus(err, 403) {
 		v.login.newTokenUseless(renewed)
 	}
-	return err
+	return v.missing(ctx, renewed, mount, err)
 }
 
 // parseConnection is VaultBackend.get_conn_value and what Airflow makes of its answer: a
@@ -217,11 +220,16 @@ func parseConnection(raw json.RawMessage) (*conn.Connection, error) {
 // Warm implements [backend.Warmer]: it logs in, or where that is done opens a connection.
 func (v *Store) Warm(ctx context.Context) error { return v.login.warm(ctx) }
 
-// Identity implements [backend.Successor]: the token and its lease.
-func (v *Store) Identity() []byte { return v.login.identity() }
+// Identity implements [backend.Successor]: the token and its lease, and the mounts that were
+// looked at.
+func (v *Store) Identity() []byte { return v.login.identity(v.engines.copy()) }
 
 // Adopt implements [backend.Successor].
-func (v *Store) Adopt(identity []byte) { v.login.adopt(identity) }
+func (v *Store) Adopt(identity []byte) {
+	for mount, at := range v.login.adopt(identity) {
+		v.engines.add(mount, at)
+	}
+}
 
 // Close closes the connections.
 func (v *Store) Close() error {

@@ -360,3 +360,21 @@ func TestNeverReadsItsOwnSettings(t *testing.T) {
 		t.Errorf("calls: %v", calls)
 	}
 }
+
+// A proxy can refuse the question. Then a mount that has nothing is taken for the right one.
+func TestWhereNobodyMayAskForTheMountAPathIsAbsent(t *testing.T) {
+	for status, want := range map[int]conn.Kind{403: conn.Absent, 404: conn.Absent,
+		405: conn.Absent, 503: conn.Unreachable} {
+		f := newFakeVault("t")
+		f.answer = func(r *http.Request) (int, string) {
+			if strings.HasPrefix(r.URL.Path, "/v1/sys/internal/") {
+				return status, `{"errors":["no"]}`
+			}
+			return 404, `{"errors":[]}`
+		}
+		_, err := f.open(t, map[string]any{"token": "t"}).Connection(t.Context(), "x")
+		if conn.KindOf(err) != want {
+			t.Errorf("status %d: %v, want %v", status, err, want)
+		}
+	}
+}
