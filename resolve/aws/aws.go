@@ -6,6 +6,7 @@ import (
 	"context"
 	"maps"
 	"os"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -59,6 +60,18 @@ func openStore(s *backend.Secrets, kw *arguments.Object, class, apiVersion strin
 	}
 	a.login = awslogin.New(settings)
 	return a
+}
+
+// checkAffix reports a part of every name that the service takes in none: with it every
+// connection would seem absent. letters are those that the service takes, as a class of a regular
+// expression.
+func checkAffix(kw *arguments.Object, argument, text, letters string) {
+	switch {
+	case strings.HasPrefix(text, "arn:"):
+		kw.Fail(argument, "an ARN is no part of a name; give what follows its resource type")
+	case !regexp.MustCompile("^" + letters + "*$").MatchString(text):
+		kw.Fail(argument, "AWS takes no name with this in it, only %s", letters)
+	}
 }
 
 // names returns the names under which an id is kept, in the order in which they are

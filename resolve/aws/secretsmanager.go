@@ -53,6 +53,9 @@ var secretWords = map[string][]string{
 func OpenSecretsManager(s *backend.Secrets, kw *arguments.Object) (backend.Backend, error) {
 	prefix, enabled := kw.Optional("connections_prefix", "airflow/connections")
 	separator := kw.Text("sep", "/")
+	for argument, text := range map[string]string{"connections_prefix": prefix, "sep": separator} {
+		checkAffix(kw, argument, text, `[A-Za-z0-9/_+=.@!\-]`)
+	}
 	words := extraWords(kw)
 	// Current providers do not look at these any more.
 	kw.Ignore("full_url_mode", "are_secret_values_urlencoded")

@@ -585,13 +585,15 @@ func TestSSMReadsTogether(t *testing.T) {
 func TestArgumentsThatCannotBeHonoured(t *testing.T) {
 	for _, service := range services {
 		for kwargs, want := range map[string]string{
-			`{"nonsense": "SECRET"}`:                                           "nonsense: ",
-			`{"api_version": "2000-01-01"}`:                                    "api_version: ",
-			`{"use_ssl": false}`:                                               "use_ssl: ",
-			`{"connections_prefix": 5}`:                                        "connections_prefix: ",
-			`{"connections_lookup_pattern": "("}`:                              "connections_lookup_pattern: ",
-			`{"role_arn": "r", "assume_role_method": "assume_role_with_saml"}`: "assume_role_method: ",
-			`{"aws_access_key_id": "SECRET"}`:                                  "aws_access_key_id: ",
+			`{"nonsense": "SECRET"}`:        "nonsense: ",
+			`{"api_version": "2000-01-01"}`: "api_version: ",
+			`{"use_ssl": false}`:            "use_ssl: ",
+			`{"connections_prefix": 5}`:     "connections_prefix: ",
+			`{"connections_prefix": "arn:aws:ssm:eu-west-1:1:parameter/SECRET"}`: "connections_prefix: an ARN",
+			`{"connections_prefix": "/a b/SECRET"}`:                              "connections_prefix: AWS takes no name",
+			`{"connections_lookup_pattern": "("}`:                                "connections_lookup_pattern: ",
+			`{"role_arn": "r", "assume_role_method": "assume_role_with_saml"}`:   "assume_role_method: ",
+			`{"aws_access_key_id": "SECRET"}`:                                    "aws_access_key_id: ",
 		} {
 			_, err := backend.Open(&backend.Secrets{Kwargs: kwargs}, service.open)
 			if err == nil || !strings.HasPrefix(err.Error(), want) ||

@@ -34,6 +34,7 @@ var ssmKinds = map[string]conn.Kind{
 // OpenSSM is the [backend.Opener] of an [SSM].
 func OpenSSM(s *backend.Secrets, kw *arguments.Object) (backend.Backend, error) {
 	prefix, enabled := kw.Optional("connections_prefix", "/airflow/connections")
+	checkAffix(kw, "connections_prefix", prefix, `[A-Za-z0-9_.\-/]`)
 	b := &SSM{}
 	b.store = openStore(s, kw, "SystemsManagerParameterStoreBackend", "2014-11-06")
 	b.newClient, b.address = newSSMClient, ssmAddress

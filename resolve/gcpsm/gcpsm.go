@@ -317,7 +317,10 @@ func (g *Store) callOnce(
 var kinds = map[codes.Code]conn.Error{
 	codes.NotFound: {Kind: conn.Absent,
 		Reason: "there is no such secret, or it has no version"},
-	codes.InvalidArgument: {Kind: conn.Absent, Reason: "Google does not take this as a name"},
+	// Names are looked at before they are sent, so it is not the connection's.
+	codes.InvalidArgument: {Kind: conn.Unreachable,
+		Reason: "Google takes no such name of a project, or of a secret in it",
+		Hint:   "look at project_id in backend_kwargs"},
 	codes.PermissionDenied: {Kind: conn.Denied, Reason: "Google does not let connfs read it",
 		Hint: "grant roles/secretmanager.secretAccessor, and secretmanager.secrets.list for " +
 			"listing; is the API enabled in this project?"},

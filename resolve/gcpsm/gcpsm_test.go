@@ -207,7 +207,7 @@ func TestErrorsHaveKinds(t *testing.T) {
 		want string
 	}{
 		{repeat(codes.NotFound), "absent"},
-		{repeat(codes.InvalidArgument), "absent"},
+		{repeat(codes.InvalidArgument), "unreachable"},
 		{repeat(codes.PermissionDenied), "denied"},
 		{repeat(codes.Unauthenticated), "denied"},
 		{repeat(codes.Unauthenticated)[:1], "h"},
