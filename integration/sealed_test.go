@@ -7,8 +7,12 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"io"
 	"maps"
+	"net/http"
+	"net/http/httptest"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -221,4 +225,114 @@ func TestErrnoOfAKMSThatFails(t *testing.T) {
 		a.recovers(d.file("m0"), text)
 	}
 	d.saysNothing(password)
+}
+
+// recorder is an HTTP server that answers nothing of use, and remembers what it was sent.
+type recorder struct {
+	*httptest.Server
+
+	mu       sync.Mutex
+	requests []string // the whole of each
+}
+
+func newRecorder(t *testing.T) *recorder {
+	t.Helper()
+	r := &recorder{}
+	r.Server = httptest.NewServer(http.HandlerFunc(
+		func(w http.ResponseWriter, q *http.Request) {
+			body, _ := io.ReadAll(q.Body)
+			r.mu.Lock()
+			defer r.mu.Unlock()
+			r.requests = append(r.requests, fmt.Sprint(q.Method, q.URL, q.Header, string(body)))
+			w.WriteHeader(http.StatusForbidden)
+		}))
+	t.Cleanup(r.Close)
+	return r
+}
+
+// seen returns what it was sent since the last call.
+func (r *recorder) seen() []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	all := r.requests
+	r.requests = nil
+	return all
+}
+
+// Whoever can write connections writes a sealed one, and the connection of its KMS: neither may
+// have connfs sign a request with the identity of the machine, and send it to a server of theirs.
+func TestAConnectionThatIsAKMSGetsNothingOfTheMachines(t *testing.T) {
+	t.Parallel()
+	const own, arn = "OWNACCESSKEY", "arn:aws:kms:eu-west-1:123456789012:key/k"
+	r, machine, secret, token := newRecorder(t), canary(), canary(), canary()
+	credentials := `"aws_access_key_id": "` + own + `", "aws_secret_access_key": "s", `
+	attempts := []struct {
+		name  string
+		extra string // URL stands for that of the recorder, HOST for its host and port
+		asks  bool   // the recorder is asked, with credentials of the connection's own
+	}{
+		{"unlisted", `"endpoint_url": "URL"`, false},
+		{"unlisted_own", credentials + `"endpoint_url": "URL"`, false},
+		{"endpoint", `"endpoint_url": "URL"`, false},
+		{"kms", `"service_config": {"kms": {"endpoint_url": "URL"}}`, false},
+		{"sts", `"role_arn": "arn:aws:iam::1:role/r",
+			"service_config": {"sts": {"endpoint_url": "URL"}}`, false},
+		{"profile", `"profile_name": "default", "endpoint_url": "URL"`, false},
+		{"proxy", `"config_kwargs": {"proxies": {"http": "URL", "https": "URL"}}`, false},
+		{"proxy_tls", `"verify": false, "config_kwargs": {"proxies": {"https": "URL"}}`, false},
+		{"region", `"region_name": "HOST/#"`, false},
+		{"web", `"endpoint_url": "URL", "role_arn": "arn:aws:iam::1:role/r",
+			"assume_role_method": "assume_role_with_web_identity",
+			"assume_role_with_web_identity_federation": "file"`, false},
+		{"own", credentials + `"endpoint_url": "URL"`, true},
+		{"own_sts", credentials + `"role_arn": "arn:aws:iam::1:role/r",
+			"service_config": {"sts": {"endpoint_url": "URL"}}`, true},
+	}
+	s := newSite(t)
+	place := strings.NewReplacer("URL", r.URL, "HOST", strings.TrimPrefix(r.URL, "http://"),
+		"\n", "", "\t", "")
+	var variables, listed []string
+	for _, a := range attempts {
+		sealed := fmt.Sprintf(`{"connfs_sealed": 1, "kms_conn_id": "by_%s", "kms_type": "aws", `+
+			`"mode": "direct", "fields": "extra", "kms_extra": {"key": %q, "ciphertext": "AAAA"}}`,
+			a.name, arn)
+		extra, err := json.Marshal(place.Replace("{" + a.extra + "}"))
+		must(t, err)
+		variables = append(variables, "AIRFLOW_CONN_"+strings.ToUpper(a.name)+"="+sealed,
+			"AIRFLOW_CONN_BY_"+strings.ToUpper(a.name)+
+				`={"conn_type": "aws", "extra": `+string(extra)+`}`)
+		if !strings.HasPrefix(a.name, "unlisted") {
+			listed = append(listed, "by_"+a.name)
+		}
+	}
+	s.configure("timeout = \"20s\"\nkms_connections = ["+quoteAll(listed)+"]",
+		s.environment(variables...)+grant(alice, "*"))
+	shared := s.write("shared", "[default]\naws_access_key_id = "+machine+
+		"\naws_secret_access_key = "+secret+"\naws_session_token = "+token+"\n")
+	tokenFile := s.write("token", token)
+	d, reader := s.serve("AWS_ACCESS_KEY_ID="+machine, "AWS_SECRET_ACCESS_KEY="+secret,
+		"AWS_SESSION_TOKEN="+token, "AWS_REGION=eu-west-1", "AWS_EC2_METADATA_DISABLED=true",
+		"AWS_SHARED_CREDENTIALS_FILE="+shared, "AWS_WEB_IDENTITY_TOKEN_FILE="+tokenFile,
+	), as(t, alice)
+	for _, a := range attempts {
+		errno := "EIO"
+		switch {
+		case strings.HasPrefix(a.name, "unlisted"):
+			errno = "EKEYREJECTED"
+		case a.asks:
+			errno = "EACCES"
+		}
+		reader.fails(d.file(a.name), errno)
+		requests := r.seen()
+		if a.asks != (len(requests) > 0) {
+			t.Errorf("%s: the server was sent %d requests", a.name, len(requests))
+		}
+		for _, request := range requests {
+			if !strings.Contains(request, own) || strings.Contains(request, machine) ||
+				strings.Contains(request, token) {
+				t.Errorf("%s: the server was sent\n%s", a.name, request)
+			}
+		}
+	}
+	d.saysNothing(secret, token)
 }

@@ -64,7 +64,7 @@ var awsKind = &Kind{
 			Help: "an id, ARN or alias of what encrypts; readers need no key",
 		},
 		{
-			Name: "region", Sample: "eu-central-1",
+			Name: "region", Check: checkRegion, Sample: "eu-central-1",
 			Help: "this and the rest: by default what AWS's own tools take",
 		},
 		{Name: "profile", Sample: "airflow"},
@@ -106,6 +106,14 @@ var awsKind = &Kind{
 	connType: "aws", openConnection: openAWSConnection,
 }
 
+// checkRegion says what is wrong with the name of a region.
+func checkRegion(text string) error {
+	if !awslogin.IsRegion(text) {
+		return errors.New("it is not the name of a region, such as eu-central-1")
+	}
+	return nil
+}
+
 // checkURL says what is wrong with the URL of an endpoint.
 func checkURL(text string) error {
 	u, err := url.Parse(text)
@@ -129,8 +137,7 @@ func newAWSClient(key string, login awslogin.Settings) *awsClient {
 // a part of the host that is asked, so it must be a plain name.
 func awsRegion(key string) string {
 	parts := strings.SplitN(key, ":", 6)
-	if len(parts) == 6 && parts[0] == "arn" && parts[2] == "kms" &&
-		strings.Trim(parts[3], "abcdefghijklmnopqrstuvwxyz0123456789-") == "" {
+	if len(parts) == 6 && parts[0] == "arn" && parts[2] == "kms" && awslogin.IsRegion(parts[3]) {
 		return parts[3]
 	}
 	return ""
@@ -346,8 +353,17 @@ func openAWSConnection(_ context.Context, c *conn.Connection) (Client, string, e
 				"there is a login, an access key, without a password, its secret key"))
 		}
 	}
+	detours := s.Detours()
 	if endpoint != "" {
 		s.Endpoint = endpoint
+		detours = append(detours, "service_config.kms.endpoint_url")
+	}
+	if s.AccessKeyID == "" {
+		// Whoever can write the connection would get requests that connfs signs with the
+		// identity of the machine.
+		for _, name := range detours {
+			extra.Fail(name, "a connection without an access key of its own cannot set it")
+		}
 	}
 	if externalID != "" {
 		s.Role.ExternalID = externalID

@@ -5,8 +5,10 @@ package kms_test
 import (
 	"context"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -119,7 +121,7 @@ func TestAirflowConnectionIsAKMS(t *testing.T) {
 		}`, proxy.URL, proxy.URL))},
 	}
 	count := make(map[string]int)
-	k := kmstest.Keyring(t, localSettings(t))
+	k := kmstest.Keyring(t, localSettings(t), slices.Collect(maps.Keys(connections))...)
 	for name := range connections {
 		for range 2 {
 			sealed := opens(t, name, k, name, in(connections, count))

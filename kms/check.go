@@ -17,13 +17,21 @@ type calls interface {
 
 // Check tries the credentials and permissions for every KMS of the configuration, all at
 // once: it has each one encrypt a random key, and decrypt it again, bound to a context
-// that no connection has (conn_id ""). Where encrypting fails, decrypting is not tried.
-func (k *Keyring) Check(ctx context.Context) []conn.Check {
+// that no connection has (conn_id ""). Where encrypting fails, decrypting is not tried. Of the
+// connections that may be a KMS, which find looks up, it tries whether they can be one: they
+// may have no key to encrypt with, and still serve to read.
+func (k *Keyring) Check(ctx context.Context, find Finder) []conn.Check {
 	names := slices.Sorted(maps.Keys(k.named))
-	results := make([][]conn.Check, len(names))
+	results := make([][]conn.Check, len(names)+len(k.listed))
 	var wg sync.WaitGroup
 	for i, name := range names {
 		wg.Go(func() { results[i] = k.check(ctx, name) })
+	}
+	for i, id := range k.listed {
+		wg.Go(func() {
+			_, err := k.service(ctx, id, find)
+			results[len(names)+i] = []conn.Check{{Name: id, Call: "open", Err: err}}
+		})
 	}
 	wg.Wait()
 	var all []conn.Check

@@ -14,6 +14,13 @@ const (
 	hintChanged = "a part of the sealed form was changed afterwards, or comes from another one"
 )
 
+// Why a KMS that a sealed form or a command names is not used.
+const (
+	reasonUnlisted = "it is neither a [kms.NAME] nor one of kms_connections"
+	hintUnlisted   = "add a [kms.NAME]; or, if everybody who can write the connection of that " +
+		"id is trusted to seal, add the id to kms_connections"
+)
+
 // hintEnvelope is the hint where the fields are too long for direct mode.
 const hintEnvelope = "use mode = \"envelope\""
 

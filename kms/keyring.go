@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"unicode/utf8"
 
@@ -17,6 +18,8 @@ import (
 // nothing until it is asked.
 type Keyring struct {
 	named map[string]*source // by the NAME of [kms.NAME]; never changes
+	// listed are the ids of the Airflow connections that may be a KMS; never changes.
+	listed []string
 
 	mu     sync.Mutex
 	found  map[string]*source // by conn_id; kept for the life of the process
@@ -27,10 +30,14 @@ type Keyring struct {
 // Finder looks up the Airflow connection that describes a KMS; see resolve.Finder.
 type Finder = func(ctx context.Context, id string) (*conn.Connection, error)
 
-// NewKeyring returns the keyring with the KMS of the configuration. Its error names
-// every one whose settings are wrong, and shows no secret.
-func NewKeyring(settings map[string]Settings) (*Keyring, error) {
-	k := &Keyring{named: make(map[string]*source), found: make(map[string]*source)}
+// NewKeyring returns the keyring with the KMS of the configuration, and those that the
+// connections with the listed ids describe. No other connection can be a KMS: whoever could
+// write one would choose which server is asked, and with what. The error names every KMS of
+// the configuration whose settings are wrong, and shows no secret.
+func NewKeyring(settings map[string]Settings, listed ...string) (*Keyring, error) {
+	k := &Keyring{
+		named: make(map[string]*source), listed: listed, found: make(map[string]*source),
+	}
 	var wrong []error
 	for name, s := range settings {
 		for _, err := range CheckSettings(s) {
@@ -59,6 +66,10 @@ func (k *Keyring) Unseal(
 	}
 	if err := k.checkCycle(ctx, f.KMSConnID); err != nil {
 		return nil, err
+	}
+	if !k.knows(f.KMSConnID) {
+		err := rejected("the sealed form names it, and "+reasonUnlisted, hintUnlisted)
+		return nil, named(sourceName(f.KMSConnID), err)
 	}
 	s, err := k.service(ctx, f.KMSConnID, find)
 	if err != nil {
@@ -128,6 +139,11 @@ func (k *Keyring) Seal(
 	case id == "" || !utf8.ValidString(id):
 		return nil, conn.Errorf(conn.Invalid, "", "the conn_id is empty or not UTF-8")
 	}
+	if !k.knows(kmsID) {
+		err := failed(reasonUnlisted)
+		err.Hint = hintUnlisted
+		return nil, named(sourceName(kmsID), err)
+	}
 	// The connection of the KMS, and of the KMS that seals that one, must open without this one.
 	s, err := k.service(context.WithValue(ctx, sealing{}, id), kmsID, find)
 	if err != nil {
@@ -194,6 +210,11 @@ func newDataKey(
 		return nil, nil, err
 	}
 	return key, extra, nil
+}
+
+// knows reports whether a KMS may be used: one of the configuration, or a listed connection.
+func (k *Keyring) knows(id string) bool {
+	return k.named[id] != nil || slices.Contains(k.listed, id)
 }
 
 // sealing is the context key of the id that is being sealed.

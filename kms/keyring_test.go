@@ -3,6 +3,7 @@ package kms_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"strings"
@@ -77,6 +78,7 @@ func TestSettingsAreRefusedWithReason(t *testing.T) {
 			`external_id: it cannot be set together with "web_identity_token_file"`,
 		},
 		{settings("aws", "endpoint", "SECRET"), "endpoint: it is not a URL"},
+		{settings("aws", "region", "SECRET.example/"), "region: it is not the name of a region"},
 		{settings("gcp", "key", "k"), "key: it is not of the form"},
 		{settings("gcp", "key", key+"/x"), "key: it is not of the form"},
 		{settings("gcp", "endpoint", "https://h"), "host:port"},
@@ -120,12 +122,12 @@ func TestContentsAreNotShown(t *testing.T) {
 }
 
 func TestConnectionsThatAreNoKMS(t *testing.T) {
-	k := kmstest.Keyring(t, localSettings(t))
+	k := kmstest.Keyring(t, localSettings(t), "vault")
 	for name, c := range map[string]struct {
 		connection *conn.Connection
 		says       string
 	}{
-		"absent":       {nil, "neither a [kms.NAME] nor a connection"},
+		"absent":       {nil, "there is no connection of that id"},
 		"another type": {&conn.Connection{Type: text("postgres")}, "is not one of a KMS"},
 		"no type":      {&conn.Connection{}, "is not one of a KMS"},
 		"local": {&conn.Connection{
@@ -185,8 +187,80 @@ func TestConnectionsThatAreNoKMS(t *testing.T) {
 		}
 	}
 	if _, err := k.Seal(t.Context(), "a", kmstest.Sample(), "vault", nil, nil); err == nil ||
-		!strings.Contains(err.Error(), "neither") {
+		!strings.Contains(err.Error(), "there is no connection of that id") {
 		t.Errorf("without a finder: %v", err)
+	}
+}
+
+// Whoever can write a connection must not make a KMS of it.
+func TestAConnectionThatIsNotListedIsNoKMS(t *testing.T) {
+	vault := &conn.Connection{
+		Type: text("aws"), Login: text("a"), Password: conn.NewSecret("b"),
+		Extra: conn.NewSecret(`{"region_name": "eu-west-1", "kms_key": "alias/a"}`),
+	}
+	sealed := &conn.Connection{Extra: conn.NewSecret(`{"connfs_sealed": 1,
+		"kms_conn_id": "vault", "kms_type": "aws", "mode": "direct", "fields": "extra",
+		"kms_extra": {"key": "alias/a", "ciphertext": "AAAA"}}`)}
+	for _, listed := range [][]string{nil, {"Vault", "vault ", "other"}} {
+		k, count := kmstest.Keyring(t, localSettings(t), listed...), make(map[string]int)
+		find := in(map[string]*conn.Connection{"vault": vault}, count)
+		_, unsealing := k.Unseal(t.Context(), "a", sealed, find)
+		_, sealing := k.Seal(t.Context(), "a", kmstest.Sample(), "vault", nil, find)
+		for kind, err := range map[conn.Kind]error{
+			conn.KeyRejected: unsealing, conn.Failed: sealing,
+		} {
+			var e *conn.Error
+			if !errors.As(err, &e) || e.Kind != kind || e.Source != "kms vault" ||
+				!strings.Contains(e.Reason, "neither a [kms.NAME] nor one of kms_connections") ||
+				!strings.Contains(e.Hint, "kms_connections") {
+				t.Errorf("%q: %v, want %v", listed, err, kind)
+			}
+		}
+		if len(count) > 0 {
+			t.Errorf("%q: it was looked up: %v", listed, count)
+		}
+	}
+}
+
+// A connection without credentials of its own is asked about at AWS's own servers only.
+func TestNoConnectionTakesTheMachinesIdentityElsewhere(t *testing.T) {
+	const own = `"aws_access_key_id": "a", "aws_secret_access_key": "SECRET", `
+	for name, extra := range map[string]string{
+		"endpoint_url":                    `"endpoint_url": "http://h:1"`,
+		"service_config.kms.endpoint_url": `"service_config": {"kms": {"endpoint_url": "http://h:1"}}`,
+		"service_config.sts.endpoint_url": `"role_arn": "arn:r",
+			"service_config": {"sts": {"endpoint_url": "http://h:1"}}`,
+		"config_kwargs.proxies": `"config_kwargs": {"proxies": {"https": "http://h:1"}}`,
+		"verify":                `"verify": false`,
+		"verify ":               `"verify": "/own/authority.pem", "profile_name": "default"`,
+	} {
+		for given, says := range map[string]string{
+			"": strings.TrimSpace(name) + ": a connection without an access key of its own " +
+				"cannot set it",
+			own: "",
+		} {
+			k := kmstest.Keyring(t, localSettings(t), "vault")
+			vault := &conn.Connection{Type: text("aws"), Extra: conn.NewSecret(
+				`{` + given + extra + `, "region_name": "eu-west-1", "kms_key": "alias/a"}`)}
+			find := in(map[string]*conn.Connection{"vault": vault}, nil)
+			// Opening a KMS calls nobody.
+			err := k.Check(t.Context(), find)[2].Err
+			if says == "" && err != nil || says != "" &&
+				(err == nil || !strings.Contains(err.Error(), says)) {
+				t.Errorf("%s%s: %v, want %q", given, extra, err, says)
+			}
+		}
+	}
+	for _, region := range []string{"evil.example/", "a@b", "a.b", "a:1", "é", "#", "a b"} {
+		k := kmstest.Keyring(t, localSettings(t), "vault")
+		vault := &conn.Connection{
+			Type: text("aws"), Extra: conn.NewSecret(`{"region_name": "` + region + `"}`),
+		}
+		find := in(map[string]*conn.Connection{"vault": vault}, nil)
+		err := k.Check(t.Context(), find)[2].Err
+		if err == nil || !strings.Contains(err.Error(), "region_name: expected the name of a") {
+			t.Errorf("region %q: %v", region, err)
+		}
 	}
 }
 
@@ -221,9 +295,9 @@ func TestSealRefuses(t *testing.T) {
 
 // A KMS connection that is sealed by itself, or by one that it seals, would never open.
 func TestCyclesAreNotSealed(t *testing.T) {
-	k := kmstest.Keyring(t, localSettings(t))
+	k := kmstest.Keyring(t, localSettings(t), "one", "two")
 	aws := &conn.Connection{Type: text("aws"), Extra: conn.NewSecret(
-		`{"region_name": "eu-west-1", "kms_key": "alias/a", "endpoint_url": "http://127.0.0.1:1"}`,
+		`{"region_name": "eu-west-1", "kms_key": "alias/a"}`,
 	)}
 	wantCycle := func(err error) {
 		t.Helper()

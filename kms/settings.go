@@ -4,12 +4,12 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
-	"os"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/connfs/connfs/conn"
+	"github.com/connfs/connfs/internal/regularfile"
 )
 
 // Settings describe one KMS: a [kms.NAME] of the configuration.
@@ -139,9 +139,12 @@ func (s Settings) content(name string, read func(path string) ([]byte, error)) (
 	return nil, nil
 }
 
+// maxFile bounds a file with a secret, in bytes.
+const maxFile = 1 << 20
+
 // readFile reads a file with a secret. The error is a *conn.Error.
 func readFile(path string) ([]byte, error) {
-	content, err := os.ReadFile(path)
+	content, _, err := regularfile.Read(path, 0, maxFile)
 	if err != nil {
 		return nil, &conn.Error{
 			Kind: conn.Denied, Reason: "the file " + path + " cannot be read", Err: err,

@@ -36,15 +36,20 @@ type service struct {
 }
 
 func newSource(id string, settings *Settings) *source {
+	return &source{name: sourceName(id), settings: settings, opening: semaphore.NewWeighted(1)}
+}
+
+// sourceName returns the name that errors show of a KMS.
+func sourceName(id string) string {
 	const plain = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-"
 	name := id
 	if strings.Trim(id, plain) != "" || len(id) > 100 {
 		name = printable(id)
 	}
-	return &source{name: "kms " + name, settings: settings, opening: semaphore.NewWeighted(1)}
+	return "kms " + name
 }
 
-// service returns the KMS of that id, with its client.
+// service returns the KMS of that id, with its client. It must be one that the keyring knows.
 func (k *Keyring) service(ctx context.Context, id string, find Finder) (*service, error) {
 	s := k.named[id]
 	if s == nil {
@@ -130,8 +135,9 @@ func openConnection(ctx context.Context, id string, find Finder) (Settings, Clie
 
 func unknownKMS(cause error) error {
 	return &conn.Error{
-		Kind: conn.Failed, Reason: "there is neither a [kms.NAME] nor a connection of that name",
-		Hint: "add it to the configuration of connfs", Err: cause,
+		Kind: conn.Failed, Err: cause,
+		Reason: "kms_connections lists it, and there is no connection of that id",
+		Hint:   "add the connection, or a [kms.NAME] in its place",
 	}
 }
 

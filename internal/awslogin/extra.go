@@ -13,7 +13,7 @@ import (
 // as good as nothing.
 func FromArguments(o *arguments.Object) Settings {
 	s := Settings{
-		Region: o.Text("region_name", ""), Profile: o.Text("profile_name", ""),
+		Region: region(o), Profile: o.Text("profile_name", ""),
 		AccessKeyID:     o.Text("aws_access_key_id", ""),
 		SecretAccessKey: o.Text("aws_secret_access_key", ""),
 		SessionToken:    o.Text("aws_session_token", ""),
@@ -41,6 +41,43 @@ func FromArguments(o *arguments.Object) Settings {
 	sts.RefuseRest()
 	o.RefuseRest()
 	return s
+}
+
+// region reads the region. It becomes a part of the name of the host that is asked, so it must
+// be a plain name.
+func region(o *arguments.Object) string {
+	text := o.Text("region_name", "")
+	if !IsRegion(text) {
+		o.Fail("region_name", "expected the name of a region, such as eu-central-1")
+	}
+	return text
+}
+
+// IsRegion reports whether text can be the name of a region, or is empty. Whether there is such
+// a region only AWS knows.
+func IsRegion(text string) bool {
+	return len(text) < 64 &&
+		strings.Trim(text, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-") == ""
+}
+
+// Detours returns the arguments with which calls reach, or pass, another server than AWS's own.
+// Whoever sets one of them must not have calls signed with somebody else's credentials.
+func (s *Settings) Detours() []string {
+	var names []string
+	for _, d := range []struct {
+		name string
+		set  bool
+	}{
+		{"endpoint_url", s.Endpoint != ""},
+		{"service_config.sts.endpoint_url", s.STSEndpoint != ""},
+		{"config_kwargs.proxies", len(s.Proxies) > 0},
+		{"verify", s.Insecure || s.CAFile != ""}, // who then answers in AWS's place is not checked
+	} {
+		if d.set {
+			names = append(names, d.name)
+		}
+	}
+	return names
 }
 
 // role reads how a role is assumed. Without a role_arn Airflow ignores the rest.

@@ -23,6 +23,7 @@ import (
 	"github.com/aws/smithy-go/logging"
 
 	"github.com/connfs/connfs/conn"
+	"github.com/connfs/connfs/internal/regularfile"
 )
 
 // Login is one way of speaking to AWS. It is safe for concurrent use.
@@ -119,7 +120,7 @@ func (l *Login) load(ctx context.Context) (aws.Config, error) {
 		options = append(options, config.WithUseFIPSEndpoint(aws.FIPSEndpointStateEnabled))
 	}
 	if s.CAFile != "" {
-		file, err := os.Open(s.CAFile)
+		file, _, err := regularfile.Open(s.CAFile, 0)
 		if err != nil {
 			return aws.Config{}, err
 		}

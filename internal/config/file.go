@@ -33,6 +33,8 @@ type file struct {
 	user        value[string]
 	memoryLock  value[string]
 
+	kmsConnections value[[]string]
+
 	url       value[string]
 	fernetKey value[string]
 	dags      value[bool]
@@ -151,6 +153,7 @@ func (l *loader) readTop(t *table, f *file) {
 	t.boolean("share_names", &f.shareNames)
 	t.text("user", &f.user)
 	t.text("memory_lock", &f.memoryLock, oneOf("require", "try"))
+	t.texts("kms_connections", &f.kmsConnections)
 	t.refuse("socket", "", "/run/connfs/connfs.sock")
 }
 

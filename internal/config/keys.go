@@ -14,8 +14,8 @@ var keys = []struct {
 }{
 	{"", []string{
 		"include", "airflow_home", "order", "on_error", "ttl", "negative_ttl", "epoch", "timeout",
-		"share_names", "user", "memory_lock", "socket", "metastore", "environment", "secrets",
-		"kms", "audit", "grant", "tenant", "mount",
+		"share_names", "user", "memory_lock", "kms_connections", "socket", "metastore",
+		"environment", "secrets", "kms", "audit", "grant", "tenant", "mount",
 	}},
 	{"metastore", []string{
 		"url", "url_file", "fernet_key", "fernet_key_file", "dags", "dags_every", "dags_keep",

@@ -47,11 +47,26 @@ func (f *file) keyServices() map[string]kms.Settings {
 	return all
 }
 
-// readKMS reads every [kms.NAME].
+// readKMS reads every [kms.NAME], and checks the list of connections beside them.
 func (l *loader) readKMS(root *table, f *file) {
 	tables := root.subs("kms")
 	for _, name := range slices.Sorted(maps.Keys(tables)) {
 		f.kms = append(f.kms, l.readKeyService(name, tables[name]))
+	}
+	for i, id := range f.kmsConnections.v {
+		message, hint := "", "leave one of the two out"
+		switch {
+		case tables[id] != nil:
+			message = fmt.Sprintf("[kms.%s] has the same name, and the connection is not read", id)
+		case slices.Contains(f.kmsConnections.v[:i], id):
+			message = fmt.Sprintf("%q is in the list twice", id)
+		default:
+			continue
+		}
+		l.add(&Error{
+			File: f.path, Line: root.pos.at("kms_connections").elem(i).line,
+			Key: "kms_connections", Message: message, Hint: hint,
+		})
 	}
 }
 

@@ -150,3 +150,27 @@ func TestKeyFilesThatCannotServe(t *testing.T) {
 		})
 	}
 }
+
+func TestConnectionsThatMayBeAKMSAreListed(t *testing.T) {
+	const main = "[kms.main]\ntype = \"aws\"\n"
+	src := source(t, "kms_connections = [\"aws_kms\", \"a*\"]\n"+main)
+	if diff := cmp.Diff([]string{"aws_kms", "a*"}, load(t, src).KMSConnections); diff != "" {
+		t.Errorf("listed (-want +got):\n%s", diff)
+	}
+	if got := load(t, source(t, main)).KMSConnections; len(got) != 0 {
+		t.Errorf("by default %q", got)
+	}
+	for text, want := range map[string]string{
+		`kms_connections = ["a", "main"]`: `:1: kms_connections: [kms.main] has the same name, ` +
+			`and the connection is not read (leave one of the two out)`,
+		`kms_connections = ["a", "a"]`: `:1: kms_connections: "a" is in the list twice ` +
+			`(leave one of the two out)`,
+		`kms_connections = "a"`:  `:1: kms_connections: expected an array of strings, got a string`,
+		`kms_connections = [""]`: `:1: kms_connections: it contains an empty string`,
+	} {
+		src := source(t, text+"\n"+main)
+		if got := loadError(t, src); !strings.HasPrefix(got, src.ConfigFile+want) {
+			t.Errorf("%s: %s, want %s", text, got, want)
+		}
+	}
+}

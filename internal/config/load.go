@@ -95,11 +95,12 @@ func Load(ctx context.Context, src Source) (*Result, error) {
 	front.Path = path(&f, &a, len(resolver.Environment.Variables))
 	front.Warnings = l.warnings
 	return &Result{
-		Front:    front,
-		Resolver: resolver,
-		KMS:      f.keyServices(),
-		Settings: l.effective(&f, &a, home, child, front),
-		Warnings: l.warnings,
+		Front:          front,
+		Resolver:       resolver,
+		KMS:            f.keyServices(),
+		KMSConnections: f.kmsConnections.v,
+		Settings:       l.effective(&f, &a, home, child, front),
+		Warnings:       l.warnings,
 	}, nil
 }
 

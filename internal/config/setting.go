@@ -84,6 +84,7 @@ func (l *loader) effective(f *file, a *airflow, h home, child account,
 	add("share_names", f.shareNames.v, f.shareNames.from())
 	add("user", child.name, cmp.Or(child.origin, "default"))
 	add("memory_lock", f.memoryLock.v, f.memoryLock.from())
+	add("kms_connections", orEmpty(f.kmsConnections.v), f.kmsConnections.from())
 
 	if a.metastore != nil && holdsPassword(a.url.v) {
 		secret("metastore.url", a.url)

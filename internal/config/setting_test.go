@@ -60,6 +60,7 @@ timeout = "5s"  # default
 share_names = false  # default
 user = ""  # default
 memory_lock = "require"  # default
+kms_connections = []  # default
 metastore.url = "[redacted]"  # CONFIG:3
 metastore.fernet_key = "[redacted]"  # CONFIG:4
 metastore.dags = true  # default

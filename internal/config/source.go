@@ -62,8 +62,10 @@ type Result struct {
 	Front    settings.Front
 	Resolver all.Settings            // secret
 	KMS      map[string]kms.Settings // by the NAME of [kms.NAME]; secret too
-	Settings []Setting               // every effective key, in the order of the contract
-	Warnings []string                // also in Front
+	// KMSConnections are the ids of the Airflow connections that may be a KMS too.
+	KMSConnections []string
+	Settings       []Setting // every effective key, in the order of the contract
+	Warnings       []string  // also in Front
 }
 
 // variable returns an environment variable of the source.

@@ -92,10 +92,11 @@ func With(s kms.Settings, pairs ...string) kms.Settings {
 	return s
 }
 
-// Keyring returns a keyring with one KMS, "main", which t closes.
-func Keyring(t testing.TB, s kms.Settings) *kms.Keyring {
+// Keyring returns a keyring with one KMS, "main", and those that the listed connections
+// describe. t closes it.
+func Keyring(t testing.TB, s kms.Settings, listed ...string) *kms.Keyring {
 	t.Helper()
-	k, err := kms.NewKeyring(map[string]kms.Settings{name: s})
+	k, err := kms.NewKeyring(map[string]kms.Settings{name: s}, listed...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -574,7 +575,7 @@ func (h Harness) unreachable(t *testing.T) {
 	if took := time.Since(start); took > 5*time.Second {
 		t.Errorf("it took %v", took)
 	}
-	for _, c := range k.Check(ctx) {
+	for _, c := range k.Check(ctx, nil) {
 		if conn.KindOf(c.Err) != conn.Unreachable {
 			t.Errorf("check: %s: %v, want unreachable", c.Call, c.Err)
 		}
@@ -599,7 +600,7 @@ func (h Harness) concurrent(t *testing.T) {
 }
 
 func (h Harness) check(t *testing.T) {
-	checks := Keyring(t, h.Settings).Check(t.Context())
+	checks := Keyring(t, h.Settings).Check(t.Context(), nil)
 	if len(checks) != 2 {
 		t.Fatalf("%d results, want one for each verb", len(checks))
 	}

@@ -9,7 +9,7 @@ import (
 // check tries every backend, in the order of the path, and then every KMS.
 func (s *server) check(ctx context.Context) []conn.Check {
 	all := s.path.Check(ctx)
-	for _, c := range s.keyring.Check(ctx) {
+	for _, c := range s.keyring.Check(ctx, s.find) {
 		c.Name = "kms " + c.Name
 		all = append(all, c)
 	}

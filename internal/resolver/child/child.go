@@ -93,7 +93,7 @@ func (s *server) init(key, blob []byte) {
 	}
 	// An unusable key rejects what is encrypted, and says so; the rest still reads.
 	keys, _ := kms.NewFernet(fernet)
-	keyring, err := kms.NewKeyring(settings.KMS)
+	keyring, err := kms.NewKeyring(settings.KMS, settings.KMSConnections...)
 	if err != nil {
 		s.failed = &conn.Error{Kind: conn.Failed, Reason: err.Error(), Err: err}
 		return

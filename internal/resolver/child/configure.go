@@ -60,7 +60,9 @@ func Configure(
 		err = config.WriteSettings(&b, r.Settings, req.ShowSecrets, req.Show == "json")
 		body = b.Bytes()
 	} else {
-		body, err = (&Settings{Path: r.Resolver, KMS: r.KMS}).Encode()
+		body, err = (&Settings{
+			Path: r.Resolver, KMS: r.KMS, KMSConnections: r.KMSConnections,
+		}).Encode()
 	}
 	return front, body, err
 }

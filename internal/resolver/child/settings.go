@@ -13,6 +13,8 @@ import (
 type Settings struct {
 	Path all.Settings
 	KMS  map[string]kms.Settings // by the NAME of their [kms.NAME]
+	// KMSConnections are the ids of the Airflow connections that may be a KMS too.
+	KMSConnections []string
 }
 
 // Encode returns the blob. It is not JSON, which cannot hold bytes that are not UTF-8.
