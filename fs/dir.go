@@ -78,7 +78,7 @@ func (t *tree) ReleaseDir(in *fuse.ReleaseIn) { t.dirs.drop(in.Fh) }
 // ReadDir lists what the caller of this request may read. It need not be the caller of
 // OpenDir: a directory descriptor can be passed on.
 func (t *tree) ReadDir(_ <-chan struct{}, in *fuse.ReadIn, out *fuse.DirEntryList) fuse.Status {
-	t.list(in, func(e fuse.DirEntry, _ string) bool { return out.AddDirEntry(e) })
+	t.list(in, func(e fuse.DirEntry, _ uint64, _ string) bool { return out.AddDirEntry(e) })
 	return fuse.OK
 }
 
@@ -86,7 +86,7 @@ func (t *tree) ReadDir(_ <-chan struct{}, in *fuse.ReadIn, out *fuse.DirEntryLis
 // see them, which share_names allows.
 func (t *tree) ReadDirPlus(_ <-chan struct{}, in *fuse.ReadIn, out *fuse.DirEntryList) fuse.Status {
 	c := t.caller(&in.InHeader)
-	t.list(in, func(e fuse.DirEntry, id string) bool {
+	t.list(in, func(e fuse.DirEntry, node uint64, id string) bool {
 		entry := out.AddDirLookupEntry(e)
 		if entry == nil {
 			return false
@@ -98,8 +98,8 @@ func (t *tree) ReadDirPlus(_ <-chan struct{}, in *fuse.ReadIn, out *fuse.DirEntr
 		if err != nil {
 			size = -1
 		}
-		t.names.keep(e.Ino, id, t.Provider.Grantable(id))
-		t.entry(e.Ino, size, entry)
+		t.names.keep(node, id, t.Provider.Grantable(id))
+		t.entry(node, size, entry)
 		entry.SetAttrTimeout(t.attrTimeout())
 		return true
 	})
@@ -108,12 +108,12 @@ func (t *tree) ReadDirPlus(_ <-chan struct{}, in *fuse.ReadIn, out *fuse.DirEntr
 
 // list calls add with the entries from the request's offset on, until add reports that the
 // reply is full.
-func (t *tree) list(in *fuse.ReadIn, add func(e fuse.DirEntry, id string) bool) {
+func (t *tree) list(in *fuse.ReadIn, add func(e fuse.DirEntry, node uint64, id string) bool) {
 	for i, dot := range []string{".", ".."} {
 		e := fuse.DirEntry{
 			Mode: syscall.S_IFDIR, Name: dot, Ino: fuse.FUSE_ROOT_ID, Off: uint64(i) + 1,
 		}
-		if in.Offset <= uint64(i) && !add(e, "") {
+		if in.Offset <= uint64(i) && !add(e, fuse.FUSE_ROOT_ID, "") {
 			return
 		}
 	}
@@ -125,10 +125,11 @@ func (t *tree) list(in *fuse.ReadIn, add func(e fuse.DirEntry, id string) bool) 
 		if !ok || !t.Provider.MayRead(c, ids[i]) {
 			continue
 		}
+		node := t.names.node(ids[i])
 		e := fuse.DirEntry{
-			Mode: syscall.S_IFREG, Name: name, Ino: t.names.node(ids[i]), Off: uint64(i) + 3,
+			Mode: syscall.S_IFREG, Name: name, Ino: inode(node), Off: uint64(i) + 3,
 		}
-		if !add(e, ids[i]) {
+		if !add(e, node, ids[i]) {
 			return
 		}
 	}

@@ -144,9 +144,16 @@ func (t *tree) fileAttr(node uint64, size int, a *fuse.Attr) {
 	if size < 0 {
 		size = unknownSize
 	}
-	a.Ino, a.Mode, a.Nlink, a.Blksize = node, syscall.S_IFREG|0o400, 1, 4096
+	a.Ino, a.Mode, a.Nlink, a.Blksize = inode(node), syscall.S_IFREG|0o400, 1, 4096
 	a.Size, a.Blocks = uint64(size), uint64(size+511)/512
 	t.times(a)
+}
+
+// inode returns the inode number that programs see for a node: its id folded to 32 bits.
+// stat(2) and readdir(3) of a 32-bit program fail with EOVERFLOW for larger numbers. It can
+// be the same for two files, and is never the root's.
+func inode(node uint64) uint64 {
+	return max(uint64(uint32(node)^uint32(node>>32)), firstFileNode)
 }
 
 func (t *tree) times(a *fuse.Attr) {

@@ -42,7 +42,7 @@ func TestLookupAnswersEveryCallerAndNameTheSame(t *testing.T) {
 				first.AttrTimeout())
 		}
 		if first.Size != unknownSize || first.Mode != syscall.S_IFREG|0o400 || first.Uid != 0 ||
-			first.NodeId < firstFileNode || first.Ino != first.NodeId {
+			first.NodeId < firstFileNode || first.Ino != inode(first.NodeId) {
 			t.Errorf("%.20q: %+v", file, first)
 		}
 	}
@@ -163,12 +163,23 @@ func TestAttributesOfAFile(t *testing.T) {
 			var out fuse.AttrOut
 			tr.GetAttr(nil, &fuse.GetAttrIn{InHeader: from(alice, n)}, &out)
 			if out.Size != size || out.Mode != syscall.S_IFREG|0o400 || out.Nlink != 1 ||
-				out.Ino != n || out.Uid != 0 || out.Mtime == 0 {
+				out.Ino != inode(n) || out.Uid != 0 || out.Mtime == 0 {
 				t.Errorf("%s: %+v", file, out.Attr)
 			}
 			if got := out.Timeout() > 0; got != share {
 				t.Errorf("share_names %v: attributes kept for %v", share, out.Timeout())
 			}
+		}
+	}
+}
+
+func TestInodeNumbersFitInto32Bits(t *testing.T) {
+	for node, want := range map[uint64]uint64{
+		0x1_0000_0001: 2, 0x1_0000_0000: 2, 0x12345678_9abcdef0: 0x88888888, 77: 77,
+		math.MaxUint64: 2, 0xffffffff: 0xffffffff, 0x5_0000_0001: 4,
+	} {
+		if got := inode(node); got != want {
+			t.Errorf("%#x: %#x, want %#x", node, got, want)
 		}
 	}
 }
@@ -548,7 +559,7 @@ func TestReadDirPlusGivesTheAttributesThatGetAttrGives(t *testing.T) {
 				}
 				continue
 			}
-			if e.plus.NodeId != node(t, tr, e.name) || e.ino != e.plus.NodeId ||
+			if e.plus.NodeId != node(t, tr, e.name) || e.ino != inode(e.plus.NodeId) ||
 				e.plus.Ino != e.ino {
 				t.Errorf("%s: node %x, inode %x", e.name, e.plus.NodeId, e.ino)
 			}

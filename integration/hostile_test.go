@@ -37,8 +37,8 @@ var probes struct {
 	compiled map[string]string
 }
 
-// probe compiles a hostile reader and returns its path.
-func probe(t *testing.T, name string) string {
+// probe compiles a hostile reader, with more flags if it needs them, and returns its path.
+func probe(t *testing.T, name string, flags ...string) string {
 	t.Helper()
 	probes.Lock()
 	defer probes.Unlock()
@@ -46,8 +46,8 @@ func probe(t *testing.T, name string) string {
 		return path
 	}
 	path := filepath.Join(baseDir, "probe-"+name)
-	cmd := exec.Command("cc", "-O2", "-Wall", "-Wextra", "-Werror", "-o", path,
-		filepath.Join("fusefloor", "probes", name+".c"))
+	cmd := exec.Command("cc", append(flags, "-O2", "-Wall", "-Wextra", "-Werror", "-o", path,
+		filepath.Join("fusefloor", "probes", name+".c"))...)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("compiling %s.c: %v\n%s", name, err, out)
 	}
