@@ -51,15 +51,15 @@ func (t *tree) Lookup(
 	if err != nil {
 		return status(err)
 	}
-	t.entry(t.names.remember(id, t.Provider.Grantable(id)), -1, out)
+	t.entry(t.names.remember(id, t.Provider.Grantable(id)), out)
 	return fuse.OK
 }
 
 // entry fills in the entry of a node.
-func (t *tree) entry(node uint64, size int, out *fuse.EntryOut) {
+func (t *tree) entry(node uint64, out *fuse.EntryOut) {
 	out.NodeId, out.Generation = node, 1
 	out.SetEntryTimeout(entryTimeout)
-	t.fileAttr(out.NodeId, size, &out.Attr)
+	t.entryAttr(node, &out.Attr)
 }
 
 // OpenDir takes a snapshot of the ids that are known.
@@ -82,8 +82,8 @@ func (t *tree) ReadDir(_ <-chan struct{}, in *fuse.ReadIn, out *fuse.DirEntryLis
 	return fuse.OK
 }
 
-// ReadDirPlus is ReadDir with the attributes. The kernel keeps them only if other users may
-// see them, which share_names allows.
+// ReadDirPlus is ReadDir with the entries, and with the attributes only if other users may see
+// them, which share_names allows.
 func (t *tree) ReadDirPlus(_ <-chan struct{}, in *fuse.ReadIn, out *fuse.DirEntryList) fuse.Status {
 	c := t.caller(&in.InHeader)
 	t.list(in, func(e fuse.DirEntry, node uint64, id string) bool {
@@ -94,13 +94,16 @@ func (t *tree) ReadDirPlus(_ <-chan struct{}, in *fuse.ReadIn, out *fuse.DirEntr
 		if id == "" {
 			return true // "." and "..": an entry of zeros, which the kernel skips
 		}
-		size, err := t.Provider.Stat(c, id)
-		if err != nil {
-			size = -1
-		}
 		t.names.keep(node, id, t.Provider.Grantable(id))
-		t.entry(node, size, entry)
-		entry.SetAttrTimeout(t.attrTimeout())
+		t.entry(node, entry)
+		if t.ShareNames {
+			size, err := t.Provider.Stat(c, id)
+			if err != nil {
+				size = -1
+			}
+			t.fileAttr(node, size, &entry.Attr)
+			entry.SetAttrTimeout(t.attrTimeout())
+		}
 		return true
 	})
 	return fuse.OK
@@ -135,7 +138,15 @@ func (t *tree) list(in *fuse.ReadIn, add func(e fuse.DirEntry, node uint64, id s
 	}
 }
 
-// GetAttr decides for this caller, and asks no backend.
+// GetAttr decides for this caller, and asks no backend. It shows the caller as the owner of
+// what it may read: with mode 0400, programs that look at owner and mode take a file of
+// somebody else's for one that they cannot read.
+//
+// The kernel would keep the answer, and give it to everybody who asks for what is known
+// (statx with AT_STATX_DONT_SYNC). And the owner that it keeps may take a lease, which holds
+// up every other open of the file for most of a minute. So before the answer comes a notice
+// that attributes have changed since it asked. The kernel then passes the answer on to the
+// program, and keeps what the entry said. (Linux does so since 5.10.)
 func (t *tree) GetAttr(cancel <-chan struct{}, in *fuse.GetAttrIn, out *fuse.AttrOut) fuse.Status {
 	out.SetTimeout(t.attrTimeout())
 	if in.NodeId == fuse.FUSE_ROOT_ID {
@@ -152,6 +163,16 @@ func (t *tree) GetAttr(cancel <-chan struct{}, in *fuse.GetAttrIn, out *fuse.Att
 		return t.refuse(cancel, c, err)
 	}
 	t.fileAttr(in.NodeId, size, &out.Attr)
+	// With a file handle it is lseek(2) that asks for the end of the file. It uses what the
+	// kernel keeps, and shows no owner.
+	if t.ShareNames || in.Flags()&fuse.FUSE_GETATTR_FH != 0 {
+		return fuse.OK
+	}
+	out.Owner = fuse.Owner{Uid: c.UID, Gid: c.GID}
+	if t.kernel != nil {
+		// It fails only for a node that the kernel does not keep.
+		_ = t.kernel.InodeNotify(in.NodeId, -1, 0)
+	}
 	return fuse.OK
 }
 

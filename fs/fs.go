@@ -12,6 +12,10 @@
 // the directory (LOOKUP, READDIR, GETATTR and all attempts to write), file.go the reading
 // of a file, and errno.go the error numbers.
 //
+// The kernel also keeps the attributes that it was last given with the shared node. So the
+// answer to GETATTR, which names its caller as the owner, must not stay there; see
+// [tree.GetAttr].
+//
 // No plaintext is kept here. A handle is the version of the content that was opened,
 // and the bytes of a reply lie in the provider's locked memory while the kernel
 // copies them.
@@ -58,6 +62,9 @@ const (
 	// unknownSize is shown while the size is not known: never 0, which many tools
 	// take for an empty file and do not read.
 	unknownSize = 4096
+	// entrySize is the size in entries, which are the same for every content. No content is
+	// larger: the kernel itself ends an asynchronous read there.
+	entrySize = 1 << 20
 	// entryTimeout is how long the kernel keeps an entry. Entries are constant.
 	entryTimeout = 60 * time.Second
 	// sharedAttrTimeout is how long it keeps attributes where they may be shared
@@ -83,6 +90,12 @@ type tree struct {
 	names   *names
 	dirs    dirs
 	started time.Time
+	kernel  notifier // nil in tests
+}
+
+// notifier tells the kernel that what it knows of a node is out of date.
+type notifier interface {
+	InodeNotify(node uint64, off, length int64) fuse.Status
 }
 
 var _ fuse.RawFileSystem = (*tree)(nil)
@@ -107,6 +120,9 @@ func Options(o *fuse.MountOptions) {
 	// report every caller as uid -1.
 	o.DisabledCapabilities |= fuse.CAP_NO_OPEN_SUPPORT | fuse.CAP_ALLOW_IDMAP | fuse.CAP_PASSTHROUGH
 }
+
+// Init is called before the first request but FUSE's own INIT.
+func (t *tree) Init(s *fuse.Server) { t.kernel = s }
 
 func (t *tree) String() string { return "connfs" }
 
@@ -140,14 +156,24 @@ func (t *tree) rootAttr(a *fuse.Attr) {
 	t.times(a)
 }
 
+// entryAttr fills in the attributes in an entry: the same for every content and caller, unless
+// users may see each other's attributes.
+func (t *tree) entryAttr(node uint64, a *fuse.Attr) {
+	a.Ino, a.Mode, a.Nlink, a.Blksize = inode(node), syscall.S_IFREG|0o400, 1, 4096
+	setSize(a, entrySize)
+	t.times(a)
+}
+
+// fileAttr fills in the attributes of a file whose content has size bytes, -1 for unknown.
 func (t *tree) fileAttr(node uint64, size int, a *fuse.Attr) {
+	t.entryAttr(node, a)
 	if size < 0 {
 		size = unknownSize
 	}
-	a.Ino, a.Mode, a.Nlink, a.Blksize = inode(node), syscall.S_IFREG|0o400, 1, 4096
-	a.Size, a.Blocks = uint64(size), uint64(size+511)/512
-	t.times(a)
+	setSize(a, size)
 }
+
+func setSize(a *fuse.Attr, size int) { a.Size, a.Blocks = uint64(size), uint64(size+511)/512 }
 
 // inode returns the inode number that programs see for a node: its id folded to 32 bits.
 // stat(2) and readdir(3) of a 32-bit program fail with EOVERFLOW for larger numbers. It can

@@ -41,7 +41,7 @@ func TestLookupAnswersEveryCallerAndNameTheSame(t *testing.T) {
 			t.Errorf("%.20q: entry for %v, attributes for %v", file, first.EntryTimeout(),
 				first.AttrTimeout())
 		}
-		if first.Size != unknownSize || first.Mode != syscall.S_IFREG|0o400 || first.Uid != 0 ||
+		if first.Size != entrySize || first.Mode != syscall.S_IFREG|0o400 || first.Uid != 0 ||
 			first.NodeId < firstFileNode || first.Ino != inode(first.NodeId) {
 			t.Errorf("%.20q: %+v", file, first)
 		}
@@ -155,21 +155,57 @@ func TestTheProviderLearnsWhoAsks(t *testing.T) {
 	}
 }
 
+// notices are the nodes that the kernel was told to ask about again.
+type notices []uint64
+
+func (n *notices) InodeNotify(node uint64, off, _ int64) fuse.Status {
+	if off >= 0 {
+		return fuse.EINVAL // it would wait for pages that a reader holds
+	}
+	*n = append(*n, node)
+	return fuse.OK
+}
+
 func TestAttributesOfAFile(t *testing.T) {
 	for _, share := range []bool{false, true} {
 		tr := newTree(newStore(), share)
 		for file, size := range map[string]uint64{"a_db.json": 7, "shared.json": unknownSize} {
 			n := node(t, tr, file)
+			var told notices
+			tr.kernel = &told
 			var out fuse.AttrOut
 			tr.GetAttr(nil, &fuse.GetAttrIn{InHeader: from(alice, n)}, &out)
 			if out.Size != size || out.Mode != syscall.S_IFREG|0o400 || out.Nlink != 1 ||
-				out.Ino != inode(n) || out.Uid != 0 || out.Mtime == 0 {
+				out.Ino != inode(n) || out.Mtime == 0 {
 				t.Errorf("%s: %+v", file, out.Attr)
+			}
+			want, kept := fuse.Owner{Uid: alice, Gid: alice + 1}, notices{n}
+			if share {
+				want, kept = fuse.Owner{}, nil
+			}
+			if out.Owner != want {
+				t.Errorf("share_names %v, %s: owner %+v, want %+v", share, file, out.Owner, want)
+			}
+			if diff := cmp.Diff(kept, told); diff != "" {
+				t.Errorf("share_names %v, %s: notices (-want +got):\n%s", share, file, diff)
 			}
 			if got := out.Timeout() > 0; got != share {
 				t.Errorf("share_names %v: attributes kept for %v", share, out.Timeout())
 			}
 		}
+	}
+}
+
+// The kernel keeps the owner that it is told here, for everybody.
+func TestLseekGetsTheSizeAndNoOwner(t *testing.T) {
+	tr := newTree(newStore(), false)
+	n := node(t, tr, "a_db.json")
+	var told notices
+	tr.kernel = &told
+	var out fuse.AttrOut
+	tr.GetAttr(nil, &fuse.GetAttrIn{InHeader: from(alice, n), Flags_: fuse.FUSE_GETATTR_FH}, &out)
+	if out.Size != 7 || out.Owner != (fuse.Owner{}) || len(told) > 0 {
+		t.Errorf("size %d, owner %+v, %d notices", out.Size, out.Owner, len(told))
 	}
 }
 
@@ -547,7 +583,7 @@ func TestAListingOfManyContinuesWhereItEnded(t *testing.T) {
 	}
 }
 
-func TestReadDirPlusGivesTheAttributesThatGetAttrGives(t *testing.T) {
+func TestReadDirPlusGivesAttributesOnlyWhereUsersMayShareThem(t *testing.T) {
 	for _, share := range []bool{false, true} {
 		s := newStore()
 		s.fail["a b"] = conn.Errorf(conn.Timeout, "", "slow")
@@ -560,16 +596,17 @@ func TestReadDirPlusGivesTheAttributesThatGetAttrGives(t *testing.T) {
 				continue
 			}
 			if e.plus.NodeId != node(t, tr, e.name) || e.ino != inode(e.plus.NodeId) ||
-				e.plus.Ino != e.ino {
-				t.Errorf("%s: node %x, inode %x", e.name, e.plus.NodeId, e.ino)
+				e.plus.Ino != e.ino || e.plus.Owner != (fuse.Owner{}) {
+				t.Errorf("%s: node %x, inode %x, %+v", e.name, e.plus.NodeId, e.ino, e.plus.Attr)
 			}
-			want := uint64(unknownSize)
-			if e.name == "a_db.json" {
-				want = 7
+			want := map[string]uint64{
+				"a_db.json": 7, "shared.json": unknownSize, "a b.json": unknownSize,
+			}[e.name]
+			if !share {
+				want = entrySize
 			}
-			if slices.Contains([]string{"a_db.json", "shared.json", "a b.json"}, e.name) &&
-				e.plus.Size != want {
-				t.Errorf("%s: size %d, want %d", e.name, e.plus.Size, want)
+			if want != 0 && e.plus.Size != want {
+				t.Errorf("share_names %v, %s: size %d, want %d", share, e.name, e.plus.Size, want)
 			}
 			if e.plus.EntryTimeout() != time.Minute || e.plus.AttrTimeout() > 0 != share {
 				t.Errorf("%s: entry for %v, attributes for %v", e.name, e.plus.EntryTimeout(),

@@ -170,7 +170,7 @@ func TestPolicyHoldsForEveryQuestion(t *testing.T) {
 	a.fails(d.file("absent"), "EACCES") // not granted, so nobody looks whether it exists
 	a.reads(path, mine)
 	if st := a.do(request{Op: "stat", Path: path}); st.failure() != "" ||
-		st.Size != int64(len(mine)) || st.Mode != unix.S_IFREG|0o400 || st.UID != 0 {
+		st.Size != int64(len(mine)) || st.Mode != unix.S_IFREG|0o400 || st.UID != alice {
 		t.Errorf("stat: %+v, want %d bytes, mode 0400 of root", st, len(mine))
 	}
 	if st := a.do(request{Op: "stat", Path: d.mount}); st.Mode != unix.S_IFDIR|0o555 {

@@ -10,6 +10,100 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// shared serves one connection to alice and bob, and returns the content of its file.
+func shared(t *testing.T, keys string) (*daemon, string) {
+	t.Helper()
+	s := newSite(t)
+	text := fileText("http", "h", "for two", "")
+	s.configure(keys, s.environment("AIRFLOW_CONN_SHARED="+strings.TrimSpace(text))+
+		grant(alice, "shared")+grant(bob, "shared"))
+	return s.serve(), text
+}
+
+// Some programs do not ask the kernel whether they may read: they look at owner and mode.
+func TestProgramsThatLookAtTheOwnerSeeThatTheyMayRead(t *testing.T) {
+	t.Parallel()
+	d, text := shared(t, "")
+	path := d.file("shared")
+	for range 2 {
+		for _, uid := range []int{alice, bob} {
+			as(t, uid).reads(path, text)
+			for _, script := range []string{
+				`busybox test -r "$1"`,
+				`busybox sh -c '[ -r "$1" ] && [ -O "$1" ]' sh "$1"`,
+				`perl -e 'exit !(-r $ARGV[0] && -o $ARGV[0] && !-w $ARGV[0])' "$1"`,
+				`[ -r "$1" ] && [ -O "$1" ]`,
+				`[ "$(ls -l -n "$1" | cut -d " " -f 1,3,4)" = "-r-------- $2 $2" ]`,
+				`[ "$(find "$(dirname "$1")" -type f -user "$2" -printf %f)" = shared.json ]`,
+			} {
+				if _, stderr, code := output(t, uid, "bash", "-c", script, "bash", path,
+					fmt.Sprint(uid)); code != 0 {
+					t.Errorf("uid %d: %s: exit code %d %s", uid, script, code, stderr)
+				}
+			}
+		}
+	}
+	if _, _, code := output(t, stranger, "perl", "-e", `exit !!-r $ARGV[0]`, path); code != 0 {
+		t.Error("it looks as if a stranger could read")
+	}
+}
+
+func TestEachReaderAtOnceIsShownAsTheOwner(t *testing.T) {
+	t.Parallel()
+	for keys, owners := range map[string][2]int{"": {alice, bob}, "share_names = true": {0, 0}} {
+		d, _ := shared(t, keys)
+		one, two := as(t, alice), as(t, bob)
+		const n = 2000
+		one.send(request{Op: "owners", Path: d.file("shared"), N: n})
+		two.send(request{Op: "owners", Path: d.file("shared"), N: n})
+		for i, r := range []*reader{one, two} {
+			got := r.receive(patience)
+			if got.failure() != "" || got.Counts[fmt.Sprint(owners[i])] != n {
+				t.Errorf("%q: %s, owners %v, want %d alone", keys, got.failure(), got.Counts,
+					owners[i])
+			}
+		}
+	}
+}
+
+// The kernel tells everybody what it keeps, without a question to the daemon.
+func TestTheKernelKeepsNothingThatAReaderWasTold(t *testing.T) {
+	t.Parallel()
+	d, text := shared(t, "")
+	path, out := d.file("shared"), as(t, stranger)
+	first := out.do(request{Op: "known", Path: path})
+	a := as(t, alice)
+	a.reads(path, text)
+	a.lists(d.mount, []string{"shared.json"})
+	says(t, alice, "ls", "-l", d.mount) // asks for entries with attributes
+	if got := a.do(request{Op: "stat", Path: path}); got.Size != int64(len(text)) {
+		t.Errorf("a reader sees the size %d, want %d", got.Size, len(text))
+	}
+	then := out.do(request{Op: "known", Path: path})
+	if first.failure() != "" || then.failure() != "" || first.Size != then.Size ||
+		then.UID != 0 || then.Size == int64(len(text)) {
+		t.Errorf("a stranger sees %+v, and before it was %+v", then, first)
+	}
+	if got := a.do(request{Op: "seek", Path: path}); got.Size != int64(len(text)) {
+		t.Errorf("lseek finds the end at %d, want %d", got.Size, len(text))
+	}
+}
+
+// A lease for writing holds up everybody else who opens the file.
+func TestNoReaderTakesALease(t *testing.T) {
+	t.Parallel()
+	d, _ := shared(t, "")
+	path, a := d.file("shared"), as(t, alice)
+	for _, q := range []request{{Op: "open", Path: path}, {Op: "stat", Path: path}} {
+		if got := a.do(q); got.failure() != "" {
+			t.Fatalf("%s: %s", q.Op, got.failure())
+		}
+	}
+	if got := a.do(request{Op: "lease", Path: path}); got.Errno != "EACCES" {
+		t.Errorf("a lease: %q, want EACCES", got.failure())
+	}
+}
+
 func TestProgramsOf32BitsSeeFiles(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
