@@ -97,11 +97,11 @@ func (t *tree) ReadDirPlus(_ <-chan struct{}, in *fuse.ReadIn, out *fuse.DirEntr
 		t.names.keep(node, id, t.Provider.Grantable(id))
 		t.entry(node, entry)
 		if t.ShareNames {
-			size, err := t.Provider.Stat(c, id)
+			size, changed, err := t.Provider.Stat(c, id)
 			if err != nil {
-				size = -1
+				size, changed = -1, t.started
 			}
-			t.fileAttr(node, size, &entry.Attr)
+			t.fileAttr(node, size, changed, &entry.Attr)
 			entry.SetAttrTimeout(t.attrTimeout())
 		}
 		return true
@@ -158,11 +158,11 @@ func (t *tree) GetAttr(cancel <-chan struct{}, in *fuse.GetAttrIn, out *fuse.Att
 		return fuse.Status(syscall.ESTALE)
 	}
 	c := t.caller(&in.InHeader)
-	size, err := t.Provider.Stat(c, id)
+	size, changed, err := t.Provider.Stat(c, id)
 	if err != nil {
 		return t.refuse(cancel, c, err)
 	}
-	t.fileAttr(in.NodeId, size, &out.Attr)
+	t.fileAttr(in.NodeId, size, changed, &out.Attr)
 	// With a file handle it is lseek(2) that asks for the end of the file. It uses what the
 	// kernel keeps, and shows no owner.
 	if t.ShareNames || in.Flags()&fuse.FUSE_GETATTR_FH != 0 {
@@ -191,7 +191,7 @@ func (t *tree) Access(cancel <-chan struct{}, in *fuse.AccessIn) fuse.Status {
 		return fuse.Status(syscall.ESTALE)
 	}
 	c := t.caller(&in.InHeader)
-	if _, err := t.Provider.Stat(c, id); err != nil {
+	if _, _, err := t.Provider.Stat(c, id); err != nil {
 		return t.refuse(cancel, c, err)
 	}
 	switch {
@@ -260,7 +260,7 @@ func (t *tree) Tmpfile(<-chan struct{}, *fuse.CreateIn, *fuse.CreateOut) fuse.St
 // SetAttr refuses chmod, chown, truncate and touch.
 func (t *tree) SetAttr(_ <-chan struct{}, in *fuse.SetAttrIn, _ *fuse.AttrOut) fuse.Status {
 	if id, ok := t.names.id(in.NodeId); ok {
-		_, err := t.Provider.Stat(t.caller(&in.InHeader), id)
+		_, _, err := t.Provider.Stat(t.caller(&in.InHeader), id)
 		if conn.KindOf(err) == conn.NotGranted {
 			return status(err)
 		}

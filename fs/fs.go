@@ -38,9 +38,9 @@ type Provider interface {
 	Grantable(id string) bool
 	// MayRead reports whether this caller may read id. It asks no backend.
 	MayRead(c conn.Caller, id string) bool
-	// Stat returns the size of the content in bytes, or -1 while it is not known.
-	// It never asks a backend.
-	Stat(c conn.Caller, id string) (size int, err error)
+	// Stat returns the size of the content in bytes, or -1 while it is not known, and when it
+	// last changed, as far as is known. It never asks a backend.
+	Stat(c conn.Caller, id string) (size int, changed time.Time, err error)
 	// Open authorises the caller and returns the version of the content.
 	Open(cancel <-chan struct{}, c conn.Caller, id string) (version uint64, err error)
 	// Read authorises the caller and returns up to n bytes of that version from
@@ -153,7 +153,7 @@ func (t *tree) attrTimeout() time.Duration {
 
 func (t *tree) rootAttr(a *fuse.Attr) {
 	a.Ino, a.Mode, a.Nlink, a.Blksize = fuse.FUSE_ROOT_ID, syscall.S_IFDIR|0o555, 2, 4096
-	t.times(a)
+	setTimes(a, t.started)
 }
 
 // entryAttr fills in the attributes in an entry: the same for every content and caller, unless
@@ -161,16 +161,18 @@ func (t *tree) rootAttr(a *fuse.Attr) {
 func (t *tree) entryAttr(node uint64, a *fuse.Attr) {
 	a.Ino, a.Mode, a.Nlink, a.Blksize = inode(node), syscall.S_IFREG|0o400, 1, 4096
 	setSize(a, entrySize)
-	t.times(a)
+	setTimes(a, t.started)
 }
 
-// fileAttr fills in the attributes of a file whose content has size bytes, -1 for unknown.
-func (t *tree) fileAttr(node uint64, size int, a *fuse.Attr) {
+// fileAttr fills in the attributes of a file whose content has size bytes, -1 for unknown, and
+// last changed at the given time.
+func (t *tree) fileAttr(node uint64, size int, changed time.Time, a *fuse.Attr) {
 	t.entryAttr(node, a)
 	if size < 0 {
 		size = unknownSize
 	}
 	setSize(a, size)
+	setTimes(a, changed)
 }
 
 func setSize(a *fuse.Attr, size int) { a.Size, a.Blocks = uint64(size), uint64(size+511)/512 }
@@ -182,7 +184,4 @@ func inode(node uint64) uint64 {
 	return max(uint64(uint32(node)^uint32(node>>32)), firstFileNode)
 }
 
-func (t *tree) times(a *fuse.Attr) {
-	s := uint64(t.started.Unix())
-	a.Atime, a.Mtime, a.Ctime = s, s, s
-}
+func setTimes(a *fuse.Attr, at time.Time) { a.SetTimes(&at, &at, &at) }

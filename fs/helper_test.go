@@ -6,6 +6,7 @@ import (
 	"slices"
 	"sync"
 	"testing"
+	"time"
 	"unsafe"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
@@ -19,6 +20,9 @@ const (
 	bob     = 1002
 	version = 42
 )
+
+// changed is when every content of a store last changed.
+var changed = time.Unix(1_600_000_000, 123_456_789)
 
 // store is a Provider over a map: who may read what, and the content.
 type store struct {
@@ -82,14 +86,14 @@ func (s *store) decide(c conn.Caller, id string) error {
 	return nil
 }
 
-func (s *store) Stat(c conn.Caller, id string) (int, error) {
+func (s *store) Stat(c conn.Caller, id string) (int, time.Time, error) {
 	if err := s.decide(c, id); err != nil {
-		return 0, err
+		return 0, time.Time{}, err
 	}
 	if s.unknown[id] {
-		return -1, nil
+		return -1, changed, nil
 	}
-	return len(s.content[id]), nil
+	return len(s.content[id]), changed, nil
 }
 
 func (s *store) Open(_ <-chan struct{}, c conn.Caller, id string) (uint64, error) {

@@ -176,7 +176,7 @@ func TestAttributesOfAFile(t *testing.T) {
 			var out fuse.AttrOut
 			tr.GetAttr(nil, &fuse.GetAttrIn{InHeader: from(alice, n)}, &out)
 			if out.Size != size || out.Mode != syscall.S_IFREG|0o400 || out.Nlink != 1 ||
-				out.Ino != inode(n) || out.Mtime == 0 {
+				out.Ino != inode(n) || out.ModTime() != changed || out.ChangeTime() != changed {
 				t.Errorf("%s: %+v", file, out.Attr)
 			}
 			want, kept := fuse.Owner{Uid: alice, Gid: alice + 1}, notices{n}

@@ -4,6 +4,8 @@ package integration_test
 
 import (
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -102,6 +104,57 @@ func TestNoReaderTakesALease(t *testing.T) {
 	if got := a.do(request{Op: "lease", Path: path}); got.Errno != "EACCES" {
 		t.Errorf("a lease: %q, want EACCES", got.failure())
 	}
+}
+
+// make and cp -u look at the time of a file only.
+func TestProgramsThatLookAtTheTimeSeeARotationAndNothingElse(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	one, other := fileText("http", "h", "one", ""), fileText("http", "h", "other", "")
+	serve := func(text string) string {
+		return s.environment("AIRFLOW_CONN_A=" + strings.TrimSpace(text))
+	}
+	s.configure("ttl = \"200ms\"\nepoch = \"200ms\"", serve(one)+grant(alice, "a")+grant(bob, "a"))
+	d, b := s.serve(), as(t, bob)
+	work := filepath.Join(s.dir, "work")
+	rules := "out: " + d.file("a") + "\n\t@cat $< >out\n\t@echo built\n"
+	must(t, os.Mkdir(work, 0o700), os.Chown(work, alice, alice),
+		os.WriteFile(filepath.Join(work, "Makefile"), []byte(rules), 0o644))
+	// builds runs make and cp -u, and reports whether they did anything.
+	builds := func(want bool, text string) {
+		t.Helper()
+		built := strings.Contains(says(t, alice, "make", "-C", work), "built")
+		copied := says(t, alice, "cp", "-u", "-f", "-v", d.file("a"), work+"/copy") != ""
+		if built != want || copied != want {
+			t.Errorf("make built: %v, cp -u copied: %v; want %v", built, copied, want)
+		}
+		for _, name := range []string{"out", "copy"} {
+			got, err := os.ReadFile(filepath.Join(work, name))
+			if string(got) != text || err != nil {
+				t.Errorf("%s: %q, %v; want %q", name, got, err, text)
+			}
+		}
+	}
+	builds(true, one)
+	builds(false, one)
+	for range 2 {
+		before := len(d.auditLines(`"op":"open"`, `"cached":false`))
+		eventually(t, "the content is fetched again", func() bool {
+			b.reads(d.file("a"), one)
+			return len(d.auditLines(`"op":"open"`, `"cached":false`)) > before
+		})
+		builds(false, one)
+	}
+	serve(other)
+	eventually(t, "the rotation is known", func() bool {
+		return string(b.read(d.file("a")).Data) == other
+	})
+	builds(true, other)
+	builds(false, other)
+	d.reload("connfs: reloaded")
+	builds(false, other)
+	b.reads(d.file("a"), other)
+	builds(false, other)
 }
 
 func TestProgramsOf32BitsSeeFiles(t *testing.T) {

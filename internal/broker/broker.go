@@ -74,7 +74,7 @@ type Broker struct {
 	quotas   map[uint32]*quota
 	flights  map[string]*flight
 	absent   map[string]absence
-	sizes    map[string]int
+	contents contents
 	listing  listing
 	listings *singleflight.Group // asks the backends for a listing; another after a Replace
 }
@@ -86,17 +86,14 @@ type absence struct {
 }
 
 // Bounds of the tables that readers can make grow. Entries that do not fit are forgotten.
-// That costs a fetch, or the true size in a listing, and never makes an answer wrong.
-const (
-	maxAbsent = 1 << 14
-	maxSizes  = 1 << 17
-)
+// That costs a fetch, and never makes an answer wrong.
+const maxAbsent = 1 << 14
 
 // New returns a broker.
 func New(cfg Config) *Broker {
 	b := &Broker{
 		cache: cfg.Cache, errno: cfg.Errno, log: newFailureLog(cfg.Log),
-		quotas: make(map[uint32]*quota),
+		quotas: make(map[uint32]*quota), contents: newContents(),
 	}
 	b.state.Store(cfg.State)
 	b.forget()
@@ -107,7 +104,7 @@ func New(cfg Config) *Broker {
 func (b *Broker) forget() {
 	b.flights = make(map[string]*flight)
 	b.absent = make(map[string]absence)
-	b.sizes = make(map[string]int)
+	b.contents.forgetSizes()
 	b.listing = listing{}
 	b.listings = new(singleflight.Group)
 }
@@ -277,24 +274,22 @@ func (st *State) audit(e *audit.Entry) error {
 	return nil
 }
 
-// Stat returns the size of id's content, or -1 while it is not known, without
-// asking any backend. It says that there is no such connection only if it knows: from a
-// recent read, or from a listing that is complete and fresh.
-func (b *Broker) Stat(c conn.Caller, id string) (int, error) {
+// Stat returns the size of id's content, or -1 while it is not known, and when it last changed,
+// as far as is known. It asks no backend. It says that there is no such connection only if it
+// knows: from a recent read, or from a listing that is complete and fresh.
+func (b *Broker) Stat(c conn.Caller, id string) (size int, changed time.Time, err error) {
 	st := b.state.Load()
 	if d := st.Policy.Decide(c.UID, id); !d.Allowed {
-		return 0, notGranted(d)
+		return 0, time.Time{}, notGranted(d)
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if a, ok := b.absent[id]; ok && time.Now().Before(a.until) {
-		return 0, a.err
+		return 0, time.Time{}, a.err
 	}
-	if size, ok := b.sizes[id]; ok {
-		return size, nil
+	k := b.contents.get(id)
+	if k.size < 0 && b.listing.lacks(id) {
+		return 0, time.Time{}, conn.Errorf(conn.Absent, "", "no backend lists it")
 	}
-	if b.listing.lacks(id) {
-		return 0, conn.Errorf(conn.Absent, "", "no backend lists it")
-	}
-	return -1, nil
+	return k.size, k.changed, nil
 }

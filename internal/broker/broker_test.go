@@ -258,7 +258,7 @@ func TestWhatIsNotGrantedReachesNoBackend(t *testing.T) {
 		wantKind(t, "open "+id, err, conn.NotGranted)
 		_, _, err = f.Read(nil, by(bob), id, 1, 0, 10)
 		wantKind(t, "read "+id, err, conn.NotGranted)
-		_, err = f.Stat(by(bob), id)
+		_, _, err = f.Stat(by(bob), id)
 		wantKind(t, "stat "+id, err, conn.NotGranted)
 		if f.MayRead(by(bob), id) {
 			t.Errorf("MayRead %s", id)
@@ -361,7 +361,7 @@ func TestAbsentIsRememberedForItsOwnTime(t *testing.T) {
 		fails()
 		time.Sleep(time.Second - time.Nanosecond)
 		fails()
-		_, err := f.Stat(by(alice), "a_new")
+		_, _, err := f.Stat(by(alice), "a_new")
 		wantKind(t, "stat", err, conn.Absent)
 		if n := f.backend.fetched("a_new"); n != 1 {
 			t.Errorf("%d fetches within the time", n)
@@ -389,7 +389,7 @@ func TestOtherErrorsAreNotRemembered(t *testing.T) {
 		if n := f.backend.fetched("a_db"); n != 2 {
 			t.Errorf("%v: %d fetches for two opens", kind, n)
 		}
-		if size, err := f.Stat(by(alice), "a_db"); size != -1 || err != nil {
+		if size, _, err := f.Stat(by(alice), "a_db"); size != -1 || err != nil {
 			t.Errorf("%v: stat says %d, %v", kind, size, err)
 		}
 		f.backend.fail("a_db", nil)
@@ -416,7 +416,7 @@ func TestWithoutATTLNothingIsKept(t *testing.T) {
 	if n := f.backend.fetched("a_new"); n != 2 {
 		t.Errorf("%d fetches of an absent id for two opens", n)
 	}
-	if size, err := f.Stat(by(alice), "a_db"); size != len("alice's") || err != nil {
+	if size, _, err := f.Stat(by(alice), "a_db"); size != len("alice's") || err != nil {
 		t.Errorf("stat says %d, %v", size, err)
 	}
 }
@@ -546,7 +546,7 @@ func TestReplaceDropsWhatTheOldConfigurationFetched(t *testing.T) {
 		st := *f.state
 		st.Fetcher = other
 		f.Replace(&st)
-		if size, err := f.Stat(by(alice), "a_db"); size != -1 || err != nil {
+		if size, _, err := f.Stat(by(alice), "a_db"); size != -1 || err != nil {
 			t.Errorf("stat says %d, %v", size, err)
 		}
 		if got := f.read(t, alice, "a_db", f.open(t, alice, "a_db")); got != "of the new one" {
@@ -674,7 +674,7 @@ func TestStatKnowsSizesAndWhatACompleteListingLacks(t *testing.T) {
 		f := newFixture(t)
 		stat := func(id string, size int, kind conn.Kind) {
 			t.Helper()
-			got, err := f.Stat(by(alice), id)
+			got, _, err := f.Stat(by(alice), id)
 			if kind != conn.Failed {
 				wantKind(t, "stat "+id, err, kind)
 			} else if got != size || err != nil {
@@ -698,6 +698,50 @@ func TestStatKnowsSizesAndWhatACompleteListingLacks(t *testing.T) {
 		if f.backend.fetched("shared")+f.backend.fetched("a_new") != 0 {
 			t.Error("stat asked a backend")
 		}
+	})
+}
+
+func TestStatKnowsWhenTheContentChanged(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		start := time.Now()
+		f := newFixture(t)
+		at := func(id string, want time.Duration) {
+			t.Helper()
+			_, changed, err := f.Stat(by(alice), id)
+			if got := changed.Sub(start); err != nil || got != want {
+				t.Errorf("%s: %v, changed after %v, want %v", id, err, got, want)
+			}
+		}
+		const minute = time.Minute
+		f.List(nil, by(alice))
+		time.Sleep(minute)
+		f.open(t, alice, "a_db")
+		at("a_db", 0)
+		f.backend.set("a_db", "rotated")
+		f.backend.set("a_new", "made meanwhile")
+		at("a_db", 0) // nobody has asked the backend
+		time.Sleep(minute)
+		f.open(t, alice, "a_db")
+		at("a_db", 2*minute)
+		f.open(t, alice, "a_new")
+		at("a_new", 2*minute)
+
+		time.Sleep(minute)
+		f.Replace(f.state)
+		f.open(t, alice, "a_db")
+		at("a_db", 2*minute)
+
+		_, err := f.Open(nil, by(alice), "a_late")
+		wantKind(t, "open", err, conn.Absent)
+		f.backend.set("a_late", "now")
+		time.Sleep(minute)
+		f.open(t, alice, "a_late")
+		at("a_late", 4*minute)
+		f.List(nil, by(alice))
+		f.backend.set("a_listed", "now")
+		time.Sleep(minute)
+		f.List(nil, by(alice))
+		at("a_listed", 5*minute)
 	})
 }
 

@@ -21,6 +21,7 @@ type flight struct {
 	quota   *quota        // the user who pays for it
 	queued  *list.Element // its place in the queue of quota; nil: it is under way
 	guess   bool          // nothing was known of the id, and the quota counts that
+	appears bool          // there was no such connection when it was last fetched
 	waiting int           // how many readers wait; guarded by Broker.mu until done is closed
 	value   *cache.Value
 	err     error
@@ -38,7 +39,8 @@ func (b *Broker) value(cancel <-chan struct{}, uid uint32, id string) (*cache.Va
 		b.mu.Unlock()
 		return v, true, nil
 	}
-	if a, ok := b.absent[id]; ok {
+	a, wasAbsent := b.absent[id]
+	if wasAbsent {
 		if time.Now().Before(a.until) {
 			b.mu.Unlock()
 			return nil, true, a.err
@@ -48,7 +50,7 @@ func (b *Broker) value(cancel <-chan struct{}, uid uint32, id string) (*cache.Va
 	f, q := b.flights[id], b.quota(uid)
 	switch {
 	case f == nil:
-		f = &flight{id: id, done: make(chan struct{})}
+		f = &flight{id: id, done: make(chan struct{}), appears: wasAbsent}
 		b.flights[id] = f
 		b.start(f, q)
 	case f.queued != nil && q.inFlight < MaxInFlight:
@@ -124,11 +126,12 @@ func (b *Broker) land(f *flight, v *cache.Value, source string, err error) {
 	case err == nil && valid:
 		v.SetOwner(f.quota.uid)
 		b.cache.Commit(f.id, v, source, st.TTL)
-		b.remember(f.id, v.Size())
+		appears := f.appears || b.listing.complete && !b.listing.has(f.id)
+		b.contents.fetched(f.id, v.Size(), v.Version(), appears)
 	case err == nil:
 		v.SetSource(source)
 	case valid && conn.KindOf(err) == conn.Absent:
-		delete(b.sizes, f.id)
+		b.contents.gone(f.id)
 		b.miss(f.id, err, st.NegativeTTL)
 	}
 	if v != nil {
@@ -138,11 +141,9 @@ func (b *Broker) land(f *flight, v *cache.Value, source string, err error) {
 	close(f.done)
 }
 
-// miss remembers for ttl that there is no connection id. b.mu is held.
+// miss remembers for ttl that there is no connection id, and after that that there was none.
+// b.mu is held.
 func (b *Broker) miss(id string, err error, ttl time.Duration) {
-	if ttl <= 0 {
-		return
-	}
 	now := time.Now()
 	if len(b.absent) >= maxAbsent {
 		for id, a := range b.absent {
@@ -155,12 +156,4 @@ func (b *Broker) miss(id string, err error, ttl time.Duration) {
 		clear(b.absent)
 	}
 	b.absent[id] = absence{err, now.Add(ttl)}
-}
-
-// remember keeps the size of a connection for longer than its content. b.mu is held.
-func (b *Broker) remember(id string, size int) {
-	if len(b.sizes) >= maxSizes {
-		clear(b.sizes)
-	}
-	b.sizes[id] = size
 }

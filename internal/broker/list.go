@@ -87,6 +87,9 @@ func (b *Broker) list(st *State, group *singleflight.Group) {
 		// What a backend listed before it failed is still known.
 		ids = union(ids, b.listing.ids)
 	}
+	if b.listing.complete {
+		b.contents.listed(b.listing.ids, ids)
+	}
 	b.listing = listing{ids: ids, complete: complete, until: time.Now().Add(listFresh)}
 	if !complete {
 		b.listing.until = time.Now().Add(time.Second)

@@ -93,10 +93,7 @@ func (q *quota) mayGuess() bool {
 
 // known reports whether id was found lately, or is listed. b.mu is held.
 func (b *Broker) known(id string) bool {
-	if _, ok := b.sizes[id]; ok {
-		return true
-	}
-	return b.listing.has(id)
+	return b.contents.get(id).size >= 0 || b.listing.has(id)
 }
 
 // mayBeInvented reports whether a fetch that ended with err may have been for an invented
