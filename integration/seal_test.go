@@ -3,6 +3,7 @@
 package integration_test
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"database/sql"
@@ -12,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"syscall"
 	"testing"
@@ -81,7 +83,7 @@ func newSealedSite(t *testing.T, database string, rows int) *sealedSite {
 	var tables strings.Builder
 	fmt.Fprintf(&tables, "[metastore]\nurl = %q\nfernet_key = %q\n", url, sealFernetKey)
 	for _, name := range []string{"main", "new"} {
-		key, err := kms.GenerateLocalKey()
+		key, _, err := kms.GenerateLocalKey()
 		must(t, err)
 		path := s.write(name+".key", string(key))
 		fmt.Fprintf(&tables, "[kms.%s]\ntype = \"local\"\nkey = %q\n", name, path)
@@ -277,6 +279,51 @@ func killTree(pid int) {
 			syscall.Kill(n, syscall.SIGKILL)
 		}
 	}
+}
+
+// TestRotateSaysWhereItWasStopped interrupts it while another writer holds it up at a row.
+func TestRotateSaysWhereItWasStopped(t *testing.T) {
+	t.Parallel()
+	const rows = 60
+	s := newSealedSite(t, "sqlite", rows)
+	s.succeeds("seal", "--kms", "main", "--id", "*")
+	c, err := s.db.Conn(t.Context())
+	must(t, err)
+	defer c.Close()
+	from, to := "main", "new"
+	for range 20 {
+		cmd, _, errs := s.command("rotate", "--kms", from, "--to", to)
+		cmd.Stdout = nil
+		out, err := cmd.StdoutPipe()
+		must(t, err, cmd.Start())
+		lines := bufio.NewScanner(out)
+		if !lines.Scan() {
+			t.Fatal("nothing was printed")
+		}
+		_, err = c.ExecContext(t.Context(), "BEGIN IMMEDIATE")
+		must(t, err, cmd.Process.Signal(syscall.SIGINT))
+		_, err = c.ExecContext(t.Context(), "ROLLBACK")
+		must(t, err)
+		done := 1
+		for lines.Scan() {
+			done++
+		}
+		if cmd.Wait() == nil {
+			from, to = to, from // the writer came too late
+			continue
+		}
+		want := fmt.Sprintf(`(?m)^connfs: failed: stopped after the row "c%03d"; %d rows were not `+
+			`tried \(run the command again: rows that are done stay as they are\)$`, done-1, rows-done)
+		if !regexp.MustCompile(want).MatchString(errs.String()) ||
+			cmd.ProcessState.ExitCode() != 1 {
+			t.Errorf("exit code %d, want a line %s:\n%s", cmd.ProcessState.ExitCode(), want, errs)
+		}
+		if n := s.count(`%"kms_conn_id":"` + to + `"%`); n != done {
+			t.Errorf("%d rows are sealed by the new KMS, and %d were reported", n, done)
+		}
+		return
+	}
+	t.Error("it was never interrupted")
 }
 
 // TestRotateGivesUpInAnOutage takes first the KMS and then the database away.

@@ -6,11 +6,13 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"unicode/utf8"
 
 	"github.com/connfs/connfs/conn"
+	"github.com/connfs/connfs/internal/spelling"
 )
 
 // Keyring seals and unseals connections, with the KMS of the configuration and those
@@ -139,10 +141,8 @@ func (k *Keyring) Seal(
 	case id == "" || !utf8.ValidString(id):
 		return nil, conn.Errorf(conn.Invalid, "", "the conn_id is empty or not UTF-8")
 	}
-	if !k.knows(kmsID) {
-		err := failed(reasonUnlisted)
-		err.Hint = hintUnlisted
-		return nil, named(sourceName(kmsID), err)
+	if err := k.unlisted(kmsID); err != nil {
+		return nil, err
 	}
 	// The connection of the KMS, and of the KMS that seals that one, must open without this one.
 	s, err := k.service(context.WithValue(ctx, sealing{}, id), kmsID, find)
@@ -215,6 +215,17 @@ func newDataKey(
 // knows reports whether a KMS may be used: one of the configuration, or a listed connection.
 func (k *Keyring) knows(id string) bool {
 	return k.named[id] != nil || slices.Contains(k.listed, id)
+}
+
+// unlisted returns the error of a KMS that a command names and nothing lists; nil where it is listed.
+func (k *Keyring) unlisted(id string) error {
+	if k.knows(id) {
+		return nil
+	}
+	err := failed(reasonUnlisted)
+	known := slices.Concat(slices.Sorted(maps.Keys(k.named)), k.listed)
+	err.Hint = cmp.Or(spelling.DidYouMean(id, known), hintUnlisted)
+	return named(sourceName(id), err)
 }
 
 // sealing is the context key of the id that is being sealed.

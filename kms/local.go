@@ -94,14 +94,14 @@ func (l *local) Close() error {
 }
 
 // GenerateLocalKey returns the content of a new key file for a KMS of type local: 32
-// random bytes in base64url, and a line break.
-func GenerateLocalKey() ([]byte, error) {
+// random bytes in base64url, and a line break. id is the name of the key in sealed forms.
+func GenerateLocalKey() (content []byte, id string, err error) {
 	key := make([]byte, keySize)
 	defer clear(key)
 	if _, err := rand.Read(key); err != nil {
-		return nil, failed("the random numbers of the system fail")
+		return nil, "", failed("the random numbers of the system fail")
 	}
-	return append(base64.URLEncoding.AppendEncode(nil, key), '\n'), nil
+	return append(base64.URLEncoding.AppendEncode(nil, key), '\n'), localKeyID(key), nil
 }
 
 // ReadLocalKey returns the content of a key file. It must be a regular file that holds a key,
@@ -116,7 +116,8 @@ func ReadLocalKey(path string) ([]byte, error) {
 			e.Reason = "the key file " + path + " is not a regular file"
 		case errors.Is(err, fs.ErrNotExist):
 			e.Reason = "the key file " + path + " is not there"
-			e.Hint = "`connfs keygen` makes one"
+			e.Hint = "put back the copy that you kept, since what it sealed opens with no other " +
+				"key; `connfs keygen` makes a first one"
 		case errors.Is(err, fs.ErrPermission):
 			e.Kind = conn.Denied
 			e.Hint = "the user that connfs runs its resolver as must be able to read it"

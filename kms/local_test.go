@@ -25,7 +25,7 @@ func localSettings(t testing.TB) kms.Settings {
 
 func newLocalKey(t testing.TB) []byte {
 	t.Helper()
-	key, err := kms.GenerateLocalKey()
+	key, _, err := kms.GenerateLocalKey()
 	if err != nil {
 		t.Fatal(err)
 	}

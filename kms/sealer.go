@@ -53,11 +53,12 @@ type Changed struct {
 	Note string
 }
 
-// Concerns reports whether the change is for a sealed row of the metastore. Where it names no
-// KMS it is for all of them, so that a row that cannot be read fails with its reason.
+// Concerns reports whether the change is for a sealed row of the metastore. Rotate is for those
+// that a KMS has sealed. All other actions are for all of them, so that a row that cannot be read
+// fails with its reason.
 func (c Change) Concerns(sealed *conn.Connection) bool {
 	d, err := Describe(sealed)
-	return c.KMS == "" || err == nil && d.KMSConnID == c.KMS
+	return c.Action != ActionRotate || err == nil && d.KMSConnID == c.KMS
 }
 
 // Sealer changes connections where they are kept. It is safe for concurrent use.
@@ -70,6 +71,23 @@ type Sealer struct {
 // NewSealer returns a Sealer with the KMS of the keyring, and those that find looks up.
 func NewSealer(keyring *Keyring, find Finder) *Sealer {
 	return &Sealer{keyring: keyring, find: find}
+}
+
+// Find looks for KMS by their names, and returns the error of the first one that there is not.
+// Empty names do not count. It connects to none of them.
+func (s *Sealer) Find(ctx context.Context, names ...string) error {
+	for _, name := range names {
+		if name == "" {
+			continue
+		}
+		if err := s.keyring.unlisted(name); err != nil {
+			return err
+		}
+		if _, err := s.keyring.service(ctx, name, s.find); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Row returns what becomes of a row of the metastore, once that is known to open to the same

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 
 	"github.com/connfs/connfs/conn"
@@ -56,15 +55,14 @@ func (p *program) check(ctx context.Context, fl *flags) error {
 	for _, f := range findings {
 		failed = failed || f.Level == "fail"
 		if fl.json {
-			b, _ := json.Marshal(f)
-			fmt.Fprintf(p.stdout, "%s\n", b)
+			fmt.Fprintln(p.stdout, jsonText(f))
 			continue
 		}
 		line := fmt.Sprintf("%-5s %s: %s", f.Level, f.Subject, f.Message)
 		if f.Hint != "" {
 			line += " (" + f.Hint + ")"
 		}
-		fmt.Fprintln(p.stdout, line)
+		fmt.Fprintln(p.stdout, oneLine(line))
 	}
 	if failed {
 		return &printed{conn.Errorf(conn.Failed, "", "something is wrong")}

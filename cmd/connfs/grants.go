@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"os"
 	"strconv"
@@ -54,12 +53,8 @@ func (p *program) grants(ctx context.Context, fl *flags) error {
 			oneLine(g.DAG), oneLine(g.RunAsUser), *g.UID)
 	}
 	if fl.json {
-		e := json.NewEncoder(p.stdout)
-		e.SetEscapeHTML(false)
 		for _, g := range granted {
-			if err := e.Encode(g); err != nil {
-				return err
-			}
+			fmt.Fprintln(p.stdout, jsonText(g))
 		}
 		return nil
 	}
@@ -69,7 +64,9 @@ func (p *program) grants(ctx context.Context, fl *flags) error {
 		return nil
 	}
 	if len(granted) == 0 {
-		return &printed{conn.Errorf(conn.Absent, "", "no grant")}
+		none := conn.Errorf(conn.Absent, "", "%s", noGrant(only, fl.id))
+		fmt.Fprintf(p.stderr, "connfs: %s\n", none.Reason)
+		return &printed{none}
 	}
 	w := tabwriter.NewWriter(p.stdout, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "USER\tUID\tCONNECTIONS\tDAG\tFROM\tRULE")
@@ -79,7 +76,19 @@ func (p *program) grants(ctx context.Context, fl *flags) error {
 			uid = strconv.FormatUint(uint64(*g.UID), 10)
 		}
 		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", oneLine(g.RunAsUser), uid,
-			oneLine(strings.Join(g.Connections, " ")), oneLine(g.DAG), g.From, g.Rule)
+			oneLine(strings.Join(g.Connections, " ")), oneLine(g.DAG), g.From, oneLine(g.Rule))
 	}
 	return w.Flush()
+}
+
+// noGrant says which grants there are none of.
+func noGrant(uid *uint32, id string) string {
+	text := "there is no grant"
+	if uid != nil {
+		text += fmt.Sprintf(" for uid %d", *uid)
+	}
+	if id != "" {
+		text += fmt.Sprintf(" of the connection %q", id)
+	}
+	return text
 }

@@ -32,17 +32,22 @@ func (p *program) keygen(_ context.Context, fl *flags) error {
 	if fl.NArg() != 1 {
 		return &usageError{fmt.Sprintf("it takes one file, not %d", fl.NArg()), fl.Name()}
 	}
-	return makeKey(fl.Arg(0))
-}
-
-// makeKey makes a key file. When it returns, the file is safe from a crash of the machine; after an
-// error there is no file.
-func makeKey(path string) (err error) {
-	key, err := kms.GenerateLocalKey()
+	key, id, err := kms.GenerateLocalKey()
 	if err != nil {
 		return err
 	}
 	defer clear(key)
+	if err := writeKey(fl.Arg(0), key); err != nil {
+		return err
+	}
+	fmt.Fprintf(p.stdout, "%s: key %s; keep a copy of the file, away from the database: what it "+
+		"seals opens with no other key\n", oneLine(fl.Arg(0)), id)
+	return nil
+}
+
+// writeKey makes a key file. When it returns, the file is safe from a crash of the machine; after
+// an error there is no file.
+func writeKey(path string, key []byte) (err error) {
 	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o400)
 	if errors.Is(err, fs.ErrExist) {
 		e := conn.Errorf(conn.Failed, "", "%s exists, and connfs never overwrites a key",

@@ -1,13 +1,18 @@
 package main
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"log/slog"
 	"os"
+	"strconv"
 	"strings"
 	"sync"
+	"unicode/utf16"
+	"unicode/utf8"
 )
 
 // logHandler writes one line for each record: "connfs: message key=value". In front of it, systemd
@@ -60,13 +65,38 @@ func (h *logHandler) Handle(_ context.Context, r slog.Record) error {
 	return err
 }
 
-// oneLine escapes a text with control characters, so that an id or a path cannot look like a line
-// of its own.
+// oneLine escapes a text that holds anything else than letters, signs and spaces, so that an id or
+// a path cannot look like a line of its own, command a terminal, or turn around what follows it.
 func oneLine(s string) string {
-	if strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r == 0x7f }) {
-		return strings.Trim(fmt.Sprintf("%+q", s), `"`)
+	if utf8.ValidString(s) && !strings.ContainsFunc(s, unprintable) {
+		return s
 	}
-	return s
+	quoted := strconv.Quote(s)
+	return quoted[1 : len(quoted)-1]
+}
+
+// unprintable is true for control characters, marks of writing direction, separators of lines, and
+// everything else that nobody sees.
+func unprintable(r rune) bool { return !strconv.IsPrint(r) }
+
+// jsonText returns v as JSON in one line, in which what is unprintable is escaped.
+func jsonText(v any) string {
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	_ = e.Encode(v) // what commands print always has a JSON form
+	var out strings.Builder
+	for _, r := range strings.TrimSuffix(b.String(), "\n") {
+		switch {
+		case !unprintable(r):
+			out.WriteRune(r)
+		default:
+			for _, unit := range utf16.Encode([]rune{r}) {
+				fmt.Fprintf(&out, `\u%04x`, unit)
+			}
+		}
+	}
+	return out.String()
 }
 
 // quote quotes the value of an attribute, where it would not be one word without quotes.

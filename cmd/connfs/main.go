@@ -3,6 +3,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -17,6 +18,7 @@ import (
 	"github.com/connfs/connfs/internal/daemon"
 	"github.com/connfs/connfs/internal/harden"
 	"github.com/connfs/connfs/internal/session"
+	"github.com/connfs/connfs/internal/spelling"
 )
 
 // Exit codes. They are documented in docs/exit-codes.md and do not change.
@@ -93,21 +95,22 @@ func (p *program) run(ctx context.Context) int {
 	case session.ResolverCommand:
 		return p.resolver()
 	case "help", "-h", "-help", "--help":
-		if len(args) == 1 {
-			if c := find(args[0]); c != nil {
-				p.help(p.stdout, c)
-				return exitOK
-			}
+		if len(args) == 0 {
+			p.usage(p.stdout)
+			return exitOK
 		}
-		p.usage(p.stdout)
+		c := find(args[0])
+		if c == nil {
+			return p.noCommand(args[0])
+		}
+		p.help(p.stdout, c)
 		return exitOK
 	case "--version", "-version":
 		name = "version"
 	}
 	c := find(name)
 	if c == nil {
-		fmt.Fprintf(p.stderr, "connfs: there is no command %q; \"connfs help\" lists them\n", name)
-		return exitUsage
+		return p.noCommand(name)
 	}
 	fl := newFlags(c)
 	fl.SetOutput(io.Discard)
@@ -118,6 +121,21 @@ func (p *program) run(ctx context.Context) int {
 		return p.report(fl, &usageError{err.Error(), c.name})
 	}
 	return p.report(fl, c.run(p, ctx, fl))
+}
+
+// noCommand says that there is no command of that name.
+func (p *program) noCommand(name string) int {
+	var names []string
+	for _, c := range commandTable {
+		names = append(names, c.name)
+	}
+	question := spelling.DidYouMean(name, names)
+	if question != "" {
+		question = " " + question
+	}
+	fmt.Fprintf(p.stderr, "connfs: there is no command %q;%s \"connfs help\" lists them\n", name,
+		question)
+	return exitUsage
 }
 
 func find(name string) *command {
@@ -143,7 +161,7 @@ func (fl *flags) parse(args []string) error {
 	for len(args) > 0 {
 		before := len(args)
 		if err := fl.Parse(args); err != nil {
-			return err
+			return cmp.Or(fl.unknown(args), err)
 		}
 		rest := fl.Args()
 		if len(rest) > 0 && before > len(rest) && args[before-len(rest)-1] == "--" {
@@ -156,6 +174,28 @@ func (fl *flags) parse(args []string) error {
 		arguments, args = append(arguments, rest[0]), rest[1:]
 	}
 	return fl.Parse(append([]string{"--"}, arguments...))
+}
+
+// unknown returns the error of the first option that the command does not have; nil where it has
+// all of them.
+func (fl *flags) unknown(args []string) error {
+	for _, arg := range args {
+		name, isOption := strings.CutPrefix(arg, "-")
+		name, _, _ = strings.Cut(strings.TrimPrefix(name, "-"), "=")
+		// "-1" is the value of another option, and "-h" asks for help.
+		if !isOption || name == "" || name[0] < 'A' || name == "h" || name == "help" ||
+			fl.Lookup(name) != nil {
+			continue
+		}
+		var names []string
+		fl.VisitAll(func(f *flag.Flag) { names = append(names, f.Name) })
+		text := fmt.Sprintf("there is no option --%s", name)
+		if nearest, alike := spelling.Nearest(name, names); alike {
+			text += fmt.Sprintf("; did you mean --%s?", nearest)
+		}
+		return errors.New(text)
+	}
+	return nil
 }
 
 // common adds the options of every command that reads the configuration.
@@ -224,13 +264,15 @@ func (p *program) report(fl *flags, err error) int {
 		p.reportJSON(err)
 	case errors.As(err, &ue):
 		fmt.Fprintf(p.stderr, "connfs %s: %s; see \"connfs %s --help\"\n",
-			ue.command, ue.message, ue.command)
+			ue.command, oneLine(ue.message), ue.command)
 	case code == exitConfig:
 		var ce *conn.Error
 		errors.As(err, &ce)
-		fmt.Fprintf(p.stderr, "%s\n", ce.Reason) // which names the file, the line and the key
+		for line := range strings.Lines(ce.Reason) { // each names the file, the line and the key
+			fmt.Fprintln(p.stderr, oneLine(strings.TrimSuffix(line, "\n")))
+		}
 	default:
-		fmt.Fprintf(p.stderr, "connfs: %v\n", err)
+		fmt.Fprintf(p.stderr, "connfs: %s\n", oneLine(err.Error()))
 	}
 	return code
 }

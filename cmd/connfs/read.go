@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -115,18 +114,24 @@ func (p *program) list(ctx context.Context, fl *flags) error {
 	}
 	for _, id := range ids {
 		if fl.json {
-			line, _ := json.Marshal(map[string]string{"id": id})
-			fmt.Fprintf(p.stdout, "%s\n", line)
+			fmt.Fprintln(p.stdout, jsonText(map[string]string{"id": id}))
 		} else {
 			fmt.Fprintln(p.stdout, oneLine(id))
 		}
 	}
 	for _, f := range failed {
 		fmt.Fprintf(p.stderr, "connfs: the list is not complete: %s: %s: %s\n",
-			f.Backend, f.Result, f.Reason)
+			f.Backend, f.Result, oneLine(f.Reason))
 	}
 	if len(failed) > 0 {
 		return &printed{conn.Errorf(conn.Unreachable, "", "the list is not complete")}
+	}
+	switch {
+	case len(ids) > 0:
+	case s.Policy().ReadsAnything(uid):
+		fmt.Fprintf(p.stderr, "connfs: no backend has a connection that uid %d may read\n", uid)
+	default:
+		fmt.Fprintf(p.stderr, "connfs: no grant lets uid %d read anything\n", uid)
 	}
 	return nil
 }
@@ -142,7 +147,8 @@ func (p *program) explain(ctx context.Context, fl *flags) error {
 		return err
 	}
 	if fl.json {
-		return json.NewEncoder(p.stdout).Encode(e)
+		fmt.Fprintln(p.stdout, jsonText(e))
+		return nil
 	}
 	p.printExplanation(e)
 	return nil
@@ -151,14 +157,14 @@ func (p *program) explain(ctx context.Context, fl *flags) error {
 func (p *program) printExplanation(e *commands.Explanation) {
 	w := tabwriter.NewWriter(p.stdout, 0, 0, 2, ' ', 0)
 	row := func(key, format string, args ...any) {
-		fmt.Fprintf(w, "%s\t%s\n", key, fmt.Sprintf(format, args...))
+		fmt.Fprintf(w, "%s\t%s\n", key, oneLine(fmt.Sprintf(format, args...)))
 	}
-	row("connection", "%s", oneLine(e.ID))
+	row("connection", "%s", e.ID)
 	file := e.File
 	if file == "" {
 		file = "none: this id cannot be a file name"
 	}
-	row("file", "%s", oneLine(file))
+	row("file", "%s", file)
 	row("caller", "uid %d (%s)", e.UID, e.Account)
 	if e.RunAsUser != "" {
 		row("run_as_user", "%s", e.RunAsUser)
@@ -170,13 +176,13 @@ func (p *program) printExplanation(e *commands.Explanation) {
 	}
 	rows := func(key string, sentences []string) {
 		for _, sentence := range sentences {
-			row(key, "%s", oneLine(sentence))
+			row(key, "%s", sentence)
 			key = ""
 		}
 	}
 	rows("rules", e.Why)
 	if e.Note != "" {
-		row("note", "%s", oneLine(e.Note))
+		row("note", "%s", e.Note)
 	}
 	rows("search path", e.Path)
 	for _, a := range e.Answers {
@@ -197,7 +203,7 @@ func (p *program) printExplanation(e *commands.Explanation) {
 func answerText(a resolver.Answer) string {
 	text := a.Result
 	if a.Sealed != "" {
-		text += ": sealed by " + oneLine(a.Sealed)
+		text += ": sealed by " + a.Sealed
 	}
 	for _, part := range []string{a.By, a.Reason} {
 		if part != "" {
@@ -239,6 +245,5 @@ func (p *program) reportJSON(err error) {
 			out.Kind, out.Message = "configuration", ce.Reason
 		}
 	}
-	b, _ := json.Marshal(out)
-	fmt.Fprintf(p.stderr, "%s\n", b)
+	fmt.Fprintln(p.stderr, jsonText(out))
 }

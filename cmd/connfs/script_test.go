@@ -154,7 +154,7 @@ func sealed(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 1 {
 		ts.Fatalf("usage: sealed KEYFILE")
 	}
-	key, err := kms.GenerateLocalKey()
+	key, _, err := kms.GenerateLocalKey()
 	ts.Check(err)
 	path := ts.MkAbs(args[0])
 	ts.Check(os.WriteFile(path, key, 0o400))

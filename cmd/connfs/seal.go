@@ -2,10 +2,10 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
+	"os/signal"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -181,9 +181,16 @@ func (p *program) seal(ctx context.Context, fl *flags) error {
 		return err
 	}
 	r := &rows{p: p, json: fl.json, dryRun: fl.dryRun, count: make(map[string]int)}
+	// The first signal ends it after the row that it is at, and the second at once.
+	ctx, stop := signal.NotifyContext(ctx, unix.SIGINT, unix.SIGTERM)
+	defer stop()
+	context.AfterFunc(ctx, stop)
 	err = commands.SealRows(ctx, s, *req, patterns, func(n int) { r.total = n }, r.one)
 	if r.total > 0 {
 		fmt.Fprintf(p.stderr, "connfs: %s\n", r.summary())
+	} else if err == nil {
+		fmt.Fprintf(p.stderr, "connfs: KMS %s sealed no row whose id matches %q\n",
+			oneLine(req.KMS), patterns[0])
 	}
 	if err != nil {
 		return err
@@ -216,7 +223,7 @@ func (r *rows) one(row commands.SealedRow) {
 	case r.json:
 		r.asJSON(row)
 	case row.Err != nil:
-		fmt.Fprintf(r.p.stderr, "connfs: %s: %v\n", oneLine(row.ID), row.Err)
+		fmt.Fprintf(r.p.stderr, "connfs: %s: %s\n", oneLine(row.ID), oneLine(row.Err.Error()))
 	default:
 		done := row.Done
 		if r.dryRun && done != "unchanged" {
@@ -253,8 +260,7 @@ func (r *rows) asJSON(row commands.SealedRow) {
 			out.Message, out.Hint = ce.Reason, ce.Hint
 		}
 	}
-	b, _ := json.Marshal(out)
-	fmt.Fprintf(r.p.stdout, "%s\n", b)
+	fmt.Fprintln(r.p.stdout, jsonText(out))
 }
 
 func (r *rows) summary() string {

@@ -56,7 +56,7 @@ func TestSealedRowsAreHarmlessToAirflow(t *testing.T) {
 			ids := []string{"with_all", "without_extra", "bare", "with_form"}
 
 			key := filepath.Join(t.TempDir(), "key")
-			material, err := kms.GenerateLocalKey()
+			material, _, err := kms.GenerateLocalKey()
 			if err == nil {
 				err = os.WriteFile(key, material, 0o400)
 			}

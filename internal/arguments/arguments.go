@@ -15,6 +15,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/connfs/connfs/internal/spelling"
 )
 
 // Error says what is wrong with one argument, or with what stands in it. It shows no value.
@@ -64,16 +66,28 @@ func Decode(text string) (map[string]any, error) {
 	d.UseNumber()
 	var v any
 	if err := d.Decode(&v); err != nil {
-		return nil, errors.New("it is not JSON")
+		var syntax *json.SyntaxError
+		if errors.As(err, &syntax) {
+			return nil, fmt.Errorf("it is not JSON from %s on", place(text, syntax.Offset-1))
+		}
+		return nil, errors.New("it is not JSON: its end is missing")
 	}
+	end := d.InputOffset()
 	if _, err := d.Token(); !errors.Is(err, io.EOF) {
-		return nil, errors.New("it is not JSON: something follows its end")
+		return nil, fmt.Errorf("it is not JSON: something follows its end, at %s", place(text, end))
 	}
 	values, ok := v.(map[string]any)
 	if !ok && v != nil {
 		return nil, errors.New("it is not a JSON object")
 	}
 	return values, nil
+}
+
+// place names a byte of a text by its line and column, both from 1.
+func place(text string, offset int64) string {
+	before := text[:min(max(offset, 0), int64(len(text)))]
+	return fmt.Sprintf("line %d, column %d", strings.Count(before, "\n")+1,
+		len(before)-strings.LastIndexByte(before, '\n'))
 }
 
 // Has reports whether an argument is given, null included.
@@ -259,9 +273,16 @@ func (o *Object) Wrong() []error { return slices.Clone(*o.wrong) }
 // Err returns everything that is wrong, joined; what nobody took is wrong, too.
 func (o *Object) Err() error {
 	wrong := o.Wrong()
+	// What was taken and is not there are the names that could have been meant.
+	known := slices.Sorted(maps.Keys(o.used))
+	known = slices.DeleteFunc(known, o.Has)
 	for _, name := range slices.Sorted(maps.Keys(o.values)) {
 		if !o.used[name] {
-			wrong = append(wrong, o.problem(name, "connfs does not know this argument"))
+			problem := "connfs does not know this argument"
+			if hint := spelling.DidYouMean(name, known); hint != "" {
+				problem += "; " + hint
+			}
+			wrong = append(wrong, o.problem(name, problem))
 		}
 	}
 	return errors.Join(wrong...)

@@ -84,8 +84,11 @@ func TestDefaultsStandWhereNothingIsGiven(t *testing.T) {
 func TestOnlyOneObjectIsDecoded(t *testing.T) {
 	for text, want := range map[string]string{
 		"": "", " \n": "", "null": "", `{"a": 1}`: "",
-		`{"s3cret": `: "it is not JSON", `{"s3cret": 1} {}`: "it is not JSON: something follows its end",
-		`{"a": 1}}`: "it is not JSON: something follows its end", `["s3cret"]`: "it is not a JSON object",
+		`{"s3cret": `:      "it is not JSON: its end is missing",
+		"{\n  s3cret: 1}":  "it is not JSON from line 2, column 3 on",
+		`{"s3cret": 1} {}`: "it is not JSON: something follows its end, at line 1, column 14",
+		`{"a": 1}}`:        "it is not JSON: something follows its end, at line 1, column 9",
+		`["s3cret"]`:       "it is not a JSON object",
 	} {
 		_, err := arguments.Decode(text)
 		if got := strings.TrimPrefix(errorText(err), "<nil>"); got != want {

@@ -17,6 +17,7 @@ import (
 	"github.com/connfs/connfs/internal/policy"
 	"github.com/connfs/connfs/internal/resolver"
 	"github.com/connfs/connfs/internal/session"
+	"github.com/connfs/connfs/internal/spelling"
 )
 
 // Get writes the connection id to w in format, if the policy lets uid read it. Where the audit
@@ -135,11 +136,24 @@ func Explain(ctx context.Context, s *session.Session, uid uint32, id string) (*E
 			return nil, err
 		}
 		failure = outcome(e.Answers)
+		if conn.KindOf(failure) == conn.Absent && e.Note == "" {
+			e.Note = meant(ctx, s, uid, id)
+		}
 	}
 	if failure != nil {
 		e.Errno, e.ErrnoText = fs.ErrnoName(failure), fs.Errno(failure).Error()
 	}
 	return e, nil
+}
+
+// meant returns the question whether a caller, who may read id, meant another connection that it
+// may read.
+func meant(ctx context.Context, s *session.Session, uid uint32, id string) string {
+	ids, _, err := List(ctx, s, uid)
+	if err != nil {
+		return "" // an answer of the backends, or their silence, is told already
+	}
+	return spelling.DidYouMean(id, ids)
 }
 
 // outcome returns what a reader gets after these answers: the error of the backend that decides,

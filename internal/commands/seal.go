@@ -12,6 +12,7 @@ import (
 	"github.com/connfs/connfs/internal/python"
 	"github.com/connfs/connfs/internal/resolver"
 	"github.com/connfs/connfs/internal/session"
+	"github.com/connfs/connfs/internal/spelling"
 )
 
 // maxSealed is the size in bytes of the largest value that is sealed or unsealed, which is also
@@ -69,17 +70,14 @@ const maxOutage = 3
 
 // SealRows seals or unseals, as req says, each row of the metastore whose id matches one of
 // patterns. It calls total with the number of rows first, and each after every row. It goes on
-// after a row that failed, but not through an outage. Its error says that the rows cannot be
-// listed, that a pattern matches no row, or that rows were not tried.
+// after a row that failed, but not through an outage, and when ctx ends, it stops after the row
+// that it is at. Its error says that the rows cannot be listed, that a pattern matches no row, that
+// there is no such KMS, or that rows were not tried.
 func SealRows(
 	ctx context.Context, s *session.Session, req resolver.SealRequest, patterns []string,
 	total func(int), each func(SealedRow),
 ) error {
-	by := ""
-	if req.Action == resolver.ActionRotate {
-		by = req.KMS
-	}
-	all, err := s.Pool.SealRows(ctx, req.Action, by)
+	all, err := s.Pool.SealRows(ctx, req)
 	if err != nil {
 		return err
 	}
@@ -93,7 +91,10 @@ func SealRows(
 		one := req
 		one.ID, one.Row = id, true
 		row := SealedRow{ID: id}
-		done, _, err := s.Pool.Seal(ctx, &one, nil)
+		if ctx.Err() != nil {
+			return stopped(ids, i)
+		}
+		done, _, err := s.Pool.Seal(context.WithoutCancel(ctx), &one, nil)
 		if row.Err = err; err == nil {
 			row.SealAnswer = *done
 		}
@@ -112,6 +113,17 @@ func SealRows(
 		}
 	}
 	return nil
+}
+
+// stopped is the error of a command that somebody stopped before the row ids[next].
+func stopped(ids []string, next int) error {
+	where := "before the first row"
+	if next > 0 {
+		where = fmt.Sprintf("after the row %q", ids[next-1])
+	}
+	e := conn.Errorf(conn.Failed, "", "stopped %s; %d rows were not tried", where, len(ids)-next)
+	e.Hint = "run the command again: rows that are done stay as they are"
+	return e
 }
 
 // matching returns the ids that match one of patterns, sorted. A pattern that is itself an id
@@ -134,7 +146,9 @@ func matching(all, patterns []string, action string) ([]string, error) {
 			if action != resolver.ActionSeal {
 				what = "sealed row"
 			}
-			return nil, conn.Errorf(conn.Absent, "metastore", "no %s has an id like %q", what, p)
+			e := conn.Errorf(conn.Absent, "metastore", "no %s has an id like %q", what, p)
+			e.Hint = spelling.DidYouMean(p, all)
+			return nil, e
 		}
 	}
 	slices.Sort(ids)

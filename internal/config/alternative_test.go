@@ -267,7 +267,8 @@ func TestAlternativeBackendOfAirflowThatCannotServe(t *testing.T) {
 		},
 		"no JSON": {
 			cfg: backend + "backend_kwargs = {'connections_file_path': '/hunter2'}\n",
-			want: "HOME/airflow.cfg:3: [secrets] backend_kwargs: it is not JSON: Airflow goes on " +
+			want: "HOME/airflow.cfg:3: [secrets] backend_kwargs: it is not JSON from line 1, " +
+				"column 2 on: Airflow goes on " +
 				"without any argument then, and would ask the wrong place",
 		},
 		"no object": {
@@ -279,7 +280,8 @@ func TestAlternativeBackendOfAirflowThatCannotServe(t *testing.T) {
 		"a quote in an expanded variable": {
 			cfg: backend + "backend_kwargs = {\"connections_file_path\": \"$TOK\"}\n",
 			env: []string{`TOK=hunter2"b`},
-			want: "HOME/airflow.cfg:3: [secrets] backend_kwargs: it is not JSON: Airflow goes on " +
+			want: "HOME/airflow.cfg:3: [secrets] backend_kwargs: it is not JSON from line 1, " +
+				"column 36 on: Airflow goes on " +
 				"without any argument then, and would ask the wrong place",
 		},
 		"a command that fails": {

@@ -3,7 +3,8 @@ package config
 import (
 	"fmt"
 	"slices"
-	"strings"
+
+	"github.com/connfs/connfs/internal/spelling"
 )
 
 // keys are the keys of the contract by table, in its order; "" is the top level.
@@ -61,36 +62,9 @@ func suggest(table, key string) string {
 	if table == "secrets" {
 		return `arguments of the backend belong in backend_kwargs; the other key is "backend"`
 	}
-	nearest, best := "", -1
-	for _, name := range known(table) {
-		if d := distance(strings.ToLower(key), name); best < 0 || d < best {
-			nearest, best = name, d
-		}
-	}
-	if best <= max(2, len(nearest)/2) {
+	nearest, alike := spelling.Nearest(key, known(table))
+	if alike {
 		return fmt.Sprintf("did you mean %q?", nearest)
 	}
 	return fmt.Sprintf("the nearest known key is %q", nearest)
-}
-
-// distance is the least number of letters to insert, delete or replace that
-// turns a into b.
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			replace := diagonal
-			if a[i] != b[j] {
-				replace++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(replace, row[j]+1, row[j+1]+1)
-		}
-	}
-	return row[len(b)]
 }

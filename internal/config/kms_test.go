@@ -131,7 +131,9 @@ func TestKeyFilesThatCannotServe(t *testing.T) {
 		"empty": {google, "", 0o400, ":4: kms.main.credentials_file: PATH is empty"},
 		"not there": {
 			local, "", 0,
-			":3: kms.main.key: the key file PATH is not there (`connfs keygen` makes one)",
+			":3: kms.main.key: the key file PATH is not there (put back the copy that " +
+				"you kept, since what it sealed opens with no other key; `connfs keygen` makes a " +
+				"first one)",
 		},
 		"not there either": {
 			google, "", 0, ":4: kms.main.credentials_file: PATH: no such file or directory",

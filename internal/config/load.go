@@ -67,6 +67,7 @@ func Load(ctx context.Context, src Source) (*Result, error) {
 	}
 
 	front := settings.Front{
+		Config:      f.path,
 		Mounts:      f.mounts,
 		Rules:       f.rules,
 		OwnerOnly:   l.ownerOnly(&f),

@@ -78,10 +78,11 @@ func mountAsRoot(path string, others bool) (int, error) {
 // CheckDevice fails if this machine has no /dev/fuse. Its errors, and those of
 // [CheckFusermount] and [CheckPath], are of type *[MountError].
 func CheckDevice() error {
-	if _, err := os.Stat("/dev/fuse"); err != nil {
-		return deviceError(syscall.ENOENT)
+	fd, err := unix.Open("/dev/fuse", unix.O_RDWR|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return deviceError(err)
 	}
-	return nil
+	return unix.Close(fd)
 }
 
 // deviceError says what an error of opening /dev/fuse means.
@@ -91,6 +92,9 @@ func deviceError(err error) error {
 		errors.Is(err, syscall.ENODEV):
 		const hint = `load the module with "modprobe fuse"; in a container, pass --device /dev/fuse`
 		return mountError("", hint, "there is no /dev/fuse on this machine")
+	case errors.Is(err, syscall.EPERM), errors.Is(err, syscall.EACCES):
+		const hint = "look at its mode; in a container, pass --device /dev/fuse"
+		return mountError("", hint, "/dev/fuse is there, and cannot be opened: %v", err)
 	}
 	return mountError("", "", "/dev/fuse cannot be opened: %v", err)
 }

@@ -3,10 +3,12 @@
 package doctor
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/connfs/connfs/conn"
@@ -14,7 +16,9 @@ import (
 	"github.com/connfs/connfs/internal/daemon"
 	"github.com/connfs/connfs/internal/harden"
 	"github.com/connfs/connfs/internal/policy"
+	"github.com/connfs/connfs/internal/python"
 	"github.com/connfs/connfs/internal/session"
+	"github.com/connfs/connfs/internal/spelling"
 )
 
 // Finding is the result of one examination.
@@ -63,7 +67,8 @@ func Check(ctx context.Context, o session.Options) []Finding {
 		return r.findings
 	}
 	defer s.Close()
-	r.ok("configuration", "%d grants, %d mountpoints", len(s.Front.Rules), len(s.Front.Mounts))
+	r.ok("configuration", "%s: %d grants, %d mountpoints",
+		cmp.Or(s.Front.Config, "there is no config.toml"), len(s.Front.Rules), len(s.Front.Mounts))
 	for _, w := range s.Front.Warnings {
 		r.warn("configuration", "", "%s", w)
 	}
@@ -158,6 +163,24 @@ func (r *report) checkBackends(ctx context.Context, s *session.Session) {
 		}
 	}
 	r.ok("backends", "%d connections listed", len(l.IDs))
+	if l.Complete {
+		r.checkPatterns(s.Front.Rules, l.IDs)
+	}
+}
+
+// checkPatterns looks for grants of what is not there, given every id that is.
+func (r *report) checkPatterns(rules []policy.Rule, ids []string) {
+	for i := range rules {
+		rule := &rules[i]
+		for _, pattern := range rule.Connections {
+			matches := func(id string) bool { return python.Fnmatch(pattern, id) }
+			if slices.ContainsFunc(ids, matches) {
+				continue
+			}
+			r.warn("grants", spelling.DidYouMean(pattern, ids),
+				"%s:%d: no backend has a connection that %q matches", rule.File, rule.Line, pattern)
+		}
+	}
 }
 
 // failedCall returns the finding of a call that failed: a warning, if no read needs that call.
@@ -184,7 +207,7 @@ func (r *report) checkFuse(s *session.Session) {
 	if err := daemon.CheckDevice(); err != nil {
 		r.failMount("fuse", err)
 	} else {
-		r.ok("fuse", "/dev/fuse is there")
+		r.ok("fuse", "/dev/fuse can be opened")
 		if !root {
 			if err := daemon.CheckFusermount(s.Front.OwnerOnly == nil); err != nil {
 				r.failMount("fuse", err)

@@ -78,9 +78,11 @@ func (p *Pool) Seal(
 	return done, a.value, nil
 }
 
-// SealRows returns the ids of the rows of the metastore that an action is for.
-func (p *Pool) SealRows(ctx context.Context, action, kms string) ([]string, error) {
-	question, err := json.Marshal(SealRequest{Action: action, List: true, KMS: kms})
+// SealRows returns the ids of the rows of the metastore that a request is for, or an error where
+// there is no KMS of the name that it gives.
+func (p *Pool) SealRows(ctx context.Context, req SealRequest) ([]string, error) {
+	req.List = true
+	question, err := json.Marshal(req)
 	if err != nil {
 		return nil, err
 	}

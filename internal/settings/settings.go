@@ -11,6 +11,7 @@ import (
 
 // Front is the front's part of a valid configuration.
 type Front struct {
+	Config string        `json:"config"` // the config.toml that was read; empty: there is none
 	Mounts []Mount       `json:"mounts"`
 	Rules  []policy.Rule `json:"rules"`
 

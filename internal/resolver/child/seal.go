@@ -65,6 +65,9 @@ func (s *sealer) rows(ctx context.Context, change kms.Change) ([]string, error) 
 	if err != nil {
 		return nil, err
 	}
+	if err := s.kms.Find(ctx, change.KMS, change.To); err != nil {
+		return nil, err
+	}
 	if change.Action == kms.ActionSeal {
 		ids, err := m.List(ctx)
 		slices.Sort(ids)
