@@ -217,14 +217,18 @@ func (k *Keyring) knows(id string) bool {
 	return k.named[id] != nil || slices.Contains(k.listed, id)
 }
 
-// unlisted returns the error of a KMS that a command names and nothing lists; nil where it is listed.
+// unlisted returns the error of a KMS that a command names and nothing lists; nil where it is
+// listed.
 func (k *Keyring) unlisted(id string) error {
 	if k.knows(id) {
 		return nil
 	}
 	err := failed(reasonUnlisted)
 	known := slices.Concat(slices.Sorted(maps.Keys(k.named)), k.listed)
-	err.Hint = cmp.Or(spelling.DidYouMean(id, known), hintUnlisted)
+	err.Hint = hintUnlisted
+	if question := spelling.DidYouMean(id, known); question != "" {
+		err.Hint = question + " Otherwise " + hintUnlisted
+	}
 	return named(sourceName(id), err)
 }
 
