@@ -134,7 +134,7 @@ func (l *Login) load(ctx context.Context) (aws.Config, error) {
 	if c, ok := cfg.HTTPClient.(*awshttp.BuildableClient); ok {
 		// One transport for all clients, so that Close reaches its connections.
 		l.client = c.GetTransport()
-		cfg.HTTPClient = &http.Client{Transport: l.client, CheckRedirect: noRedirect}
+		cfg.HTTPClient = &http.Client{Transport: bounded{l.client}, CheckRedirect: noRedirect}
 	}
 	l.creds.set(l.provider(cfg))
 	cfg.Credentials = l.creds

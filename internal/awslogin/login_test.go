@@ -126,6 +126,11 @@ func TestKindsOfFailures(t *testing.T) {
 	}{
 		{"absent", code("ParameterNotFound"), conn.Absent, "does not exist", 1},
 		{
+			"larger than any answer of AWS's",
+			fails(200, `{"Parameter": {"Value": "`+strings.Repeat("x", 16<<20)+`"}}`),
+			conn.TooLarge, "the answer is over 16777216 bytes", 1,
+		},
+		{
 			"denied", code("AccessDeniedException"), conn.Denied,
 			"(SSM GetParameter: AccessDeniedException) (the right that is missing is kms:Decrypt)",
 			1,

@@ -7,7 +7,6 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 
 	"github.com/connfs/connfs/conn"
@@ -141,30 +140,21 @@ func (m *Store) find(ctx context.Context, id string, enough int) ([]*row, error)
 	if !m.db.holds(id) {
 		return nil, conn.Errorf(conn.Absent, "metastore", "no text column can hold this id")
 	}
-	query := "SELECT * FROM " + m.table + " WHERE conn_id = " + m.db.placeholder() + " ORDER BY id"
+	query := m.bounded("c.conn_id = " + m.db.placeholder())
 	var found []*row
 	err := m.db.read(ctx, m.connections(), func(ctx context.Context, c *sql.Conn) error {
 		found = nil
-		rows, err := c.QueryContext(ctx, query, id)
-		if err != nil {
-			return err
-		}
-		defer rows.Close()
-		r, err := newRow(rows, m.db)
-		if err != nil {
-			return err
-		}
-		for len(found) < enough && rows.Next() {
-			if err := r.scan(rows); err != nil {
-				return err
-			}
+		return m.eachBounded(ctx, c, query, []any{id}, func(got string, r *row) error {
 			// Collations of MySQL take other ids for equal.
-			if got, ok := r.text("conn_id"); ok && got == id && !r.ofTeam() {
-				found = append(found,
-					&row{db: r.db, column: r.column, values: slices.Clone(r.values)})
+			if got != id || len(found) == enough {
+				return nil
 			}
-		}
-		return rows.Err()
+			if r.large() {
+				return tooLarge(r.bytes)
+			}
+			found = append(found, r)
+			return nil
+		})
 	})
 	if err == nil && len(found) == 0 {
 		err = conn.Errorf(conn.Absent, "metastore", "no row of the table connection has this id")
@@ -181,7 +171,8 @@ func (m *Store) List(ctx context.Context) ([]string, error) {
 		if err != nil {
 			return err
 		}
-		rows, err := c.QueryContext(ctx, "SELECT conn_id FROM "+m.table+where)
+		rows, err := c.QueryContext(ctx, fmt.Sprintf(
+			"SELECT conn_id FROM %s WHERE OCTET_LENGTH(conn_id) <= %d%s", m.table, maxID, where))
 		if err != nil {
 			return err
 		}
@@ -210,7 +201,7 @@ func (m *Store) Warm(ctx context.Context) error {
 // Close closes the connections to the database.
 func (m *Store) Close() error { return m.db.Close() }
 
-// teamless returns the condition for rows without a team, by the columns that this
+// teamless returns further conditions, for rows without a team, by the columns that this
 // version of Airflow has.
 func (m *Store) teamless(ctx context.Context, c *sql.Conn) (string, error) {
 	rows, err := c.QueryContext(ctx, "SELECT * FROM "+m.table+" WHERE 1 = 0")
@@ -225,13 +216,10 @@ func (m *Store) teamless(ctx context.Context, c *sql.Conn) (string, error) {
 	var terms []string
 	for _, name := range teamColumns {
 		if _, ok := r.column[name]; ok {
-			terms = append(terms, name+" IS NULL")
+			terms = append(terms, " AND "+name+" IS NULL")
 		}
 	}
-	if len(terms) == 0 {
-		return "", rows.Err()
-	}
-	return " WHERE " + strings.Join(terms, " AND "), rows.Err()
+	return strings.Join(terms, ""), rows.Err()
 }
 
 // connection makes a connection of a row, opening what is encrypted.

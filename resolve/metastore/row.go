@@ -20,6 +20,7 @@ type row struct {
 	db     database
 	column map[string]int
 	values []any
+	bytes  int64 // of its texts, where bounded asked for it
 }
 
 // newRow returns a row of the table connection.
@@ -28,15 +29,20 @@ func newRow(rows *sql.Rows, db database) (*row, error) {
 	if err != nil {
 		return nil, err
 	}
+	return r, checkColumns(r.column)
+}
+
+// checkColumns returns an error where a column is missing that every version of Airflow has.
+func checkColumns(columns map[string]int) error {
 	for _, name := range needed {
-		if _, ok := r.column[name]; !ok {
+		if _, ok := columns[name]; !ok {
 			e := conn.Errorf(conn.Unreachable, "metastore", "the table connection has no column %s",
 				name)
 			e.Hint = "is this Airflow's database?"
-			return nil, e
+			return e
 		}
 	}
-	return r, nil
+	return nil
 }
 
 // newAnyRow returns a row of whatever columns there are.
@@ -69,15 +75,6 @@ func (r *row) value(column string) any {
 }
 
 func (r *row) text(column string) (string, bool) { return r.db.text(r.value(column)) }
-
-func (r *row) ofTeam() bool {
-	for _, name := range teamColumns {
-		if r.value(name) != nil {
-			return true
-		}
-	}
-	return false
-}
 
 // field returns a text column, nil for NULL.
 func (r *row) field(column string) (*string, error) {

@@ -8,6 +8,7 @@ import (
 	"database/sql/driver"
 	"encoding/json"
 	"fmt"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -47,6 +48,7 @@ type kindOfServer struct {
 	insert         string
 	lock           string // statements that keep the table locked until the session ends
 	many           string // makes 100,000 rows
+	longExtra      string // lets the column extra hold any length
 }
 
 var kindsOfServer = []kindOfServer{
@@ -67,6 +69,7 @@ var kindsOfServer = []kindOfServer{
 		lock: "BEGIN; LOCK TABLE connection IN ACCESS EXCLUSIVE MODE",
 		many: "INSERT INTO connection (conn_id, conn_type) SELECT 'many_' || i, 'http' FROM " +
 			"generate_series(1, 100000) i",
+		longExtra: "ALTER TABLE connection ALTER COLUMN extra TYPE text",
 	},
 	{
 		name: "mariadb",
@@ -89,6 +92,7 @@ var kindsOfServer = []kindOfServer{
 		lock: "LOCK TABLES connection WRITE",
 		many: "INSERT INTO connection (conn_id, conn_type) SELECT CONCAT('many_', seq), 'http' " +
 			"FROM seq_1_to_100000",
+		longExtra: "ALTER TABLE connection MODIFY extra LONGTEXT",
 	},
 }
 
@@ -226,6 +230,39 @@ func TestServersConform(t *testing.T) {
 					metastore.Settings{URL: dialect + "://airflow:hunter2@127.0.0.1:1/airflow"})
 			},
 		})
+	})
+}
+
+// The server's answer is cut off long before the end of such a row.
+func TestServersSendTheSizeAloneOfARowThatIsTooLarge(t *testing.T) {
+	forEach(t, func(t *testing.T, k kindOfServer, s server, password string) {
+		s.Exec("airflow", k.longExtra+";"+
+			"INSERT INTO connection (conn_id, conn_type, extra) VALUES "+
+			"('large', 'http', REPEAT('x', 5000000)), ('small', 'http', 'x'); "+
+			"INSERT INTO connection (conn_id, conn_type, login, password, extra) SELECT 'fits', "+
+			"'http', REPEAT('l', 50000), REPEAT('p', 50000), REPEAT('x', 1000000)")
+		direct := s.URL("airflow", password, "airflow")
+		u, err := url.Parse(direct)
+		if err != nil {
+			t.Fatal(err)
+		}
+		p := servers.StartTCPFaultProxy(t, "http://"+u.Host)
+		m := open(t, metastore.Settings{
+			URL: strings.Replace(direct, u.Host, strings.TrimPrefix(p.URL, "http://"), 1)})
+		if _, err := m.Connection(t.Context(), "fits"); err != nil {
+			t.Error(err)
+		}
+		p.Inject(servers.TCPFault{Cut: 256 << 10})
+		for range 3 {
+			_, err = m.Connection(t.Context(), "large")
+			resolvetest.WantKind(t, "a row that is too large", err, conn.TooLarge)
+			if _, err := m.Connection(t.Context(), "small"); err != nil {
+				t.Error(err)
+			}
+		}
+		if ids, err := m.List(t.Context()); err != nil || len(ids) != 3 {
+			t.Errorf("%q: %v", ids, err)
+		}
 	})
 }
 

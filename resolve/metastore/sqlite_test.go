@@ -277,6 +277,34 @@ func TestSQLiteUnusableDatabases(t *testing.T) {
 	}
 }
 
+func TestSQLiteRowThatIsTooLarge(t *testing.T) {
+	for name, c := range map[string]struct {
+		size int
+		kind conn.Kind
+	}{
+		"at the bound": {2<<20 - len("http"), 0},
+		"over it":      {2<<20 - len("http") + 1, conn.TooLarge},
+	} {
+		for _, column := range []string{"password", "extra", "description", "host"} {
+			path := filepath.Join(t.TempDir(), "airflow.db")
+			openWriter(t, path, table, fmt.Sprintf(
+				"INSERT INTO connection (conn_id, conn_type, %s) VALUES ('x', 'http', '%s')",
+				column, strings.Repeat("x", c.size))).Close()
+			m := openSQLite(t, path)
+			_, err := m.Connection(t.Context(), "x")
+			if (err == nil) != (c.kind == 0) || err != nil && conn.KindOf(err) != c.kind {
+				t.Errorf("%s, %s: %v", name, column, err)
+			}
+			if _, err := m.Row(t.Context(), "x"); (err == nil) != (c.kind == 0) {
+				t.Errorf("%s, %s: to be sealed: %v", name, column, err)
+			}
+			if ids, err := m.List(t.Context()); len(ids) != 1 || err != nil {
+				t.Errorf("%s, %s: listed %q: %v", name, column, ids, err)
+			}
+		}
+	}
+}
+
 func TestSQLiteLockedDatabaseIsATimeout(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "airflow.db")
 	db := openWriter(t, path, table, insert("x", "h"), "BEGIN EXCLUSIVE")

@@ -49,28 +49,15 @@ type SealedRow struct {
 }
 
 // SealedRows returns all rows without a team whose extra is a sealed form, in the order
-// of the table, each id once.
+// of the table, each id once. Rows that are too large to be read are left out.
 func (m *Store) SealedRows(ctx context.Context) ([]SealedRow, error) {
 	var found []SealedRow
 	err := m.db.read(ctx, m.connections(), func(ctx context.Context, c *sql.Conn) error {
 		found = nil
 		seen := make(map[string]bool)
-		rows, err := c.QueryContext(ctx, "SELECT * FROM "+m.table+" ORDER BY id")
-		if err != nil {
-			return err
-		}
-		defer rows.Close()
-		r, err := newRow(rows, m.db)
-		if err != nil {
-			return err
-		}
-		for rows.Next() {
-			if err := r.scan(rows); err != nil {
-				return err
-			}
-			id, ok := r.text("conn_id")
-			if !ok || id == "" || !m.db.holds(id) || r.ofTeam() || seen[id] {
-				continue
+		return m.eachBounded(ctx, c, m.bounded(""), nil, func(id string, r *row) error {
+			if id == "" || !m.db.holds(id) || seen[id] || r.large() {
+				return nil
 			}
 			// An extra that does not open may be anything; reading that row says so.
 			extra, err := m.secret(r, "extra", "is_extra_encrypted")
@@ -78,8 +65,8 @@ func (m *Store) SealedRows(ctx context.Context) ([]SealedRow, error) {
 				seen[id] = true
 				found = append(found, SealedRow{ID: id, Sealed: one})
 			}
-		}
-		return rows.Err()
+			return nil
+		})
 	})
 	return found, err
 }

@@ -28,9 +28,11 @@ const (
 	// attempts is how often a call is made at most. Airflow repeats one three
 	// times, and waits longer in between than a reader has time.
 	attempts = 3
-	// maxBody bounds an answer, in bytes. It is the most that Vault itself takes
-	// in a request.
-	maxBody = 32 << 20
+	// maxBody bounds an answer, in bytes. A connection of 1 MiB fits, whatever is escaped
+	// in it.
+	maxBody = 8 << 20
+	// maxListing bounds the listing of a folder, in bytes.
+	maxListing = 32 << 20
 )
 
 // client calls Vault's HTTP API.
@@ -166,20 +168,31 @@ func (a *client) once(ctx context.Context, into any,
 		return cutOff(ctx, err)
 	}
 	defer response.Body.Close()
-	text, err := io.ReadAll(io.LimitReader(response.Body, maxBody+1))
+	limit := int64(maxBody)
+	if r.URL.Query().Has("list") {
+		limit = maxListing
+	}
+	if response.ContentLength > limit {
+		return false, tooLarge(limit)
+	}
+	text, err := io.ReadAll(io.LimitReader(response.Body, limit+1))
 	switch {
 	case err != nil:
 		return cutOff(ctx, err)
 	case response.StatusCode/100 != 2:
 		return answered(response, text)
-	case len(text) > maxBody:
-		return false, conn.Errorf(conn.TooLarge, "", "Vault's answer is over %d bytes", maxBody)
+	case int64(len(text)) > limit:
+		return false, tooLarge(limit)
 	case into == nil:
 		return false, nil
 	case json.Unmarshal(text, into) != nil:
 		return false, conn.Errorf(conn.Unreachable, "", "what answers at this address is not Vault")
 	}
 	return false, nil
+}
+
+func tooLarge(limit int64) error {
+	return conn.Errorf(conn.TooLarge, "", "Vault's answer is over %d bytes", limit)
 }
 
 // answered returns the error of an answer that is no success.

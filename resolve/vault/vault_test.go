@@ -219,6 +219,19 @@ func TestAnswerThatIsCutOffIsUnreachable(t *testing.T) {
 	})
 }
 
+func TestAnswersAreBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFakeVault("t")
+		f.answer = func(*http.Request) (int, string) {
+			return 200, `{"data": {"data": {"extra": "` + strings.Repeat("x", maxBody) + `"}}}`
+		}
+		v := f.open(t, map[string]any{"token": "t"})
+		if _, err := v.Connection(t.Context(), "x"); conn.KindOf(err) != conn.TooLarge {
+			t.Error(err)
+		}
+	})
+}
+
 func TestValues(t *testing.T) {
 	const sealed = `{"connfs_sealed": 1}`
 	text := func(s string) *string { return &s }
