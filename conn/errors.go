@@ -80,6 +80,9 @@ type Error struct {
 	Reason string // what happened
 	Hint   string // what to do about it; may be empty
 	Err    error  // the cause, for errors.Is and errors.As; never printed
+	// Charged says that nobody was asked, because too much failed for this caller: another
+	// caller may well get an answer.
+	Charged bool
 }
 
 // Errorf returns an Error of this kind and source with a formatted reason.

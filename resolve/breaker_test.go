@@ -3,6 +3,7 @@ package resolve
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -10,6 +11,7 @@ import (
 	"time"
 
 	"github.com/connfs/connfs/conn"
+	"github.com/connfs/connfs/internal/network"
 	"github.com/connfs/connfs/resolve/backend"
 )
 
@@ -63,7 +65,7 @@ func TestAnOutageIsAFastErrorAfterThreeFailures(t *testing.T) {
 				for range 1000 {
 					err := lookUp(t, p)
 					if conn.KindOf(err) != c.kind ||
-						!strings.Contains(err.Error(), "not asked now, after 3 failures in a row") {
+						!strings.Contains(err.Error(), "after 3 failures in a row") {
 						t.Fatal(err)
 					}
 				}
@@ -143,7 +145,7 @@ func TestOnlyAnOutageOpensABreaker(t *testing.T) {
 		cancel()
 		p.Connection(ctx, "x")
 	}
-	if p.entries[0].breaker.failures != 0 {
+	if p.entries[0].breaker.all.Failures != 0 {
 		t.Error("cancelled look-ups count as failures")
 	}
 }
@@ -180,6 +182,144 @@ func TestAnOpenBreakerIsHandedOver(t *testing.T) {
 		}
 		if len(heir.Identities()) != 0 {
 			t.Error("a closed breaker is handed over")
+		}
+	})
+}
+
+// moody is a backend that answers each id as it is told.
+type moody func(ctx context.Context, id string) error
+
+func (m moody) Connection(ctx context.Context, id string) (*conn.Connection, error) {
+	return &conn.Connection{}, m(ctx, id)
+}
+
+// ask looks an id up for a caller.
+func ask(t *testing.T, p *Path, caller uint32, id string) error {
+	ctx, cancel := context.WithTimeout(network.ForCaller(t.Context(), caller), 5*time.Second)
+	defer cancel()
+	_, _, err := p.Connection(ctx, id)
+	return err
+}
+
+func isRefusal(err error) bool {
+	return err != nil && strings.Contains(err.Error(), "not asked now")
+}
+
+func TestWhatFailsForOneCallerIsNoOutageForAnother(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := moody(func(ctx context.Context, id string) error {
+			if !strings.HasPrefix(id, "huge") {
+				return nil
+			}
+			<-ctx.Done()
+			return ctx.Err()
+		})
+		p := &Path{entries: []Entry{{Name: "metastore", Backend: m, breaker: new(breaker)}}}
+		for i := range 20 {
+			err := ask(t, p, 1, fmt.Sprint("huge", i%4))
+			if conn.KindOf(err) != conn.Timeout || isRefusal(err) != (i >= breakAfter) {
+				t.Fatalf("read %d: %v", i, err)
+			}
+		}
+		if err := ask(t, p, 2, "small"); err != nil {
+			t.Errorf("another caller: %v", err)
+		}
+	})
+}
+
+func TestOneIDThatFailsForManyIsNoOutage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := moody(func(ctx context.Context, id string) error {
+			if id == "broken" {
+				return conn.Errorf(conn.Unreachable, "vault", "Vault failed")
+			}
+			return nil
+		})
+		p := &Path{entries: []Entry{{Name: "vault", Backend: m, breaker: new(breaker)}}}
+		for caller := range uint32(10) {
+			if err := ask(t, p, caller, "broken"); err == nil || isRefusal(err) {
+				t.Fatal(err)
+			}
+		}
+		if err := ask(t, p, 99, "fine"); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func TestSeveralIDsOfSeveralCallersAreAnOutage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := &outage{err: conn.Errorf(conn.Unreachable, "vault", "Vault is sealed")}
+		p := guarded(o)
+		for i := range uint32(breakAfter) {
+			if err := ask(t, p, i, fmt.Sprint("id", i)); isRefusal(err) {
+				t.Fatal(err)
+			}
+		}
+		if err := ask(t, p, 99, "another"); !isRefusal(err) {
+			t.Errorf("a caller who never asked: %v", err)
+		}
+	})
+}
+
+func TestNobodyCanConnectIsAnOutageForAll(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := &Path{entries: []Entry{{Name: "metastore", breaker: new(breaker),
+			Backend: moody(func(ctx context.Context, _ string) error {
+				network.Connecting(ctx) // and never ends
+				<-ctx.Done()
+				return ctx.Err()
+			})}}}
+		for range breakAfter {
+			ask(t, p, 1, "one")
+		}
+		if err := ask(t, p, 2, "two"); !isRefusal(err) {
+			t.Errorf("a caller who never asked: %v", err)
+		}
+	})
+}
+
+// What waits for a place among another caller's requests says nothing of the backend.
+func TestWaitingForAPlaceIsNoFailure(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := &Path{entries: []Entry{{Name: "metastore", breaker: new(breaker),
+			Backend: moody(func(ctx context.Context, _ string) error {
+				network.Queued(ctx)
+				<-ctx.Done()
+				return ctx.Err()
+			})}}}
+		for i := range uint32(10) {
+			if err := ask(t, p, i, fmt.Sprint("id", i)); isRefusal(err) {
+				t.Fatal(err)
+			}
+		}
+	})
+}
+
+func TestAProbeIsOfAnIDThatHasNotJustFailed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		down := true
+		var asked []string
+		p := &Path{entries: []Entry{{Name: "vault", breaker: new(breaker),
+			Backend: moody(func(_ context.Context, id string) error {
+				asked = append(asked, id)
+				if down || strings.HasPrefix(id, "bad") {
+					return conn.Errorf(conn.Unreachable, "vault", "failed")
+				}
+				return nil
+			})}}}
+		for i := range uint32(breakAfter) {
+			ask(t, p, i, fmt.Sprint("bad", i))
+		}
+		down = false
+		ask(t, p, 9, "good") // refused, but it was asked for
+		asked = nil
+		time.Sleep(probeEvery)
+		if err := ask(t, p, 1, "bad1"); !isRefusal(err) && len(asked) > 0 {
+			t.Errorf("the id that failed was tried again: %v", err)
+		}
+		if err := ask(t, p, 9, "good"); err != nil {
+			t.Errorf("the other id: %v", err)
 		}
 	})
 }

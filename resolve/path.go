@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/connfs/connfs/conn"
+	"github.com/connfs/connfs/internal/network"
 	"github.com/connfs/connfs/resolve/backend"
 )
 
@@ -212,13 +213,15 @@ func (e Entry) connection(ctx context.Context, id string) (*conn.Connection, err
 	if e.breaker == nil {
 		return within(ctx, e.Name, ask)
 	}
-	if err := e.breaker.allow(); err != nil {
+	caller := network.Caller(ctx)
+	if err := e.breaker.allow(caller, id); err != nil {
 		return nil, err
 	}
+	ctx, request := network.Follow(ctx)
 	c, err := within(ctx, e.Name, ask)
 	// That nobody waits any more says nothing of the backend.
 	if !errors.Is(ctx.Err(), context.Canceled) {
-		e.breaker.note(err)
+		e.breaker.note(caller, id, request, err)
 	}
 	return c, err
 }

@@ -9,6 +9,8 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"golang.org/x/sync/singleflight"
+
+	"github.com/connfs/connfs/internal/network"
 )
 
 const (
@@ -41,7 +43,9 @@ func (k *keeper) set(inner aws.CredentialsProvider) {
 }
 
 // Retrieve implements aws.CredentialsProvider.
-func (k *keeper) Retrieve(ctx context.Context) (aws.Credentials, error) {
+func (k *keeper) Retrieve(ctx context.Context) (_ aws.Credentials, err error) {
+	done := network.Connecting(ctx)
+	defer func() { done(err) }()
 	if creds, ok := k.good(); ok {
 		return creds, nil
 	}

@@ -30,9 +30,10 @@ import (
 // Fetcher resolves connections: the pool of resolver children.
 type Fetcher interface {
 	// Fetch returns the rendered connection as a value of the cache, and the name of the
-	// backend that had it. The value is pinned for the caller and not committed. The error
-	// is a *conn.Error.
-	Fetch(ctx context.Context, id string) (*cache.Value, string, error)
+	// backend that had it. What it costs is charged to the user uid, however many others
+	// wait for it. The value is pinned for the caller and not committed. The error is a
+	// *conn.Error.
+	Fetch(ctx context.Context, uid uint32, id string) (*cache.Value, string, error)
 	// List returns the ids that the backends hold, in order, and whether every
 	// backend answered.
 	List(ctx context.Context) (ids []string, complete bool, err error)

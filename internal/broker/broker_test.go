@@ -40,13 +40,17 @@ type backend struct {
 	err     map[string]error
 	fetches map[string]int
 	lists   int
-	partial bool  // the listing is not complete
-	listErr error // it failed altogether
+	partial bool            // the listing is not complete
+	listErr error           // it failed altogether
+	charged map[uint32]bool // of whom nothing is taken
+	payers  []uint32
 }
 
-func (b *backend) Fetch(ctx context.Context, id string) (*cache.Value, string, error) {
+func (b *backend) Fetch(ctx context.Context, uid uint32, id string) (*cache.Value, string, error) {
 	b.mu.Lock()
 	b.fetches[id]++
+	b.payers = append(b.payers, uid)
+	charged := b.charged[uid]
 	b.mu.Unlock()
 	if b.delay > 0 {
 		select {
@@ -54,6 +58,9 @@ func (b *backend) Fetch(ctx context.Context, id string) (*cache.Value, string, e
 		case <-ctx.Done():
 			return nil, "", conn.Errorf(conn.Timeout, "fake", "slow")
 		}
+	}
+	if charged {
+		return nil, "", &conn.Error{Kind: conn.Timeout, Charged: true}
 	}
 	b.mu.Lock()
 	text, ok := b.values[id]
@@ -303,6 +310,33 @@ func TestAThousandOpensShareOneFetch(t *testing.T) {
 			t.Fatal("pages are still pinned")
 		}
 		v.Release()
+	})
+}
+
+// A reader may wait for a fetch that another user began, and pays for.
+func TestFailuresOfOneUserAreNotAnothers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t)
+		f.backend.delay = time.Second
+		f.backend.charged = map[uint32]bool{alice: true}
+		if _, err := f.Open(nil, by(alice), "shared"); conn.KindOf(err) != conn.Timeout {
+			t.Errorf("alice alone: %v", err)
+		}
+		var wg sync.WaitGroup
+		open := func(uid uint32) {
+			wg.Go(func() {
+				if _, err := f.Open(nil, by(uid), "shared"); err != nil {
+					t.Errorf("%d: %v", uid, err)
+				}
+			})
+			synctest.Wait()
+		}
+		open(alice)
+		open(bob)
+		wg.Wait()
+		if diff := cmp.Diff([]uint32{alice, alice, bob}, f.backend.payers); diff != "" {
+			t.Errorf("who paid (-want +got):\n%s", diff)
+		}
 	})
 }
 

@@ -3,6 +3,7 @@ package broker
 import (
 	"container/list"
 	"context"
+	"errors"
 	"time"
 
 	"github.com/connfs/connfs/conn"
@@ -18,11 +19,13 @@ import (
 type flight struct {
 	id      string
 	done    chan struct{}
-	quota   *quota        // the user who pays for it
-	queued  *list.Element // its place in the queue of quota; nil: it is under way
-	guess   bool          // nothing was known of the id, and the quota counts that
-	appears bool          // there was no such connection when it was last fetched
-	waiting int           // how many readers wait; guarded by Broker.mu until done is closed
+	quota   *quota          // the user who pays for it
+	queued  *list.Element   // its place in the queue of quota; nil: it is under way
+	guess   bool            // nothing was known of the id, and the quota counts that
+	appears bool            // there was no such connection when it was last fetched
+	waiting int             // how many readers wait; guarded by Broker.mu until done is closed
+	readers map[uint32]int  // how many of them are of each user
+	payers  map[uint32]bool // the users who were charged for it
 	value   *cache.Value
 	err     error
 }
@@ -50,7 +53,10 @@ func (b *Broker) value(cancel <-chan struct{}, uid uint32, id string) (*cache.Va
 	f, q := b.flights[id], b.quota(uid)
 	switch {
 	case f == nil:
-		f = &flight{id: id, done: make(chan struct{}), appears: wasAbsent}
+		f = &flight{
+			id: id, done: make(chan struct{}), appears: wasAbsent,
+			readers: make(map[uint32]int), payers: make(map[uint32]bool),
+		}
 		b.flights[id] = f
 		b.start(f, q)
 	case f.queued != nil && q.inFlight < MaxInFlight:
@@ -63,23 +69,24 @@ func (b *Broker) value(cancel <-chan struct{}, uid uint32, id string) (*cache.Va
 		deadline = time.After(b.state.Load().Timeout)
 	}
 	f.waiting++
+	f.readers[uid]++
 	b.mu.Unlock()
 
 	select {
 	case <-f.done:
 		return f.value, false, f.err
 	case <-cancel:
-		b.leave(f)
+		b.leave(f, uid)
 		return nil, false, &conn.Error{Kind: conn.Interrupted, Reason: "the reader was interrupted"}
 	case <-deadline:
-		b.leave(f)
+		b.leave(f, uid)
 		return nil, false, conn.Errorf(conn.Timeout, "",
 			"too many fetches of this user were under way")
 	}
 }
 
-// leave takes a reader that waits no longer off f.
-func (b *Broker) leave(f *flight) {
+// leave takes a reader of a user that waits no longer off f.
+func (b *Broker) leave(f *flight, uid uint32) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	select {
@@ -92,6 +99,7 @@ func (b *Broker) leave(f *flight) {
 	default:
 	}
 	f.waiting--
+	f.readers[uid]--
 	if f.waiting == 0 && f.queued != nil {
 		f.unqueue()
 		if b.flights[f.id] == f {
@@ -104,12 +112,33 @@ func (b *Broker) leave(f *flight) {
 func (b *Broker) fetch(st *State, f *flight) {
 	ctx, cancel := context.WithTimeout(context.Background(), st.Timeout)
 	defer cancel()
-	v, source, err := st.Fetcher.Fetch(ctx, f.id)
+	v, source, err := st.Fetcher.Fetch(ctx, f.quota.uid, f.id)
 
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if heir := b.heir(f, err); heir != nil {
+		b.startNext(f, err)
+		b.start(f, heir)
+		return
+	}
 	b.land(f, v, source, err)
 	b.startNext(f, err)
+}
+
+// heir returns who pays for another attempt, where nobody was asked because too much failed for
+// the user who paid for f, and another user waits for it too. b.mu is held.
+func (b *Broker) heir(f *flight, err error) *quota {
+	f.payers[f.quota.uid] = true
+	var failure *conn.Error
+	if !errors.As(err, &failure) || !failure.Charged || b.flights[f.id] != f {
+		return nil
+	}
+	for uid, readers := range f.readers {
+		if q := b.quota(uid); readers > 0 && !f.payers[uid] && q.inFlight < MaxInFlight {
+			return q
+		}
+	}
+	return nil
 }
 
 // land keeps the result of a fetch and wakes those who wait for it. b.mu is held.

@@ -34,7 +34,7 @@ func Get(
 	var v *cache.Value
 	err := refused(uid, d)
 	if err == nil {
-		if v, e.Source, err = s.Pool.Get(ctx, id, format); err == nil {
+		if v, e.Source, err = s.Pool.Get(ctx, uid, id, format); err == nil {
 			defer v.Release()
 		}
 	}

@@ -18,8 +18,8 @@ type fetcher struct {
 }
 
 // Fetch returns the connection id as the file shows it, and the backend that had it.
-func (f fetcher) Fetch(ctx context.Context, id string) (*cache.Value, string, error) {
-	return f.pool.Get(ctx, id, conn.FormatJSON)
+func (f fetcher) Fetch(ctx context.Context, uid uint32, id string) (*cache.Value, string, error) {
+	return f.pool.Get(ctx, uid, id, conn.FormatJSON)
 }
 
 // List returns the ids that the backends hold, and whether every backend answered.

@@ -15,6 +15,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/connfs/connfs/conn"
+	"github.com/connfs/connfs/internal/network"
 	"github.com/connfs/connfs/internal/retry"
 )
 
@@ -101,7 +102,9 @@ func (l *Login) Call(
 
 // get returns a token that is good. It returns when ctx ends; the login goes on for the next
 // caller.
-func (l *Login) get(ctx context.Context) (*Token, error) {
+func (l *Login) get(ctx context.Context) (_ *Token, err error) {
+	done := network.Connecting(ctx)
+	defer func() { done(err) }()
 	if l.anonymous {
 		return &Token{}, nil
 	}

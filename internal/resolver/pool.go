@@ -295,12 +295,12 @@ func (p *Pool) doWithin(ctx context.Context, f Frame, timeout time.Duration) (an
 }
 
 // Get resolves id and returns its rendering as a value of the cache, and the name of the
-// backend that had it. The value is pinned for the caller and not committed. The error is
-// a *conn.Error.
+// backend that had it. What it costs, and a failure, are charged to the user uid. The value
+// is pinned for the caller and not committed. The error is a *conn.Error.
 func (p *Pool) Get(
-	ctx context.Context, id string, format conn.Format,
+	ctx context.Context, uid uint32, id string, format conn.Format,
 ) (*cache.Value, string, error) {
-	a, err := p.do(ctx, Frame{Op: OpGet, Meta: []byte(format), Body: []byte(id)})
+	a, err := p.do(ctx, Frame{Op: OpGet, Caller: uid, Meta: []byte(format), Body: []byte(id)})
 	if err != nil {
 		return nil, "", err
 	}

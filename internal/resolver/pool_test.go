@@ -68,7 +68,7 @@ func start(t *testing.T, cfg resolver.Config) *fixture {
 // get resolves id and returns the value, or fails the test.
 func (f *fixture) get(id string) string {
 	f.t.Helper()
-	v, source, err := f.Get(f.t.Context(), id, conn.FormatJSON)
+	v, source, err := f.Get(f.t.Context(), 0, id, conn.FormatJSON)
 	if err != nil {
 		f.t.Fatalf("%s: %v", id, err)
 	}
@@ -150,7 +150,7 @@ func TestChildrenAreGivenKeySettingsAndDeadline(t *testing.T) {
 
 func TestFailuresComeThroughWhole(t *testing.T) {
 	f := start(t, config(t, ""))
-	_, _, err := f.Get(t.Context(), "nothing", conn.FormatJSON)
+	_, _, err := f.Get(t.Context(), 0, "nothing", conn.FormatJSON)
 	var e *conn.Error
 	if !errors.As(err, &e) {
 		t.Fatalf("%v", err)
@@ -159,7 +159,7 @@ func TestFailuresComeThroughWhole(t *testing.T) {
 	if *e != want {
 		t.Errorf("%+v", *e)
 	}
-	_, _, err = f.Get(t.Context(), "no value", conn.FormatJSON)
+	_, _, err = f.Get(t.Context(), 0, "no value", conn.FormatJSON)
 	wantKind(t, err, conn.Failed, "without a value")
 }
 
@@ -247,7 +247,7 @@ func TestARequestThatSeveralEpochsCutOffIsRepeated(t *testing.T) {
 			case <-done:
 				return
 			case <-time.After(10 * time.Millisecond):
-				if slot, _, err := f.Get(t.Context(), "pid", conn.FormatJSON); err == nil {
+				if slot, _, err := f.Get(t.Context(), 0, "pid", conn.FormatJSON); err == nil {
 					slot.Release()
 				}
 			}
@@ -264,7 +264,7 @@ func TestARequestThatSeveralEpochsCutOffIsRepeated(t *testing.T) {
 func TestARequestIsRepeatedOnlyOnce(t *testing.T) {
 	f := start(t, config(t, ""))
 	for _, id := range []string{"die", "half", "nonsense"} {
-		_, _, err := f.Get(t.Context(), id, conn.FormatJSON)
+		_, _, err := f.Get(t.Context(), 0, id, conn.FormatJSON)
 		wantKind(t, err, conn.Failed, "ended twice")
 		// And the next one finds a child that works.
 		f.pid()
@@ -282,7 +282,7 @@ func TestAChildThatHangsIsATimeoutWithinTheDeadline(t *testing.T) {
 	f := start(t, cfg)
 	hung := f.pid()
 	start := time.Now()
-	_, _, err := f.Get(t.Context(), "hang", conn.FormatJSON)
+	_, _, err := f.Get(t.Context(), 0, "hang", conn.FormatJSON)
 	wantKind(t, err, conn.Timeout, "no answer within the deadline")
 	if d := time.Since(start); d < 250*time.Millisecond || d > 5*time.Second {
 		t.Errorf("answered after %v", d)
@@ -301,7 +301,7 @@ func TestAFullPipeIsATimeoutToo(t *testing.T) {
 	for _, id := range []string{"deaf", strings.Repeat("x", 1<<20), strings.Repeat("y", 1<<20)} {
 		wg.Go(func() {
 			start := time.Now()
-			_, _, err := f.Get(t.Context(), id, conn.FormatJSON)
+			_, _, err := f.Get(t.Context(), 0, id, conn.FormatJSON)
 			// The other two may be repeated, and answered by the next child or
 			// cut off with it.
 			if kind := conn.KindOf(err); err == nil || id == "deaf" && kind != conn.Timeout {
@@ -321,7 +321,7 @@ func TestACancelledRequestIsInterrupted(t *testing.T) {
 	child := f.pid()
 	ctx, cancel := context.WithCancel(t.Context())
 	time.AfterFunc(50*time.Millisecond, cancel)
-	_, _, err := f.Get(ctx, "slow:400", conn.FormatJSON)
+	_, _, err := f.Get(ctx, 0, "slow:400", conn.FormatJSON)
 	wantKind(t, err, conn.Interrupted, "")
 	// The late answer is dropped, and its slot freed.
 	if got := f.get("slow:800"); got != "at last" || f.pid() != child {
@@ -340,12 +340,12 @@ func TestConcurrencyIsBounded(t *testing.T) {
 	f := start(t, cfg)
 	ctx, cancel := context.WithCancel(t.Context())
 	var wg sync.WaitGroup
-	wg.Go(func() { f.Get(ctx, "hang", conn.FormatJSON) })
+	wg.Go(func() { f.Get(ctx, 0, "hang", conn.FormatJSON) })
 	// Once the first one is under way, a short deadline passes while the second waits.
 	await(t, "a request has to wait", func() bool {
 		short, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 		defer cancel()
-		slot, _, err := f.Get(short, "pid", conn.FormatJSON)
+		slot, _, err := f.Get(short, 0, "pid", conn.FormatJSON)
 		if err == nil {
 			slot.Release()
 		}
@@ -386,12 +386,12 @@ func TestWithoutASlotTheValueIsDrainedAndThePipeStaysInStep(t *testing.T) {
 	cfg.Cache = small
 	f := start(t, cfg)
 	child := f.pid()
-	slot, _, err := f.Get(t.Context(), "size:4096", conn.FormatJSON)
+	slot, _, err := f.Get(t.Context(), 0, "size:4096", conn.FormatJSON)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, id := range []string{"size:1", "size:100000"} {
-		_, _, err = f.Get(t.Context(), id, conn.FormatJSON)
+		_, _, err = f.Get(t.Context(), 0, id, conn.FormatJSON)
 		wantKind(t, err, conn.NoSlot, "slot")
 	}
 	slot.Release()
@@ -474,7 +474,7 @@ func TestChildrenThatDieAtTheirStart(t *testing.T) {
 	await(t, "the last child that works is gone", func() bool { return !alive(current) })
 	for range 3 {
 		before := f.noted("start")
-		_, _, err := f.Get(t.Context(), "pid", conn.FormatJSON)
+		_, _, err := f.Get(t.Context(), 0, "pid", conn.FormatJSON)
 		wantKind(t, err, conn.Failed, "resolver child")
 		if n := f.noted("start") - before; n > 4 {
 			t.Errorf("one request started %d children", n)
@@ -484,7 +484,7 @@ func TestChildrenThatDieAtTheirStart(t *testing.T) {
 		t.Fatal(err)
 	}
 	await(t, "requests are answered again", func() bool {
-		slot, _, err := f.Get(t.Context(), "pid", conn.FormatJSON)
+		slot, _, err := f.Get(t.Context(), 0, "pid", conn.FormatJSON)
 		if err == nil {
 			slot.Release()
 		}
@@ -503,7 +503,7 @@ func TestNoChildIsForgotten(t *testing.T) {
 		var wg sync.WaitGroup
 		for range 20 {
 			wg.Go(func() {
-				if slot, _, err := f.Get(t.Context(), "pid", conn.FormatJSON); err == nil {
+				if slot, _, err := f.Get(t.Context(), 0, "pid", conn.FormatJSON); err == nil {
 					slot.Release()
 				}
 			})
@@ -570,7 +570,7 @@ func TestCloseLeavesNothingBehind(t *testing.T) {
 	pids := f.Children()
 	var wg sync.WaitGroup
 	wg.Go(func() {
-		_, _, err := f.Get(t.Context(), "hang", conn.FormatJSON)
+		_, _, err := f.Get(t.Context(), 0, "hang", conn.FormatJSON)
 		wantKind(t, err, conn.Failed, "")
 	})
 	f.Close()
@@ -581,7 +581,7 @@ func TestCloseLeavesNothingBehind(t *testing.T) {
 			t.Errorf("child %d is still there", pid)
 		}
 	}
-	_, _, err := f.Get(t.Context(), "pid", conn.FormatJSON)
+	_, _, err := f.Get(t.Context(), 0, "pid", conn.FormatJSON)
 	wantKind(t, err, conn.Failed, "shut down")
 	settle("goroutines and descriptors are given back", goroutines, descriptors)
 	if n := len(f.Children()); n != 0 {

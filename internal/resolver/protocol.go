@@ -96,14 +96,17 @@ type Frame struct {
 	Op      Op
 	ID      uint64        // of the request; its answer carries the same
 	Timeout time.Duration // how long the child may take; whole milliseconds
-	Meta    []byte
-	Body    []byte
+	// Caller is who pays for what the request costs: a number that means nothing to the
+	// child, and is the same for all requests of one caller.
+	Caller uint32
+	Meta   []byte
+	Body   []byte
 	// Parts are the body if it lies in several pieces of locked memory. Only WriteFrame
 	// looks at them.
 	Parts [][]byte
 }
 
-const frameHeader = 1 + 8 + 4 + 4 + 4
+const frameHeader = 1 + 8 + 4 + 4 + 4 + 4
 
 // WriteFrame writes f. The body may lie in locked memory, so it is not copied: it is
 // written by itself, after all the rest.
@@ -121,6 +124,7 @@ func WriteFrame(w io.Writer, f *Frame) error {
 	binary.LittleEndian.PutUint32(b[9:], uint32(f.Timeout.Milliseconds()))
 	binary.LittleEndian.PutUint32(b[13:], uint32(len(f.Meta)))
 	binary.LittleEndian.PutUint32(b[17:], uint32(size))
+	binary.LittleEndian.PutUint32(b[21:], f.Caller)
 	if _, err := w.Write(append(b, f.Meta...)); err != nil {
 		return err
 	}
@@ -142,6 +146,7 @@ func ReadFrame(r io.Reader) (*Frame, error) {
 		Op:      Op(b[0]),
 		ID:      binary.LittleEndian.Uint64(b[1:]),
 		Timeout: time.Duration(binary.LittleEndian.Uint32(b[9:])) * time.Millisecond,
+		Caller:  binary.LittleEndian.Uint32(b[21:]),
 	}
 	var err error
 	if f.Meta, err = readPart(r, binary.LittleEndian.Uint32(b[13:]), maxMeta); err != nil {
@@ -233,9 +238,10 @@ func ReadHeader(r io.Reader) (Header, []byte, error) {
 
 // failure is a [conn.Error] on the wire.
 type failure struct {
-	Source string `json:"source,omitempty"`
-	Reason string `json:"reason,omitempty"`
-	Hint   string `json:"hint,omitempty"`
+	Source  string `json:"source,omitempty"`
+	Reason  string `json:"reason,omitempty"`
+	Hint    string `json:"hint,omitempty"`
+	Charged bool   `json:"charged,omitempty"`
 }
 
 // asError finds the conn.Error in err's chain.
@@ -251,7 +257,7 @@ func EncodeFailure(err error) (conn.Kind, []byte) {
 	f := failure{Reason: "an unclassified error in the resolver"}
 	kind := conn.KindOf(err)
 	if e, ok := asError(err); ok {
-		f = failure{e.Source, e.Reason, e.Hint}
+		f = failure{e.Source, e.Reason, e.Hint, e.Charged}
 	}
 	b, _ := json.Marshal(f)
 	return kind, b
@@ -263,7 +269,9 @@ func DecodeFailure(h Header, meta []byte) error {
 	if json.Unmarshal(meta, &f) != nil {
 		f.Reason = "the resolver's answer is not readable"
 	}
-	return &conn.Error{Kind: h.Kind, Source: f.Source, Reason: f.Reason, Hint: f.Hint}
+	return &conn.Error{
+		Kind: h.Kind, Source: f.Source, Reason: f.Reason, Hint: f.Hint, Charged: f.Charged,
+	}
 }
 
 // Answer is what one backend said.

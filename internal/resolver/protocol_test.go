@@ -23,7 +23,7 @@ func TestFramesRoundTrip(t *testing.T) {
 		{Op: resolver.OpReady, ID: 1},
 		{
 			Op: resolver.OpGet, ID: 1<<64 - 1, Timeout: 4750 * time.Millisecond,
-			Meta: []byte("json"), Body: []byte("an/id\x00\n\xff"),
+			Meta: []byte("json"), Body: []byte("an/id\x00\n\xff"), Caller: 1<<32 - 2,
 		},
 		{Op: resolver.OpInit, Meta: make([]byte, 32), Body: bytes.Repeat([]byte("blob"), 20_000)},
 	}
@@ -100,7 +100,7 @@ func TestWhatBreaksOffIsAnError(t *testing.T) {
 
 func TestLengthsBeyondTheLimitsAreRefused(t *testing.T) {
 	frame := func(meta, body uint32) []byte {
-		b := make([]byte, 21)
+		b := make([]byte, 25)
 		binary.LittleEndian.PutUint32(b[13:], meta)
 		binary.LittleEndian.PutUint32(b[17:], body)
 		return b
@@ -127,7 +127,7 @@ func TestLengthsBeyondTheLimitsAreRefused(t *testing.T) {
 
 // A length that is allowed but never arrives must not cost that much memory.
 func TestMemoryFollowsWhatArrives(t *testing.T) {
-	b := make([]byte, 21)
+	b := make([]byte, 25)
 	binary.LittleEndian.PutUint32(b[17:], 64<<20)
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)

@@ -14,6 +14,7 @@ import (
 
 	"github.com/connfs/connfs/conn"
 	"github.com/connfs/connfs/internal/arguments"
+	"github.com/connfs/connfs/internal/network"
 	"github.com/connfs/connfs/internal/retry"
 	"github.com/connfs/connfs/resolve/backend"
 )
@@ -159,8 +160,9 @@ func (e *Store) askIfAble(ctx context.Context, op string) (*answer, error) {
 }
 
 func (e *Store) ask(ctx context.Context, r request) (*answer, *program, error) {
+	done := network.Connecting(ctx)
 	p, err := e.running()
-	if err != nil {
+	if done(err); err != nil {
 		return nil, nil, err
 	}
 	a, err := p.ask(ctx, r)

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/connfs/connfs/conn"
+	"github.com/connfs/connfs/internal/network"
 	"github.com/connfs/connfs/resolve/backend"
 )
 
@@ -185,7 +186,9 @@ func (p *program) can(ctx context.Context, op string) (bool, error) {
 	return slices.Contains(p.able, op), nil
 }
 
-func (p *program) handshake(ctx context.Context) error {
+func (p *program) handshake(ctx context.Context) (err error) {
+	done := network.Connecting(ctx)
+	defer func() { done(err) }()
 	select {
 	case <-p.ready:
 		return p.reason()

@@ -18,6 +18,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/connfs/connfs/conn"
+	"github.com/connfs/connfs/internal/network"
 )
 
 // channel is a gRPC channel, which connects when it is first used.
@@ -109,7 +110,9 @@ func (e endpoint) dial(universe string) (*channel, error) {
 }
 
 // connect waits until the channel is ready.
-func (c *channel) connect(ctx context.Context) error {
+func (c *channel) connect(ctx context.Context) (err error) {
+	done := network.Connecting(ctx)
+	defer func() { done(err) }()
 	for {
 		c.channel.Connect()
 		state := c.channel.GetState()

@@ -308,7 +308,9 @@ func (g *Store) callOnce(
 	if err != nil {
 		return err
 	}
-	err = f(ctx, c, project)
+	if err = c.connect(ctx); err == nil {
+		err = f(ctx, c, project)
+	}
 	g.release(c, status.Code(err) == codes.DeadlineExceeded)
 	return err
 }

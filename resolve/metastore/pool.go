@@ -16,15 +16,18 @@ import (
 )
 
 // A resolver child lives for seconds and serves a few reads at a time: few
-// connections are enough, and an idle one is not kept for long.
+// connections are enough, and an idle one is not kept for long. The last connection is
+// opened only where several callers read at once.
 const (
-	maxConns    = 4
+	maxConns    = 5
+	mostOfOne   = 4 // for one caller
 	maxIdleTime = time.Minute
 )
 
 // pool is a database on a server.
 type pool struct {
-	db *sql.DB
+	db   *sql.DB
+	gate gate
 	// the driver's table; nil for errors that are not the server's
 	classify func(tables, error) *conn.Error
 	// the server's way of saying that this connection is over
@@ -93,15 +96,16 @@ func (p *pool) write(ctx context.Context, used tables,
 // nil. A connection on which that does not end cleanly is closed.
 func (p *pool) transaction(ctx context.Context, begin, end string,
 	f func(context.Context, *sql.Conn) error) error {
-	c, err := p.db.Conn(ctx)
+	leave, err := p.gate.enter(ctx)
+	if err != nil {
+		return err
+	}
+	defer leave()
+	c, err := p.begin(ctx, begin)
 	if err != nil {
 		return err
 	}
 	defer c.Close()
-	if _, err := c.ExecContext(ctx, begin); err != nil {
-		discard(c)
-		return err
-	}
 	if err := f(ctx, c); err != nil {
 		if _, rollback := c.ExecContext(ctx, "ROLLBACK"); rollback != nil {
 			discard(c)
@@ -115,6 +119,22 @@ func (p *pool) transaction(ctx context.Context, begin, end string,
 		}
 	}
 	return nil
+}
+
+// begin returns a connection on which a transaction has begun. Until then nothing was asked
+// for, so a failure is one of the server.
+func (p *pool) begin(ctx context.Context, begin string) (c *sql.Conn, err error) {
+	done := network.Connecting(ctx)
+	defer func() { done(err) }()
+	if c, err = p.db.Conn(ctx); err != nil {
+		return nil, err
+	}
+	if _, err := c.ExecContext(ctx, begin); err != nil {
+		discard(c)
+		c.Close()
+		return nil, err
+	}
+	return c, nil
 }
 
 // dropIdle closes the connections that nobody uses.

@@ -12,6 +12,7 @@ import (
 
 	"github.com/connfs/connfs/conn"
 	"github.com/connfs/connfs/internal/arguments"
+	"github.com/connfs/connfs/internal/network"
 	"github.com/connfs/connfs/internal/retry"
 	"github.com/connfs/connfs/resolve/backend"
 )
@@ -100,7 +101,9 @@ func newLogin(kwargs string, a *client, kw *arguments.Object) *login {
 }
 
 // session returns a session with a valid token. Where it is time, this caller renews it.
-func (l *login) session(ctx context.Context) (*session, error) {
+func (l *login) session(ctx context.Context) (_ *session, err error) {
+	done := network.Connecting(ctx)
+	defer func() { done(err) }()
 	l.mu.Lock()
 	now := time.Now()
 	s := l.current

@@ -17,6 +17,7 @@ import (
 
 	"github.com/connfs/connfs/conn"
 	"github.com/connfs/connfs/internal/harden"
+	"github.com/connfs/connfs/internal/network"
 	"github.com/connfs/connfs/internal/resolver"
 	"github.com/connfs/connfs/kms"
 	"github.com/connfs/connfs/resolve"
@@ -156,7 +157,7 @@ func (s *server) handle(f *resolver.Frame) {
 
 func (s *server) get(ctx context.Context, f *resolver.Frame) {
 	id := string(f.Body)
-	c, source, err := s.path.Connection(ctx, id)
+	c, source, err := s.path.Connection(network.ForCaller(ctx, f.Caller), id)
 	if err != nil {
 		s.reply(f, nil, nil, 0, err)
 		return
