@@ -11,6 +11,7 @@ import (
 	"maps"
 	"net/http"
 	"net/http/httptest"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -335,4 +336,106 @@ func TestAConnectionThatIsAKMSGetsNothingOfTheMachines(t *testing.T) {
 		}
 	}
 	d.saysNothing(secret, token)
+}
+
+// A connection that somebody puts in place of a sealed one is refused to whoever demands a
+// sealed one, also where it is in the cache already, and on a descriptor that is open.
+func TestAPlainConnectionInPlaceOfASealedOneIsRefused(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	key, _, err := kms.GenerateLocalKey()
+	must(t, err)
+	settings := kmstest.Settings("local", "key", s.write("kek", string(key)))
+	keyring, err := kms.NewKeyring(map[string]kms.Settings{"main": settings, "other": settings})
+	must(t, err)
+	t.Cleanup(func() { keyring.Close() })
+	genuine, forged := canary(), canary()
+	seal := func(by string) string {
+		c, err := keyring.Seal(t.Context(), "x",
+			&conn.Connection{Password: conn.NewSecret(genuine)}, by, nil, nil)
+		must(t, err)
+		text, _ := c.Extra.Reveal()
+		return text
+	}
+	tables := ""
+	for _, name := range []string{"main", "other"} {
+		tables += fmt.Sprintf("[kms.%s]\ntype = \"local\"\nkey = %q\n", name, s.home+"/kek")
+	}
+	plain := func(password string) string { return `{"password": "` + password + `"}` }
+	content := func(password string) string {
+		return strings.Replace(strings.Replace(fileText("http", "h", password, ""), `"http"`,
+			"null", 1), `"h"`, "null", 1)
+	}
+	configure := func(tables string) {
+		s.configure("ttl = \"60s\"\nepoch = \"1s\"\ntimeout = \"20s\"",
+			s.environment("AIRFLOW_CONN_X="+seal("main"))+tables+grant(alice, "*")+
+				grant(bob, "*")+"sealed = true\n")
+	}
+	configure(tables)
+	d, a, b := s.serve(), as(t, alice), as(t, bob)
+	// A reload empties the cache, so that the environment file is looked at again.
+	replace := func(value string) {
+		s.environment("AIRFLOW_CONN_X=" + value)
+		d.reload("connfs: reloaded\n")
+	}
+	descriptor := func(want string, errno string) {
+		t.Helper()
+		got := b.do(request{Op: "pread", Path: d.file("x"), N: 0})
+		if string(got.Data) != want || got.Errno != errno {
+			t.Errorf("bob's descriptor reads %q and %q, want %q", got.Data, got.failure(), errno)
+		}
+	}
+
+	b.reads(d.file("x"), content(genuine))
+	a.reads(d.file("x"), content(genuine))
+	b.do(request{Op: "open", Path: d.file("x")})
+	descriptor(content(genuine), "")
+
+	replace(plain(forged))
+	a.reads(d.file("x"), content(forged)) // and so it is in the cache
+	b.fails(d.file("x"), "EKEYREJECTED")
+	replace(plain(forged))
+	b.fails(d.file("x"), "EKEYREJECTED")
+	replace(plain(genuine)) // the same content as that of bob's descriptor
+	descriptor("", "EKEYREJECTED")
+	a.reads(d.file("x"), content(genuine))
+	replace(seal("other"))
+	b.reads(d.file("x"), content(genuine))
+	descriptor(content(genuine), "")
+
+	// A KMS that demands it does so of everybody.
+	configure(strings.Replace(tables, "kek\"\n", "kek\"\nsealed = true\n", 1))
+	d.reload("connfs: reloaded\n")
+	a.reads(d.file("x"), content(genuine))
+	for _, value := range []string{seal("other"), plain(genuine)} {
+		replace(value)
+		a.fails(d.file("x"), "EKEYREJECTED")
+		b.fails(d.file("x"), "EKEYREJECTED")
+	}
+
+	name := regexp.MustCompile(`"sealed":(\w+),"kms":"(\w*)","key":"(\w*)"`)
+	counts := make(map[string]int)
+	for _, line := range d.auditLines(`"id":"x"`) {
+		var e struct {
+			UID   int
+			Errno string
+		}
+		must(t, json.Unmarshal([]byte(line), &e))
+		m := name.FindStringSubmatch(line)
+		if m == nil || (m[3] != "") != (m[1] == "true") {
+			t.Errorf("a line without it: %s", line)
+			continue
+		}
+		counts[fmt.Sprintf("%d %s %s %s", e.UID, m[1], m[2], e.Errno)]++
+	}
+	for _, want := range []string{
+		"5001 true main ", "5001 false  ", "5001 true other EKEYREJECTED",
+		"5001 false  EKEYREJECTED", "5002 true main ", "5002 true other ",
+		"5002 false  EKEYREJECTED", "5002 true other EKEYREJECTED",
+	} {
+		if counts[want] == 0 {
+			t.Errorf("no line %q among %v", want, counts)
+		}
+	}
+	d.saysNothing(genuine, forged)
 }

@@ -48,28 +48,42 @@ func NewPath(entries []Entry, onError string) (*Path, error) {
 	return p, nil
 }
 
-// Connection finds the connection id and names the backend that holds it. The
-// error is a *conn.Error, of kind Absent only if every backend answered so. It
-// returns when ctx ends, even if a backend does not.
+// Connection is [Path.Search] for those who need not know how the connection is kept.
 func (p *Path) Connection(ctx context.Context, id string) (
 	c *conn.Connection, source string, err error) {
+	found, err := p.Search(ctx, id)
+	return found.Connection, found.Source, err
+}
+
+// Found is a connection, and how it is kept.
+type Found struct {
+	Connection *conn.Connection
+	Source     string // the name of the backend; also of the one whose answer is the error
+	Seal       Seal   // what sealed it, and opened it again
+}
+
+// Search finds the connection id and names the backend that holds it. The error is a
+// *conn.Error, of kind Absent only if every backend answered so. It returns when ctx ends,
+// even if a backend does not.
+func (p *Path) Search(ctx context.Context, id string) (Found, error) {
 	var first error
+	source := ""
 	for _, e := range p.entries {
-		c, _, err := p.ask(ctx, e, id)
+		c, sealed, err := p.ask(ctx, e, id)
 		switch {
 		case err == nil:
-			return c, e.Name, nil
+			return Found{c, e.Name, p.seal(sealed)}, nil
 		case conn.KindOf(err) == conn.Absent:
 		case !p.next:
-			return nil, e.Name, err
+			return Found{Source: e.Name}, err
 		case first == nil:
 			first, source = err, e.Name
 		}
 	}
 	if first != nil {
-		return nil, source, first
+		return Found{Source: source}, first
 	}
-	return nil, "", conn.Errorf(conn.Absent, "", "no backend of the search path has it")
+	return Found{}, conn.Errorf(conn.Absent, "", "no backend of the search path has it")
 }
 
 // Answer is what one backend said about an id. It never holds the value.
@@ -83,9 +97,9 @@ type Answer struct {
 	Reason   string        `json:"reason,omitempty"`
 	Hint     string        `json:"hint,omitempty"`
 	Duration time.Duration `json:"duration"` // in nanoseconds
-	// Sealed says by what the connection is sealed, in the words of a [Describer]; empty:
-	// it is not.
-	Sealed string `json:"sealed,omitempty"`
+	// Seal is by what the connection is sealed, as its form says: where it does not open, nobody
+	// knows whether that is true.
+	Seal Seal `json:"seal"`
 }
 
 // Explain asks every backend, also those behind the answer that decides, so that
@@ -104,9 +118,7 @@ func (p *Path) Explain(ctx context.Context, id string) []Answer {
 				a.By = ce.Source
 			}
 		}
-		if d, ok := p.unsealer.(Describer); ok && sealed != nil {
-			a.Sealed = d.Describe(sealed)
-		}
+		a.Seal = p.seal(sealed)
 		absent := !a.Found && a.Kind == conn.Absent
 		if !decided && (a.Found || !absent && !p.next) {
 			a.Decides, decided = true, true

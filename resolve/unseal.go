@@ -19,8 +19,23 @@ type Unsealer interface {
 
 // Describer is an Unsealer that can say by what a connection is sealed.
 type Describer interface {
-	// Describe returns it in words for people, and calls no KMS.
-	Describe(sealed *conn.Connection) string
+	// Describe reads the sealed form, and calls no KMS.
+	Describe(sealed *conn.Connection) Seal
+}
+
+// Seal is by what a connection is sealed where it is kept. The zero Seal: it is not sealed.
+type Seal struct {
+	KMS   string // its kms_conn_id
+	Key   string // which key, as the KMS names it
+	Words string // all that the form says, for people
+}
+
+// seal returns by what a connection is sealed; the zero Seal for nil, or where nobody can say.
+func (p *Path) seal(sealed *conn.Connection) Seal {
+	if d, ok := p.unsealer.(Describer); ok && sealed != nil {
+		return d.Describe(sealed)
+	}
+	return Seal{}
 }
 
 // Finder looks a connection up.

@@ -69,14 +69,19 @@ func (p *program) grants(ctx context.Context, fl *flags) error {
 		return &printed{none}
 	}
 	w := tabwriter.NewWriter(p.stdout, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "USER\tUID\tCONNECTIONS\tDAG\tFROM\tRULE")
+	fmt.Fprintln(w, "USER\tUID\tCONNECTIONS\tSEALED\tDAG\tFROM\tRULE")
 	for _, g := range granted {
 		uid := "unknown"
 		if g.UID != nil {
 			uid = strconv.FormatUint(uint64(*g.UID), 10)
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", oneLine(g.RunAsUser), uid,
-			oneLine(strings.Join(g.Connections, " ")), oneLine(g.DAG), g.From, oneLine(g.Rule))
+		sealed := "-"
+		if g.Sealed {
+			sealed = "demanded"
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", oneLine(g.RunAsUser), uid,
+			oneLine(strings.Join(g.Connections, " ")), sealed, oneLine(g.DAG), g.From,
+			oneLine(g.Rule))
 	}
 	return w.Flush()
 }

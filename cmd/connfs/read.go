@@ -188,6 +188,12 @@ func (p *program) printExplanation(e *commands.Explanation) {
 	for _, a := range e.Answers {
 		row(a.Backend, "%s [%s]", answerText(a), a.Duration.Round(10*time.Microsecond))
 	}
+	switch {
+	case e.Unsealed != "":
+		row("sealed", "refused: %s", oneLine(e.Unsealed))
+	case e.Demands != "":
+		row("sealed", "demanded by %s", oneLine(e.Demands))
+	}
 	result := "it can be read"
 	if e.Errno != "" {
 		result = "a reader gets " + e.Errno + ": " + e.ErrnoText

@@ -23,13 +23,15 @@ func TestLineHasTheContractsFields(t *testing.T) {
 		Time: time.Date(2026, 3, 1, 12, 0, 0, 5000, time.FixedZone("x", 3600)), Op: "open",
 		Mount: "/conn", Tenant: "acme", UID: 5001, GID: 50, PID: 7, RunAsUser: "billing",
 		DAGs: "billing_*", ID: "pg", Allowed: true, Rule: "/etc/connfs/config.toml:7",
-		Source: "metastore", Cached: true, Unique: 12, Duration: 1500 * time.Microsecond,
+		Source: "metastore", Sealed: true, KMS: "main", Key: "alias/a", Cached: true,
+		Unique: 12, Duration: 1500 * time.Microsecond,
 	}
 	if err := audit.NewLog(&out, audit.Config{}).Write(&e, soon()); err != nil {
 		t.Fatal(err)
 	}
 	want := `{"time":"2026-03-01T11:00:00.000005Z","op":"open","mount":"/conn","tenant":"acme","uid":5001,"gid":50,"pid":7,"exe":"","cgroup":"","run_as_user":"billing",` +
-		`"dags":"billing_*","id":"pg","allowed":true,"rule":"/etc/connfs/config.toml:7","source":"metastore","cached":true,"errno":"",` +
+		`"dags":"billing_*","id":"pg","allowed":true,"rule":"/etc/connfs/config.toml:7",` +
+		`"source":"metastore","sealed":true,"kms":"main","key":"alias/a","cached":true,"errno":"",` +
 		`"unique":12,"resent":false,"duration_us":1500,"count":1}` + "\n"
 	if diff := cmp.Diff(want, out.String()); diff != "" {
 		t.Errorf("line (-want +got):\n%s", diff)

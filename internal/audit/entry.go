@@ -21,7 +21,10 @@ type Entry struct {
 	ID        string // the connection's id
 	Allowed   bool
 	Rule      string // "file:line", or why no rule allows it
-	Source    string // the backend that answered
+	Source    string // the backend that answered; empty: there was no value
+	Sealed    bool   // the value was sealed where it came from
+	KMS       string // its kms_conn_id
+	Key       string // which key of that KMS, as the KMS names it
 	Cached    bool
 	Errno     string // empty: success
 	Unique    uint64 // the number of the FUSE request
@@ -54,6 +57,9 @@ func (e *Entry) append(b []byte) []byte {
 	b = boolean(b, "allowed", e.Allowed)
 	b = text(b, "rule", e.Rule)
 	b = text(b, "source", e.Source)
+	b = boolean(b, "sealed", e.Sealed)
+	b = text(b, "kms", e.KMS)
+	b = text(b, "key", e.Key)
 	b = boolean(b, "cached", e.Cached)
 	b = text(b, "errno", e.Errno)
 	b = number(b, "unique", e.Unique)

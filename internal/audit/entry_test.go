@@ -31,8 +31,8 @@ func FuzzEntry(f *testing.F) {
 		l := audit.NewLog(&out, audit.Config{})
 		e := audit.Entry{
 			Time: time.Unix(0, 0), Op: rule, Mount: mount, Tenant: id, UID: uid, RunAsUser: mount,
-			DAGs: rule, ID: id, Allowed: flag, Rule: rule, Source: id, Cached: true, Errno: errno,
-			Unique: unique, Resent: flag,
+			DAGs: rule, ID: id, Allowed: flag, Rule: rule, Source: id, Sealed: flag, KMS: mount,
+			Key: rule, Cached: true, Errno: errno, Unique: unique, Resent: flag,
 		}
 		if err := l.Write(&e, soon()); err != nil {
 			t.Fatal(err)
@@ -44,9 +44,10 @@ func FuzzEntry(f *testing.F) {
 		}
 		var got struct {
 			Time, Op, Mount, Tenant, Exe, Cgroup, ID, DAGs, Rule, Source, Errno string
+			KMS, Key                                                            string
 			RunAsUser                                                           string `json:"run_as_user"`
 			UID, GID, PID                                                       uint32
-			Allowed, Cached, Resent                                             bool
+			Allowed, Cached, Resent, Sealed                                     bool
 			Unique, Count                                                       uint64
 			Duration                                                            *uint64 `json:"duration_us"`
 		}
@@ -58,6 +59,7 @@ func FuzzEntry(f *testing.F) {
 		for _, pair := range [][2]string{
 			{id, got.ID}, {id, got.Tenant}, {id, got.Source}, {mount, got.Mount},
 			{mount, got.RunAsUser},
+			{mount, got.KMS}, {rule, got.Key},
 			{rule, got.Op}, {rule, got.DAGs}, {rule, got.Rule}, {errno, got.Errno},
 		} {
 			if decoded(pair[0]) != pair[1] {
@@ -65,7 +67,7 @@ func FuzzEntry(f *testing.F) {
 			}
 		}
 		if got.UID != uid || got.Unique != unique || got.Allowed != flag || got.Resent != flag ||
-			!got.Cached || got.Count != 1 || got.Duration == nil {
+			got.Sealed != flag || !got.Cached || got.Count != 1 || got.Duration == nil {
 			t.Errorf("%+v of %+v", got, e)
 		}
 	})

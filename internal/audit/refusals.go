@@ -40,6 +40,7 @@ type budget struct {
 type refusal struct {
 	uid                        uint32
 	mount, op, id, errno, rule string
+	kms, key                   string
 }
 
 // admit reports whether e gets a line of its own now. If not it is counted, and written
@@ -51,7 +52,7 @@ func (r *refusals) admit(e *Entry) bool {
 		return true
 	}
 	b := r.budget(e)
-	key := refusal{e.UID, e.Mount, e.Op, e.ID, e.Errno, e.Rule}
+	key := refusal{e.UID, e.Mount, e.Op, e.ID, e.Errno, e.Rule, e.KMS, e.Key}
 	if again := b.seen[key]; again != nil {
 		count := again.Count + 1
 		*again = *e
@@ -65,6 +66,7 @@ func (r *refusals) admit(e *Entry) bool {
 	count := b.over.Count + 1
 	b.over = *e
 	b.over.Count, b.over.ID, b.over.Rule = count, "", overBudget
+	b.over.Source, b.over.Sealed, b.over.KMS, b.over.Key = "", false, "", ""
 	return false
 }
 

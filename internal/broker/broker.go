@@ -29,11 +29,10 @@ import (
 
 // Fetcher resolves connections: the pool of resolver children.
 type Fetcher interface {
-	// Fetch returns the rendered connection as a value of the cache, and the name of the
-	// backend that had it. What it costs is charged to the user uid, however many others
-	// wait for it. The value is pinned for the caller and not committed. The error is a
-	// *conn.Error.
-	Fetch(ctx context.Context, uid uint32, id string) (*cache.Value, string, error)
+	// Fetch returns the rendered connection as a value of the cache, and where it comes from.
+	// What it costs is charged to the user uid, however many others wait for it. The value is
+	// pinned for the caller and not committed. The error is a *conn.Error.
+	Fetch(ctx context.Context, uid uint32, id string) (*cache.Value, cache.Origin, error)
 	// List returns the ids that the backends hold, in order, and whether every
 	// backend answered.
 	List(ctx context.Context) (ids []string, complete bool, err error)
@@ -148,17 +147,17 @@ func (b *Broker) Open(cancel <-chan struct{}, c conn.Caller, id string) (uint64,
 	if !d.Allowed {
 		return 0, b.refuse(st, &e, notGranted(d))
 	}
-	v, cached, d, err := b.decidedValue(cancel, c.UID, id, d)
+	v, origin, cached, d, err := b.decidedValue(cancel, c.UID, id, d)
 	if !d.Allowed {
 		e = entry("open", start, c, id, d)
 	}
 	e.Cached, e.Duration = cached, time.Since(start)
+	from(&e, origin)
 	if err != nil {
 		b.log.failure(c, id, err)
 		return 0, b.refuse(st, &e, err)
 	}
 	defer v.Release()
-	e.Source = v.Source()
 	if err := st.audit(&e); err != nil {
 		b.log.failure(c, id, err)
 		return 0, err
@@ -176,9 +175,9 @@ func (b *Broker) Read(
 	st := b.state.Load()
 	d := st.Policy.Decide(c.UID, id)
 	if !d.Allowed {
-		return nil, nil, b.refuseRead(st, c, id, d, notGranted(d))
+		return nil, nil, b.refuseRead(st, c, id, d, cache.Origin{}, notGranted(d))
 	}
-	v, _, d, err := b.decidedValue(cancel, c.UID, id, d)
+	v, origin, _, d, err := b.decidedValue(cancel, c.UID, id, d)
 	if err == nil && v.Version() != version {
 		v.Release()
 		err = &conn.Error{
@@ -188,7 +187,7 @@ func (b *Broker) Read(
 	}
 	if err != nil {
 		b.log.failure(c, id, err)
-		return nil, nil, b.refuseRead(st, c, id, d, err)
+		return nil, nil, b.refuseRead(st, c, id, d, origin, err)
 	}
 	if data = v.Slices(off, n); len(data) == 0 {
 		v.Release()
@@ -199,19 +198,31 @@ func (b *Broker) Read(
 
 // decidedValue returns the value of id to a caller whom the decision d allows to have it.
 // If the caller had to wait it decides again, since the grant may have been revoked
-// meanwhile. It returns the decision that counts, and whether the value was cached.
+// meanwhile. Whether the value had to be sealed is decided by its own record, also where it
+// was fetched for somebody of whom nothing is demanded. It returns where the value is from
+// (the zero Origin where there is none, or its grant was revoked), whether it was cached, and
+// the decision that counts.
 func (b *Broker) decidedValue(
 	cancel <-chan struct{}, uid uint32, id string, d policy.Decision,
-) (*cache.Value, bool, policy.Decision, error) {
+) (*cache.Value, cache.Origin, bool, policy.Decision, error) {
 	v, cached, err := b.value(cancel, uid, id)
-	if err != nil || cached {
-		return v, cached, d, err
+	if err != nil {
+		return nil, cache.Origin{}, cached, d, err
 	}
-	if d = b.state.Load().Policy.Decide(uid, id); !d.Allowed {
+	if !cached {
+		if d = b.state.Load().Policy.Decide(uid, id); !d.Allowed {
+			v.Release()
+			return nil, cache.Origin{}, false, d, notGranted(d)
+		}
+	}
+	origin := v.Origin()
+	if reason := d.Refuses(origin.KMS); reason != "" {
 		v.Release()
-		return nil, false, d, notGranted(d)
+		return nil, origin, cached, d, &conn.Error{
+			Kind: conn.KeyRejected, Source: origin.Backend, Reason: reason,
+		}
 	}
-	return v, false, d, nil
+	return v, origin, cached, d, nil
 }
 
 // Refuse records a read that package fs itself refused, such as one through the
@@ -222,7 +233,7 @@ func (b *Broker) Refuse(c conn.Caller, id string, err error) error {
 	if !d.Allowed {
 		err = notGranted(d)
 	}
-	return b.refuseRead(st, c, id, d, err)
+	return b.refuseRead(st, c, id, d, cache.Origin{}, err)
 }
 
 func notGranted(d policy.Decision) error {
@@ -230,9 +241,10 @@ func notGranted(d policy.Decision) error {
 }
 
 func (b *Broker) refuseRead(
-	st *State, c conn.Caller, id string, d policy.Decision, err error,
+	st *State, c conn.Caller, id string, d policy.Decision, origin cache.Origin, err error,
 ) error {
 	e := entry("read", time.Now(), c, id, d)
+	from(&e, origin)
 	return b.refuse(st, &e, err)
 }
 
@@ -247,6 +259,11 @@ func entry(op string, now time.Time, c conn.Caller, id string, d policy.Decision
 		Unique: c.Unique &^ resent, Resent: c.Unique&resent != 0,
 		RunAsUser: d.RunAsUser, DAGs: d.DAG, ID: id, Allowed: d.Allowed, Rule: d.Rule,
 	}
+}
+
+// from adds to an audit line where the value is from.
+func from(e *audit.Entry, origin cache.Origin) {
+	e.Source, e.Sealed, e.KMS, e.Key = origin.Backend, origin.Sealed(), origin.KMS, origin.Key
 }
 
 // refuse writes the line of a request that fails with err, and returns err. If the line

@@ -37,6 +37,7 @@ type backend struct {
 
 	mu      sync.Mutex
 	values  map[string]string
+	origins map[string]cache.Origin // where a value is from; none: "fake", and not sealed
 	err     map[string]error
 	fetches map[string]int
 	lists   int
@@ -46,7 +47,9 @@ type backend struct {
 	payers  []uint32
 }
 
-func (b *backend) Fetch(ctx context.Context, uid uint32, id string) (*cache.Value, string, error) {
+func (b *backend) Fetch(
+	ctx context.Context, uid uint32, id string,
+) (*cache.Value, cache.Origin, error) {
 	b.mu.Lock()
 	b.fetches[id]++
 	b.payers = append(b.payers, uid)
@@ -56,31 +59,35 @@ func (b *backend) Fetch(ctx context.Context, uid uint32, id string) (*cache.Valu
 		select {
 		case <-time.After(b.delay):
 		case <-ctx.Done():
-			return nil, "", conn.Errorf(conn.Timeout, "fake", "slow")
+			return nil, cache.Origin{}, conn.Errorf(conn.Timeout, "fake", "slow")
 		}
 	}
 	if charged {
-		return nil, "", &conn.Error{Kind: conn.Timeout, Charged: true}
+		return nil, cache.Origin{}, &conn.Error{Kind: conn.Timeout, Charged: true}
 	}
 	b.mu.Lock()
 	text, ok := b.values[id]
 	err := b.err[id]
+	origin, known := b.origins[id]
 	b.mu.Unlock()
 	switch {
 	case err != nil:
-		return nil, "", err
+		return nil, cache.Origin{}, err
 	case !ok:
-		return nil, "", conn.Errorf(conn.Absent, "", "no backend has it")
+		return nil, cache.Origin{}, conn.Errorf(conn.Absent, "", "no backend has it")
 	}
 	v, err := b.cache.Reserve(len(text))
 	if err != nil {
-		return nil, "", conn.Errorf(conn.NoSlot, "", "full")
+		return nil, cache.Origin{}, conn.Errorf(conn.NoSlot, "", "full")
 	}
 	v.SetVersion(digest(text))
 	for at, parts := 0, v.Slices(0, len(text)); len(parts) > 0; parts = parts[1:] {
 		at += copy(parts[0], text[at:])
 	}
-	return v, "fake", nil
+	if !known {
+		origin = cache.Origin{Backend: "fake"}
+	}
+	return v, origin, nil
 }
 
 func (b *backend) List(ctx context.Context) ([]string, bool, error) {
@@ -256,6 +263,81 @@ func (f *fixture) read(t *testing.T, uid uint32, id string, version uint64) stri
 		release()
 	}
 	return text
+}
+
+// What is demanded of a value is decided for each OPEN and READ, by the value's own record.
+func TestAValueThatIsNotSealedIsRefusedToWhomeverDemandsIt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t)
+		demanding := rules()
+		demanding[1].Sealed = true // Bob's
+		f.SetPolicy(policy.New(policy.Config{Rules: demanding}))
+		sealed := cache.Origin{Backend: "fake", KMS: "main", Key: "k"}
+		from := func(o cache.Origin) {
+			f.backend.mu.Lock()
+			defer f.backend.mu.Unlock()
+			f.backend.origins = map[string]cache.Origin{"shared": o}
+		}
+		refused := func(what string, err error) {
+			t.Helper()
+			wantKind(t, what, err, conn.KeyRejected)
+			const says = "fake: key rejected: it is not sealed, which is demanded by config.toml:20"
+			if err != nil && err.Error() != says {
+				t.Errorf("%s: %v", what, err)
+			}
+		}
+
+		// Fetched for Alice, of whom nothing is demanded, it is in the cache for Bob too.
+		version := f.open(t, alice, "shared")
+		_, err := f.Open(nil, by(bob), "shared")
+		refused("a cached value", err)
+		_, _, err = f.Read(nil, by(bob), "shared", version, 0, 10)
+		refused("a READ of a descriptor that Alice opened", err)
+		if got := f.read(t, alice, "shared", version); got != "for two" {
+			t.Errorf("Alice reads %q", got)
+		}
+		time.Sleep(6 * time.Second)
+		_, err = f.Open(nil, by(bob), "shared")
+		refused("a value that Bob fetches", err)
+		if f.backend.fetched("shared") != 2 || f.open(t, alice, "shared") != version {
+			t.Error("what Bob fetched is not kept for Alice")
+		}
+
+		// Sealed, it reads; replaced by a plain one of the same content, it does not.
+		from(sealed)
+		time.Sleep(6 * time.Second)
+		version = f.open(t, bob, "shared")
+		if got := f.read(t, bob, "shared", version); got != "for two" {
+			t.Errorf("Bob reads %q", got)
+		}
+		from(cache.Origin{Backend: "fake"})
+		time.Sleep(6 * time.Second)
+		_, _, err = f.Read(nil, by(bob), "shared", version, 0, 10)
+		refused("a READ of what was sealed when it was opened", err)
+
+		// A reload that demands it counts for open descriptors, and for what is cached.
+		demanding[0].Sealed, demanding[0].Line = true, 20
+		f.open(t, alice, "shared")
+		f.SetPolicy(policy.New(policy.Config{Rules: demanding}))
+		_, _, err = f.Read(nil, by(alice), "shared", version, 0, 10)
+		refused("after a reload", err)
+
+		var got []string
+		for _, e := range f.audit.take() {
+			got = append(got, fmt.Sprintf("%s %d %v %s%q %v %s/%s",
+				e.Op, e.UID, e.Allowed, e.Source, e.Errno, e.Sealed, e.KMS, e.Key))
+		}
+		want := []string{
+			`open 1001 true fake"" false /`, `open 1002 true fake"E-key rejected" false /`,
+			`read 1002 true fake"E-key rejected" false /`,
+			`open 1002 true fake"E-key rejected" false /`, `open 1001 true fake"" false /`,
+			`open 1002 true fake"" true main/k`, `read 1002 true fake"E-key rejected" false /`,
+			`open 1001 true fake"" false /`, `read 1001 true fake"E-key rejected" false /`,
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("audit (-want +got):\n%s", diff)
+		}
+	})
 }
 
 func TestWhatIsNotGrantedReachesNoBackend(t *testing.T) {

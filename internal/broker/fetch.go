@@ -112,7 +112,7 @@ func (b *Broker) leave(f *flight, uid uint32) {
 func (b *Broker) fetch(st *State, f *flight) {
 	ctx, cancel := context.WithTimeout(context.Background(), st.Timeout)
 	defer cancel()
-	v, source, err := st.Fetcher.Fetch(ctx, f.quota.uid, f.id)
+	v, origin, err := st.Fetcher.Fetch(ctx, f.quota.uid, f.id)
 
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -121,7 +121,7 @@ func (b *Broker) fetch(st *State, f *flight) {
 		b.start(f, heir)
 		return
 	}
-	b.land(f, v, source, err)
+	b.land(f, v, origin, err)
 	b.startNext(f, err)
 }
 
@@ -142,7 +142,7 @@ func (b *Broker) heir(f *flight, err error) *quota {
 }
 
 // land keeps the result of a fetch and wakes those who wait for it. b.mu is held.
-func (b *Broker) land(f *flight, v *cache.Value, source string, err error) {
+func (b *Broker) land(f *flight, v *cache.Value, origin cache.Origin, err error) {
 	st := b.state.Load()
 	// After a Replace the flight is no longer in the table. Its result then serves only
 	// those who already wait for it.
@@ -154,11 +154,11 @@ func (b *Broker) land(f *flight, v *cache.Value, source string, err error) {
 	switch {
 	case err == nil && valid:
 		v.SetOwner(f.quota.uid)
-		b.cache.Commit(f.id, v, source, st.TTL)
+		b.cache.Commit(f.id, v, origin, st.TTL)
 		appears := f.appears || b.listing.complete && !b.listing.has(f.id)
 		b.contents.fetched(f.id, v.Size(), v.Version(), appears)
 	case err == nil:
-		v.SetSource(source)
+		v.SetOrigin(origin)
 	case valid && conn.KindOf(err) == conn.Absent:
 		b.contents.gone(f.id)
 		b.miss(f.id, err, st.NegativeTTL)

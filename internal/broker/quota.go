@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/connfs/connfs/conn"
+	"github.com/connfs/connfs/internal/cache"
 )
 
 // Quotas of each uid, so that one can neither starve another nor spend the site's
@@ -49,7 +50,7 @@ func (b *Broker) start(f *flight, q *quota) {
 		return
 	}
 	if f.guess = !b.known(f.id); f.guess && !q.mayGuess() {
-		b.land(f, nil, "", conn.Errorf(conn.NoSlot, "",
+		b.land(f, nil, cache.Origin{}, conn.Errorf(conn.NoSlot, "",
 			"this user asks for too many ids that do not exist; try again in a second"))
 		return
 	}

@@ -76,7 +76,7 @@ type Value struct {
 	pages   []int
 	size    int
 	version uint64
-	source  string
+	origin  Origin
 	owner   uint32
 
 	// Guarded by cache.mu.
@@ -98,12 +98,23 @@ func (v *Value) Version() uint64 { return v.version }
 // SetVersion is called once, before Commit.
 func (v *Value) SetVersion(version uint64) { v.version = version }
 
-// Source returns the name of the backend that the value came from, which Commit or SetSource
-// has set.
-func (v *Value) Source() string { return v.source }
+// Origin says where a value comes from. The JSON is that of the resolver's protocol.
+type Origin struct {
+	Backend string `json:"backend"` // the name of the one that had it
+	// KMS is the kms_conn_id by which it was sealed there, and Key which key of that KMS did,
+	// as the KMS names it. Both are empty where it was not sealed.
+	KMS string `json:"kms,omitempty"`
+	Key string `json:"key,omitempty"`
+}
 
-// SetSource sets the source of a value that is never committed.
-func (v *Value) SetSource(name string) { v.source = name }
+// Sealed reports whether the value was sealed where it came from.
+func (o Origin) Sealed() bool { return o.KMS != "" }
+
+// Origin returns where the value came from, which Commit or SetOrigin has set.
+func (v *Value) Origin() Origin { return v.origin }
+
+// SetOrigin sets the origin of a value that is never committed.
+func (v *Value) SetOrigin(o Origin) { v.origin = o }
 
 // SetOwner says for which uid the value was fetched. The cache makes room at the expense of
 // the owner with the most pages. It is called once, before Commit.
@@ -166,10 +177,10 @@ func (c *Cache) victim() *Value {
 
 // Commit makes v the value of key for ttl from now, in place of an earlier one.
 // Reads do not prolong it. The caller keeps its pin.
-func (c *Cache) Commit(key string, v *Value, source string, ttl time.Duration) {
+func (c *Cache) Commit(key string, v *Value, origin Origin, ttl time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	v.source = source
+	v.origin = origin
 	if old := c.values[key]; old != nil {
 		c.forget(old)
 	}

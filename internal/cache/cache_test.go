@@ -35,7 +35,7 @@ func pattern(n int, seed byte) []byte {
 func put(t *testing.T, c *Cache, key string, content []byte, ttl time.Duration) *Value {
 	t.Helper()
 	v := reserve(t, c, content)
-	c.Commit(key, v, "test", ttl)
+	c.Commit(key, v, Origin{Backend: "test"}, ttl)
 	v.Release()
 	return v
 }
@@ -82,8 +82,8 @@ func TestValuesOfEverySizeAreServedByteForByte(t *testing.T) {
 			if v == nil {
 				t.Fatal("not there")
 			}
-			if v.Size() != n || v.Source() != "test" || !bytes.Equal(bytesOf(v), want) {
-				t.Errorf("%d bytes from %q, or wrong ones", v.Size(), v.Source())
+			if v.Size() != n || v.Origin().Backend != "test" || !bytes.Equal(bytesOf(v), want) {
+				t.Errorf("%d bytes from %q, or wrong ones", v.Size(), v.Origin().Backend)
 			}
 			v.Release()
 			c.Clear()
@@ -166,12 +166,12 @@ func TestAPinnedValueIsWipedWithItsLastPin(t *testing.T) {
 func TestWithoutATTLTheLastReleaseWipes(t *testing.T) {
 	c := newCache(t, 2)
 	v := reserve(t, c, pattern(10, 0))
-	c.Commit("id", v, "env", 0)
+	c.Commit("id", v, Origin{Backend: "env", KMS: "main", Key: "k"}, 0)
 	if c.Get("id") != nil {
 		t.Error("kept")
 	}
-	if v.Source() != "env" {
-		t.Errorf("source %q", v.Source())
+	if o := v.Origin(); o != (Origin{Backend: "env", KMS: "main", Key: "k"}) || !o.Sealed() {
+		t.Errorf("origin %+v", o)
 	}
 	v.Release()
 	wiped(t, c)
@@ -249,7 +249,7 @@ func TestOneOwnerCannotPushOutAnother(t *testing.T) {
 		t.Helper()
 		v := reserve(t, c, pattern(pages*PageSize, byte(uid)))
 		v.SetOwner(uid)
-		c.Commit(key, v, "test", time.Hour)
+		c.Commit(key, v, Origin{}, time.Hour)
 		v.Release()
 	}
 	for i := range 3 {
@@ -409,7 +409,8 @@ func TestConcurrentUseServesWholeValues(t *testing.T) {
 				for at, parts := 0, v.Slices(0, len(want)); len(parts) > 0; parts = parts[1:] {
 					at += copy(parts[0], want[at:])
 				}
-				c.Commit(fmt.Sprint(key), v, "test", time.Duration(random.IntN(3))*time.Millisecond)
+				ttl := time.Duration(random.IntN(3)) * time.Millisecond
+				c.Commit(fmt.Sprint(key), v, Origin{}, ttl)
 				if random.IntN(50) == 0 {
 					c.Clear()
 				}

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/connfs/connfs/conn"
@@ -34,9 +35,12 @@ func Get(
 	var v *cache.Value
 	err := refused(uid, d)
 	if err == nil {
-		if v, e.Source, err = s.Pool.Get(ctx, uid, id, format); err == nil {
+		var o cache.Origin
+		if v, o, err = s.Pool.Get(ctx, uid, id, format); err == nil {
 			defer v.Release()
+			err = demanded(&d, o.Backend, o.KMS)
 		}
+		e.Source, e.Sealed, e.KMS, e.Key = o.Backend, o.Sealed(), o.KMS, o.Key
 	}
 	e.Errno, e.Duration = fs.ErrnoName(err), time.Since(e.Time)
 	if auditErr := auditOnce(s, &e); err == nil && s.Front.Audit.Required {
@@ -46,6 +50,16 @@ func Get(
 		return err
 	}
 	return writeValue(w, v)
+}
+
+// demanded returns the error for a value that is refused for by whom it was sealed: the KMS of
+// that name; empty: nobody.
+func demanded(d *policy.Decision, source, kms string) error {
+	reason := d.Refuses(kms)
+	if reason == "" {
+		return nil
+	}
+	return &conn.Error{Kind: conn.KeyRejected, Source: source, Reason: reason}
 }
 
 // writeValue writes a value from its locked memory.
@@ -115,6 +129,15 @@ type Explanation struct {
 	Rule      string            `json:"rule"`
 	Path      []string          `json:"search_path"`
 	Answers   []resolver.Answer `json:"answers"` // empty where the policy refuses
+	// Sealed says whether the connection is sealed where it is kept, and KMS and Key by what:
+	// the kms_conn_id, and which key, as that KMS names it. Empty where it cannot be read.
+	Sealed bool   `json:"sealed"`
+	KMS    string `json:"kms"`
+	Key    string `json:"key"`
+	// Demands is who demands that it is sealed: "file:line" of a grant, or kms.NAME; empty:
+	// nobody. Unsealed says why it is refused therefore; empty: it is not.
+	Demands  string `json:"sealed_demanded_by"`
+	Unsealed string `json:"sealed_refusal,omitempty"`
 	Details
 	Errno     string `json:"errno"` // what a reader gets; empty: it gets the connection
 	ErrnoText string `json:"errno_text"`
@@ -125,7 +148,7 @@ func Explain(ctx context.Context, s *session.Session, uid uint32, id string) (*E
 	d := s.Policy().Decide(uid, id)
 	e := &Explanation{
 		ID: id, UID: uid, RunAsUser: d.RunAsUser, Allowed: d.Allowed, Rule: d.Rule,
-		Path: s.Front.Path, Answers: []resolver.Answer{},
+		Path: s.Front.Path, Answers: []resolver.Answer{}, Demands: d.Demands(),
 	}
 	e.File, _ = conn.FileName(id)
 	e.Details = details(ctx, s, uid, id, d)
@@ -135,7 +158,7 @@ func Explain(ctx context.Context, s *session.Session, uid uint32, id string) (*E
 		if e.Answers, err = s.Pool.Explain(ctx, id); err != nil {
 			return nil, err
 		}
-		failure = outcome(e.Answers)
+		failure = e.outcome(&d)
 		if conn.KindOf(failure) == conn.Absent && e.Note == "" {
 			e.Note = meant(ctx, s, uid, id)
 		}
@@ -156,18 +179,21 @@ func meant(ctx context.Context, s *session.Session, uid uint32, id string) strin
 	return spelling.DidYouMean(id, ids)
 }
 
-// outcome returns what a reader gets after these answers: the error of the backend that decides,
-// nil if that found the connection, or absent if no backend decides.
-func outcome(answers []resolver.Answer) error {
-	for _, a := range answers {
-		if a.Decides {
-			if a.Result == "found" {
-				return nil
-			}
-			return &conn.Error{Kind: a.Kind, Source: a.Backend, Reason: a.Reason}
-		}
+// outcome returns what a reader gets after the answers: the error of the backend that decides,
+// or absent if no backend decides; and nil if that one found the connection, unless it had to be
+// sealed. It fills in by what it is sealed.
+func (e *Explanation) outcome(d *policy.Decision) error {
+	i := slices.IndexFunc(e.Answers, func(a resolver.Answer) bool { return a.Decides })
+	if i < 0 {
+		return &conn.Error{Kind: conn.Absent}
 	}
-	return &conn.Error{Kind: conn.Absent}
+	a := &e.Answers[i]
+	if a.Result != "found" {
+		return &conn.Error{Kind: a.Kind, Source: a.Backend, Reason: a.Reason}
+	}
+	e.Sealed, e.KMS, e.Key = a.KMS != "", a.KMS, a.Key
+	e.Unsealed = d.Refuses(a.KMS)
+	return demanded(d, a.Backend, a.KMS)
 }
 
 // IsConfigurationError reports whether e says that the configuration is wrong.

@@ -77,7 +77,7 @@ func TestExamplesOfBackendsAndKMSLoad(t *testing.T) {
 		}
 		samples++
 		sample := strings.ReplaceAll(block[begin[0]:], "# ", "")
-		sample = regexp.MustCompile(`(?m)^((\S+ += (".*?"|\d+|\{.*\}|\[.*\])|\[.*\])).*$`).ReplaceAllString(sample, "$1")
+		sample = regexp.MustCompile(`(?m)^((\S+ += (".*?"|\d+|true|false|\{.*\}|\[.*\])|\[.*\])).*$`).ReplaceAllString(sample, "$1")
 		src := source(t, sample)
 		for _, kind := range kms.Kinds() {
 			for _, key := range kind.Keys {
@@ -102,6 +102,10 @@ var commonKMSKeys = []kms.Key{
 	{Name: "mode", Sample: "envelope", Help: "or direct: the KMS itself encrypts the fields"},
 	{Name: "cache_ttl", Sample: "1m", Help: "keep unwrapped data keys so long, and for"},
 	{Name: "cache_uses", Sample: "100", Help: "so many uses; by default none is kept"},
+	{
+		Name: "sealed", Sample: "false",
+		Help: "true: refuse whatever no such KMS has sealed",
+	},
 }
 
 // kmsSamples writes [kms.NAME] tables with every key that each kind declares, as comments.
@@ -135,7 +139,7 @@ func kmsSamples() string {
 func writeSample(b *strings.Builder, name, kmsType string, keys []kms.Key) {
 	keys = append([]kms.Key{{Name: "type", Sample: kmsType}}, keys...)
 	value := func(key kms.Key) string {
-		if _, err := strconv.Atoi(key.Sample); err == nil {
+		if _, err := strconv.Atoi(key.Sample); err == nil || key.Sample == "false" {
 			return key.Sample
 		}
 		return strconv.Quote(key.Sample)

@@ -136,6 +136,7 @@ func (l *loader) readConfig() file {
 		f.rules = append(f.rules, l.readInclude(path, &f)...)
 	}
 	l.refuseDerived(&f)
+	l.checkSealed(&f)
 	return f
 }
 

@@ -30,6 +30,9 @@ func readGrants(root *table) []policy.Rule {
 			t.fail("connections", "the list is empty, which grants nothing", `every connection: ["*"]`)
 		}
 		rule.Connections = connections.v
+		sealed := value[bool]{}
+		t.boolean("sealed", &sealed)
+		rule.Sealed = sealed.v
 		if len(t.report.errs) == before && !t.hasUnknown {
 			rules = append(rules, rule)
 		}

@@ -26,7 +26,7 @@ var keys = []struct {
 	{"kms", kmsKeys()},
 	{"audit", []string{"file", "required", "cgroup"}},
 	{"grant", []string{
-		"dag", "dag_file", "bundle", "team", "run_as_user", "connections", "tenant",
+		"dag", "dag_file", "bundle", "team", "run_as_user", "connections", "tenant", "sealed",
 	}},
 	{"mount", []string{"path", "tenant", "identity", "as", "denied", "uid_map"}},
 }

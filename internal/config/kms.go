@@ -16,6 +16,7 @@ import (
 type keyService struct {
 	name     string
 	settings []Setting // the keys that are set
+	sealed   bool      // every connection must be sealed by it, or by another that says so
 	kms.Settings
 }
 
@@ -32,7 +33,7 @@ func kmsKeys() []string {
 			}
 		}
 	}
-	return append(names, "mode", "cache_ttl", "cache_uses")
+	return append(names, "mode", "cache_ttl", "cache_uses", "sealed")
 }
 
 // keyServices returns every KMS by its name.
@@ -45,6 +46,37 @@ func (f *file) keyServices() map[string]kms.Settings {
 		all[k.name] = k.Settings
 	}
 	return all
+}
+
+// sealedBy returns the names of the KMS that demand that every connection is sealed.
+func (f *file) sealedBy() (names []string) {
+	for _, k := range f.kms {
+		if k.sealed {
+			names = append(names, k.name)
+		}
+	}
+	return names
+}
+
+// checkSealed reports grants that demand sealed connections where nothing could be sealed, and
+// warns where those who write connections can seal them.
+func (l *loader) checkSealed(f *file) {
+	demanded := false
+	for _, r := range f.rules {
+		demanded = demanded || r.Sealed
+		if r.Sealed && len(f.kms)+len(f.kmsConnections.v) == 0 {
+			l.add(&Error{
+				File: r.File, Line: r.Line, Key: "grant.sealed",
+				Message: "no KMS is configured, so nothing that it grants could be read",
+				Hint:    "add a [kms.NAME], or kms_connections",
+			})
+		}
+	}
+	if demanded && len(f.kmsConnections.v) > 0 && len(f.sealedBy()) == 0 {
+		l.warn("kms_connections: whoever can write %s can seal connections, also for grants with "+
+			"sealed = true; with sealed = true in a [kms.NAME] only that KMS counts",
+			quotedOr(f.kmsConnections.v))
+	}
 }
 
 // readKMS reads every [kms.NAME], and checks the list of connections beside them.
@@ -88,6 +120,12 @@ func (l *loader) readKeyService(name string, t *table) keyService {
 	}
 	k.Mode = k.text(t, "mode", oneOf("envelope", "direct"))
 	readKeyCache(t, &k)
+	sealed := value[bool]{}
+	if t.boolean("sealed", &sealed); sealed.set {
+		k.settings = append(k.settings,
+			Setting{Key: t.key("sealed"), Value: sealed.v, Origin: sealed.origin})
+	}
+	k.sealed = sealed.v
 	if kind == nil || len(t.report.errs) > before || t.hasUnknown {
 		return k
 	}

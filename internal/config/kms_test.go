@@ -176,3 +176,47 @@ func TestConnectionsThatMayBeAKMSAreListed(t *testing.T) {
 		}
 	}
 }
+
+func TestSealedConnectionsCanBeDemanded(t *testing.T) {
+	const kmsTables = "[kms.main]\ntype = \"aws\"\nsealed = true\n" +
+		"[kms.old]\ntype = \"aws\"\nsealed = true\n[kms.free]\ntype = \"aws\"\nsealed = false\n"
+	const rule = "[[grant]]\nrun_as_user = 5001\nconnections = [\"a\"]\n"
+	src := source(t, kmsTables+rule+"sealed = true\n"+rule)
+	got := load(t, src)
+	if diff := cmp.Diff([]string{"main", "old"}, got.Front.SealedBy); diff != "" {
+		t.Errorf("demanded by (-want +got):\n%s", diff)
+	}
+	if r := got.Front.Rules; len(r) != 2 || !r[0].Sealed || r[1].Sealed {
+		t.Errorf("rules %+v", r)
+	}
+	var b strings.Builder
+	if err := config.WriteSettings(&b, got.Settings, false, false); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{
+		"kms.main.sealed = true  # " + src.ConfigFile + ":3\n",
+		"kms.free.sealed = false  # " + src.ConfigFile + ":9\n",
+		"grant[0].sealed = true  # " + src.ConfigFile + ":10\n",
+	} {
+		if !strings.Contains(b.String(), want) {
+			t.Errorf("the settings are\n%s\nwithout\n%s", b.String(), want)
+		}
+	}
+
+	src = source(t, rule+"sealed = true\n")
+	if got, want := loadError(t, src), src.ConfigFile+":1: grant.sealed: no KMS is configured, so "+
+		"nothing that it grants could be read (add a [kms.NAME], or kms_connections)"; got != want {
+		t.Errorf("without a KMS: %s, want %s", got, want)
+	}
+	listed := "kms_connections = [\"aws_kms\"]\n"
+	for text, warns := range map[string]bool{
+		listed + rule + "sealed = true\n":             true,
+		listed + rule:                                 false,
+		listed + kmsTables + rule + "sealed = true\n": false,
+	} {
+		all := strings.Join(load(t, source(t, text)).Warnings, "\n")
+		if strings.Contains(all, `kms_connections: whoever can write "aws_kms" can seal`) != warns {
+			t.Errorf("%s: warnings %q, want it: %v", text, all, warns)
+		}
+	}
+}

@@ -70,6 +70,7 @@ func Load(ctx context.Context, src Source) (*Result, error) {
 		Config:      f.path,
 		Mounts:      f.mounts,
 		Rules:       f.rules,
+		SealedBy:    f.sealedBy(),
 		OwnerOnly:   l.ownerOnly(&f),
 		TTL:         f.ttl.v,
 		NegativeTTL: f.negativeTTL.v,

@@ -140,6 +140,9 @@ func (l *loader) effective(f *file, a *airflow, h home, child account,
 			add(key+"run_as_user", rule.RunAsUser, origin)
 		}
 		add(key+"connections", rule.Connections, origin)
+		if rule.Sealed {
+			add(key+"sealed", true, origin)
+		}
 	}
 	for i, mount := range f.mounts {
 		origin := "command line"

@@ -17,8 +17,10 @@ type fetcher struct {
 	log  *slog.Logger
 }
 
-// Fetch returns the connection id as the file shows it, and the backend that had it.
-func (f fetcher) Fetch(ctx context.Context, uid uint32, id string) (*cache.Value, string, error) {
+// Fetch returns the connection id as the file shows it, and where it comes from.
+func (f fetcher) Fetch(
+	ctx context.Context, uid uint32, id string,
+) (*cache.Value, cache.Origin, error) {
 	return f.pool.Get(ctx, uid, id, conn.FormatJSON)
 }
 

@@ -22,6 +22,9 @@ type Config struct {
 	DefaultUser string
 	// Never are uids to which no DAG can grant anything, such as root's and connfs's own.
 	Never []uint32
+	// SealedBy are the KMS that demand that every connection is sealed by one of them. None:
+	// what is not sealed can be read too, but for rules that demand it.
+	SealedBy []string
 	// Owner, if not nil, is the one uid that may read everything without a rule: that of
 	// an ordinary user who started connfs for their own use.
 	Owner *uint32
@@ -40,6 +43,7 @@ type Grant struct {
 	RunAsUser   string   `json:"run_as_user"`
 	UID         *uint32  `json:"uid"` // nil: this machine does not know the user
 	Connections []string `json:"connections"`
+	Sealed      bool     `json:"sealed"` // connections that are not sealed are refused
 	Tenant      string   `json:"tenant"`
 	From        string   `json:"from"`
 	Rule        string   `json:"rule"` // "file:line"
@@ -103,7 +107,7 @@ func (cfg *Config) derived(r *Rule, f *Fact) []Grant {
 func (cfg *Config) grant(r *Rule, dag, user, from string) Grant {
 	g := Grant{
 		DAG: dag, RunAsUser: user, Connections: r.Connections,
-		Tenant: r.Tenant, From: from, Rule: r.place(),
+		Sealed: r.Sealed, Tenant: r.Tenant, From: from, Rule: r.place(),
 	}
 	if uid, ok := uidOf(user); ok {
 		g.UID = &uid
@@ -132,6 +136,7 @@ func (cfg *Config) Names() []string {
 // never changes: a reload, or a change of users or DAGs, makes a new one.
 type Policy struct {
 	owner    *uint32 // may read everything
+	sealedBy []string
 	byUID    map[uint32]*grants
 	patterns []string // of all rules, for Grantable
 	literals map[string]bool
@@ -141,6 +146,7 @@ type Policy struct {
 type grants struct {
 	literal  map[string]*Decision // by id; the first rule in the configuration wins
 	patterns []pattern
+	sealed   []pattern // those of rules that demand sealed connections, literal ones too
 }
 
 type pattern struct {
@@ -154,12 +160,41 @@ type Decision struct {
 	RunAsUser string // the user of the rule that allowed it
 	DAG       string // the dag_ids or the label of that rule
 	Rule      string // "file:line" of the rule, or why no rule allows it
+
+	// Sealed is the "file:line" of a rule that demands that the connection is sealed; empty: no
+	// rule does. It need not be the rule that allowed it: each rule that names the uid and the
+	// id can demand it.
+	Sealed   string
+	SealedBy []string // see [Config]
+}
+
+// Refuses says why a value that is allowed is refused nevertheless, for by whom it was sealed:
+// the KMS of that name, or nobody, for which kms is empty. It returns "" if the value is not
+// refused.
+func (d *Decision) Refuses(kms string) string {
+	switch {
+	case kms == "" && d.Demands() != "":
+		return "it is not sealed, which is demanded by " + d.Demands()
+	case len(d.SealedBy) == 0 || slices.Contains(d.SealedBy, kms):
+		return ""
+	}
+	return fmt.Sprintf("it is sealed by %q, and another KMS is demanded by %s", kms, d.Demands())
+}
+
+// Demands returns who demands that the connection is sealed: every KMS that does, as "kms.NAME",
+// or else the rule; empty: nobody.
+func (d *Decision) Demands() string {
+	if len(d.SealedBy) > 0 {
+		return "kms." + strings.Join(d.SealedBy, ", kms.")
+	}
+	return d.Sealed
 }
 
 // New compiles a policy.
 func New(cfg Config) *Policy {
 	p := &Policy{
-		owner: cfg.Owner, byUID: make(map[uint32]*grants), literals: make(map[string]bool),
+		owner: cfg.Owner, sealedBy: cfg.SealedBy,
+		byUID: make(map[uint32]*grants), literals: make(map[string]bool),
 	}
 	seen := make(map[string]bool)
 	for i := range cfg.Rules {
@@ -194,7 +229,9 @@ func (p *Policy) add(rule []Grant) {
 		if decisions[uid] != nil {
 			continue
 		}
-		d := &Decision{Allowed: true, RunAsUser: g.RunAsUser, Rule: g.Rule}
+		d := &Decision{
+			Allowed: true, RunAsUser: g.RunAsUser, Rule: g.Rule, SealedBy: p.sealedBy,
+		}
 		decisions[uid] = d
 		own := p.byUID[uid]
 		if own == nil {
@@ -202,6 +239,9 @@ func (p *Policy) add(rule []Grant) {
 			p.byUID[uid] = own
 		}
 		for _, text := range g.Connections {
+			if g.Sealed {
+				own.sealed = append(own.sealed, pattern{text, d})
+			}
 			if !IsLiteral(text) {
 				own.patterns = append(own.patterns, pattern{text, d})
 			} else if own.literal[text] == nil {
@@ -228,21 +268,34 @@ func label(dags []string) string {
 // Decide returns whether uid may read id, and by which rule.
 func (p *Policy) Decide(uid uint32, id string) Decision {
 	if p.owner != nil && *p.owner == uid {
-		return Decision{Allowed: true, Rule: "own mount"}
+		return Decision{Allowed: true, Rule: "own mount", SealedBy: p.sealedBy}
 	}
 	g := p.byUID[uid]
 	if g == nil {
 		return Decision{Rule: "no grant for this uid"}
 	}
-	if d := g.literal[id]; d != nil {
-		return *d
+	d := g.literal[id]
+	if d == nil {
+		d = match(g.patterns, id)
 	}
-	for _, pt := range g.patterns {
-		if python.Fnmatch(pt.text, id) {
-			return *pt.decision
+	if d == nil {
+		return Decision{Rule: "no grant of this uid names the id"}
+	}
+	decision := *d
+	if demands := match(g.sealed, id); demands != nil {
+		decision.Sealed = demands.Rule
+	}
+	return decision
+}
+
+// match returns the decision of the first pattern that matches id; nil: none does.
+func match(patterns []pattern, id string) *Decision {
+	for _, p := range patterns {
+		if python.Fnmatch(p.text, id) {
+			return p.decision
 		}
 	}
-	return Decision{Rule: "no grant of this uid names the id"}
+	return nil
 }
 
 // Grantable reports whether any rule could let anybody read id, including rules for

@@ -55,6 +55,58 @@ func TestDecide(t *testing.T) {
 	}
 }
 
+func TestEveryRuleThatNamesAConnectionCanDemandThatItIsSealed(t *testing.T) {
+	rules := []policy.Rule{
+		{UID: uid(1), Connections: []string{"*"}, File: "a.toml", Line: 1},
+		{UID: uid(1), Connections: []string{"bill*"}, Sealed: true, File: "a.toml", Line: 2},
+		{UID: uid(1), Connections: []string{"bill_x"}, File: "a.toml", Line: 3},
+		{UID: uid(1), Connections: []string{"one"}, Sealed: true, File: "a.toml", Line: 4},
+		{UID: uid(2), Connections: []string{"one", "bill*"}, File: "a.toml", Line: 5},
+		{
+			DAG: "d", Connections: []string{"of_dag"}, Sealed: true, File: "a.toml", Line: 6,
+		},
+	}
+	cfg := policy.Config{
+		Rules: rules, Facts: []policy.Fact{{DAG: "d", Users: []string{"#1", "#3"}}},
+		Owner: uid(9),
+	}
+	const not = "it is not sealed, which is demanded by "
+	for _, c := range []struct {
+		uid          uint32
+		id           string
+		rule, sealed string
+		plain        string // why a value is refused that is not sealed
+	}{
+		{1, "other", "a.toml:1", "", ""},
+		{1, "bills", "a.toml:1", "a.toml:2", not + "a.toml:2"},
+		{1, "bill_x", "a.toml:3", "a.toml:2", not + "a.toml:2"},
+		{1, "one", "a.toml:4", "a.toml:4", not + "a.toml:4"},
+		{1, "of_dag", "a.toml:6", "a.toml:6", not + "a.toml:6"},
+		{2, "one", "a.toml:5", "", ""},
+		{2, "bills", "a.toml:5", "", ""},
+		{3, "of_dag", "a.toml:6", "a.toml:6", not + "a.toml:6"},
+		{9, "one", "own mount", "", ""},
+	} {
+		cfg.SealedBy = nil
+		d := policy.New(cfg).Decide(c.uid, c.id)
+		if !d.Allowed || d.Rule != c.rule || d.Sealed != c.sealed || d.Refuses("") != c.plain ||
+			d.Refuses("any") != "" {
+			t.Errorf("uid %d, %s: %+v, refuses %q", c.uid, c.id, d, d.Refuses(""))
+		}
+		// A KMS demands it of everything, whoever reads.
+		cfg.SealedBy = []string{"main", "old"}
+		d = policy.New(cfg).Decide(c.uid, c.id)
+		for kms, want := range map[string]string{
+			"main": "", "old": "", "": not + "kms.main, kms.old",
+			"other": `it is sealed by "other", and another KMS is demanded by kms.main, kms.old`,
+		} {
+			if got := d.Refuses(kms); got != want {
+				t.Errorf("uid %d, %s, sealed by %q: %q, want %q", c.uid, c.id, kms, got, want)
+			}
+		}
+	}
+}
+
 func TestNoRulesLetNobodyRead(t *testing.T) {
 	p := policy.New(policy.Config{})
 	for _, u := range []uint32{0, 1, 1000, 65534, 4294967295} {

@@ -23,9 +23,11 @@ type Rule struct {
 	Team    string `json:"team,omitempty"`
 
 	Connections []string `json:"connections"` // patterns for connection ids
-	Tenant      string   `json:"tenant,omitempty"`
-	File        string   `json:"file"` // where the grant is written
-	Line        int      `json:"line"`
+	// Sealed says that the connections are refused where they are not sealed.
+	Sealed bool   `json:"sealed,omitempty"`
+	Tenant string `json:"tenant,omitempty"`
+	File   string `json:"file"` // where the grant is written
+	Line   int    `json:"line"`
 }
 
 // Derived reports whether the rule's users come from serialized DAGs.

@@ -215,7 +215,7 @@ func (f *fake) get(frame *resolver.Frame) {
 		// The end comes in the middle of a value.
 		f.out.Lock()
 		var b bytes.Buffer
-		resolver.WriteAnswer(&b, resolver.Header{ID: frame.ID, OK: true, Digest: 7}, []byte("fake"),
+		resolver.WriteAnswer(&b, resolver.Header{ID: frame.ID, OK: true, Digest: 7}, fakeOrigin,
 			make([]byte, 5000))
 		os.Stdout.Write(b.Bytes()[:b.Len()-1000])
 		os.Exit(7)
@@ -232,7 +232,7 @@ func (f *fake) get(frame *resolver.Frame) {
 		}
 		f.value(frame, f.login)
 	case "no value":
-		f.answer(frame, []byte("fake"), nil, 0)
+		f.answer(frame, fakeOrigin, nil, 0)
 	default:
 		f.fail(frame, &conn.Error{
 			Kind: conn.Absent, Source: "fake", Reason: "there is none", Hint: "make one",
@@ -241,7 +241,7 @@ func (f *fake) get(frame *resolver.Frame) {
 }
 
 func (f *fake) value(frame *resolver.Frame, text string) {
-	f.answer(frame, []byte("fake"), []byte(text), digest(text))
+	f.answer(frame, fakeOrigin, []byte(text), digest(text))
 }
 
 func digest(text string) uint64 {
@@ -249,6 +249,9 @@ func digest(text string) uint64 {
 	h.Write([]byte(text))
 	return h.Sum64()
 }
+
+// fakeOrigin is where every value of a fake is from.
+var fakeOrigin = resolver.EncodeOrigin(resolver.Origin{Backend: "fake", KMS: "main", Key: "k 1"})
 
 func (f *fake) answer(frame *resolver.Frame, meta, body []byte, digest uint64) {
 	f.out.Lock()

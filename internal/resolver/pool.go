@@ -294,20 +294,26 @@ func (p *Pool) doWithin(ctx context.Context, f Frame, timeout time.Duration) (an
 	}
 }
 
-// Get resolves id and returns its rendering as a value of the cache, and the name of the
-// backend that had it. What it costs, and a failure, are charged to the user uid. The value
-// is pinned for the caller and not committed. The error is a *conn.Error.
+// Get resolves id and returns its rendering as a value of the cache, and where it comes from.
+// What it costs, and a failure, are charged to the user uid. The value is pinned for the caller
+// and not committed. The error is a *conn.Error.
 func (p *Pool) Get(
 	ctx context.Context, uid uint32, id string, format conn.Format,
-) (*cache.Value, string, error) {
+) (*cache.Value, Origin, error) {
 	a, err := p.do(ctx, Frame{Op: OpGet, Caller: uid, Meta: []byte(format), Body: []byte(id)})
 	if err != nil {
-		return nil, "", err
+		return nil, Origin{}, err
 	}
 	if a.value == nil {
-		return nil, "", conn.Errorf(conn.Failed, "", "the resolver answered without a value")
+		return nil, Origin{}, conn.Errorf(conn.Failed, "",
+			"the resolver answered without a value")
 	}
-	return a.value, string(a.meta), nil
+	origin, err := decodeOrigin(a.meta)
+	if err != nil {
+		a.value.Release()
+		return nil, Origin{}, err
+	}
+	return a.value, origin, nil
 }
 
 // Explain returns what each backend of the path answers for id, in order.

@@ -68,13 +68,13 @@ func start(t *testing.T, cfg resolver.Config) *fixture {
 // get resolves id and returns the value, or fails the test.
 func (f *fixture) get(id string) string {
 	f.t.Helper()
-	v, source, err := f.Get(f.t.Context(), 0, id, conn.FormatJSON)
+	v, origin, err := f.Get(f.t.Context(), 0, id, conn.FormatJSON)
 	if err != nil {
 		f.t.Fatalf("%s: %v", id, err)
 	}
 	defer v.Release()
-	if source != "fake" {
-		f.t.Errorf("%s: source %q", id, source)
+	if want := (resolver.Origin{Backend: "fake", KMS: "main", Key: "k 1"}); origin != want {
+		f.t.Errorf("%s: origin %+v", id, origin)
 	}
 	text := string(bytes.Join(v.Slices(0, v.Size()), nil))
 	if v.Version() != digest(text) {

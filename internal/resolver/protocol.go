@@ -11,6 +11,7 @@
 package resolver
 
 import (
+	"bytes"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
@@ -19,6 +20,7 @@ import (
 	"time"
 
 	"github.com/connfs/connfs/conn"
+	"github.com/connfs/connfs/internal/cache"
 	"github.com/connfs/connfs/internal/policy"
 )
 
@@ -36,7 +38,7 @@ const (
 	// OpReady: answer whether the settings were taken.
 	OpReady
 	// OpGet: resolve the id (the body) and answer with it in the format that Meta
-	// names.
+	// names. The meta of the answer is an [Origin].
 	OpGet
 	// OpExplain: ask the backends for the id (the body) and answer with what each
 	// one said, without the value.
@@ -189,7 +191,7 @@ type Header struct {
 	OK     bool
 	Kind   conn.Kind // the kind of the failure, unless OK
 	Digest uint64    // keyed, of a body that is secret; 0: the body is not secret
-	Meta   uint32    // length: of clear text (OpGet: the backend's name), or of a failure
+	Meta   uint32    // length: of clear text (OpGet: an [Origin]), or of a failure
 	Body   uint32    // length
 }
 
@@ -274,6 +276,27 @@ func DecodeFailure(h Header, meta []byte) error {
 	}
 }
 
+// Origin says where a value comes from.
+type Origin = cache.Origin
+
+// EncodeOrigin returns o as the meta of an answer.
+func EncodeOrigin(o Origin) []byte {
+	b, _ := json.Marshal(o)
+	return b
+}
+
+// decodeOrigin is the reverse of EncodeOrigin. A member that it does not know means that the
+// child says something of the value that the front does not understand.
+func decodeOrigin(meta []byte) (o Origin, err error) {
+	d := json.NewDecoder(bytes.NewReader(meta))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&o); err != nil {
+		return Origin{}, conn.Errorf(conn.Failed, "",
+			"the resolver does not say where a value is from")
+	}
+	return o, nil
+}
+
 // Answer is what one backend said.
 type Answer struct {
 	Backend string    `json:"backend"`
@@ -281,6 +304,10 @@ type Answer struct {
 	Kind    conn.Kind `json:"kind"`             // of the failure
 	Decides bool      `json:"decides"`          // the search ended with this answer
 	Sealed  string    `json:"sealed,omitempty"` // by what the connection is sealed, in words
+	// KMS and Key are the same as the sealed form names them: its kms_conn_id, and which key.
+	// Where it does not open, nobody knows whether they are true.
+	KMS string `json:"kms,omitempty"`
+	Key string `json:"key,omitempty"`
 	// By says who failed if it was not the backend: a KMS.
 	By       string        `json:"by,omitempty"`
 	Reason   string        `json:"reason,omitempty"`

@@ -209,7 +209,10 @@ func (s *Session) newPool(ctx context.Context) (*resolver.Pool, error) {
 
 // Rules returns what the policy is made of, with the users and DAGs that are known now.
 func (s *Session) Rules() policy.Config {
-	cfg := policy.Config{Rules: s.Front.Rules, Users: s.users.table(), Owner: s.Front.OwnerOnly}
+	cfg := policy.Config{
+		Rules: s.Front.Rules, Users: s.users.table(), SealedBy: s.Front.SealedBy,
+		Owner: s.Front.OwnerOnly,
+	}
 	if d := s.Front.DAGs; d != nil {
 		cfg.Facts, cfg.DefaultUser, cfg.Never = s.dags.facts(), d.DefaultUser, d.Never
 	}

@@ -15,6 +15,10 @@ type Front struct {
 	Mounts []Mount       `json:"mounts"`
 	Rules  []policy.Rule `json:"rules"`
 
+	// SealedBy are the NAMEs of the KMS that demand that every connection is sealed by one of
+	// them. None: only rules demand that connections are sealed.
+	SealedBy []string `json:"sealed_by,omitempty"`
+
 	// OwnerOnly is set where an ordinary user mounts without grants: this uid may read
 	// everything, and nobody else may read anything.
 	OwnerOnly *uint32 `json:"owner_only,omitempty"`

@@ -157,12 +157,12 @@ func (s *server) handle(f *resolver.Frame) {
 
 func (s *server) get(ctx context.Context, f *resolver.Frame) {
 	id := string(f.Body)
-	c, source, err := s.path.Connection(network.ForCaller(ctx, f.Caller), id)
+	found, err := s.path.Search(network.ForCaller(ctx, f.Caller), id)
 	if err != nil {
 		s.reply(f, nil, nil, 0, err)
 		return
 	}
-	body, err := render(id, c, source, conn.Format(f.Meta))
+	body, err := render(id, found.Connection, found.Source, conn.Format(f.Meta))
 	if err != nil {
 		s.reply(f, nil, nil, 0, err)
 		return
@@ -171,7 +171,9 @@ func (s *server) get(ctx context.Context, f *resolver.Frame) {
 	mac.Write(body)
 	// Zero means "not a value" on the pipe.
 	digest := max(1, binary.LittleEndian.Uint64(mac.Sum(nil)))
-	s.reply(f, []byte(source), body, digest, nil)
+	s.reply(f, resolver.EncodeOrigin(resolver.Origin{
+		Backend: found.Source, KMS: found.Seal.KMS, Key: found.Seal.Key,
+	}), body, digest, nil)
 }
 
 // render returns what is served of a connection, or why it cannot be served.
@@ -209,7 +211,8 @@ func answers(in []resolve.Answer) []resolver.Answer {
 			result = a.Kind.String()
 		}
 		out = append(out, resolver.Answer{
-			Backend: a.Name, Result: result, Kind: a.Kind, Decides: a.Decides, Sealed: a.Sealed,
+			Backend: a.Name, Result: result, Kind: a.Kind, Decides: a.Decides,
+			Sealed: a.Seal.Words, KMS: a.Seal.KMS, Key: a.Seal.Key,
 			By: a.By, Reason: a.Reason, Hint: a.Hint, Duration: a.Duration,
 		})
 	}

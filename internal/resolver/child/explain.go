@@ -9,6 +9,7 @@ import (
 	"github.com/connfs/connfs/conn"
 	"github.com/connfs/connfs/internal/resolver"
 	"github.com/connfs/connfs/kms"
+	"github.com/connfs/connfs/resolve"
 )
 
 // explain returns what each backend answers for id. If connfs could not serve what a backend
@@ -28,9 +29,9 @@ func (s *server) explain(ctx context.Context, id string) []resolver.Answer {
 
 // serves returns why a read of id would fail, and nil if it would not.
 func (s *server) serves(ctx context.Context, id string) *conn.Error {
-	c, source, err := s.path.Connection(ctx, id)
+	found, err := s.path.Search(ctx, id)
 	if err == nil {
-		_, err = render(id, c, source, conn.FormatJSON)
+		_, err = render(id, found.Connection, found.Source, conn.FormatJSON)
 	}
 	var e *conn.Error
 	errors.As(err, &e)
@@ -40,17 +41,17 @@ func (s *server) serves(ctx context.Context, id string) *conn.Error {
 // unsealer is the keyring as the search path uses it.
 type unsealer struct{ *kms.Keyring }
 
-// Describe says which KMS a sealed connection names, which fields are sealed, and which
-// fields stand there in clear and are not read.
-func (unsealer) Describe(sealed *conn.Connection) string {
+// Describe says which KMS and key a sealed connection names, which fields are sealed, and
+// which fields stand there in clear and are not read.
+func (unsealer) Describe(sealed *conn.Connection) resolve.Seal {
 	d, err := kms.Describe(sealed)
 	if err != nil {
-		return "a form that cannot be read"
+		return resolve.Seal{Words: "a form that cannot be read"}
 	}
-	text := fmt.Sprintf("kms %q (%s, %s: %s)", d.KMSConnID, d.KMSType, d.Mode,
-		strings.Join(d.Fields, ", "))
+	text := fmt.Sprintf("kms %q (%s, %s: %s), key %q", d.KMSConnID, d.KMSType, d.Mode,
+		strings.Join(d.Fields, ", "), d.Key)
 	if len(d.Ignored) > 0 {
 		text += fmt.Sprintf(", and not read in clear: %s", strings.Join(d.Ignored, ", "))
 	}
-	return text
+	return resolve.Seal{KMS: d.KMSConnID, Key: d.Key, Words: text}
 }

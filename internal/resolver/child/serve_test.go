@@ -147,7 +147,7 @@ func TestGetAnswersInEveryFormat(t *testing.T) {
 		"env":  "AIRFLOW_CONN_WAREHOUSE='" + content + "'\n",
 	} {
 		h, source, body := c.ask(resolver.OpGet, format, "warehouse")
-		if !h.OK || source != "environment" || h.Digest == 0 {
+		if !h.OK || source != `{"backend":"environment"}` || h.Digest == 0 {
 			t.Errorf("%s: %+v from %q", format, h, source)
 		}
 		if diff := cmp.Diff(want, body); diff != "" {
