@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/connfs/connfs/conn"
@@ -141,6 +142,7 @@ type Listing struct {
 	// all that it answers to.
 	Complete bool
 	Failures []Failure // in the order of the path
+	Calls    int       // of paged or metered APIs that it took
 }
 
 // Failure is why one backend could not list.
@@ -157,13 +159,15 @@ func (p *Path) List(ctx context.Context) (Listing, error) {
 	}
 	ids := make([][]string, len(p.entries))
 	errs := make([]error, len(p.entries))
+	var calls atomic.Int64
+	counted := backend.WithCalls(ctx, &calls)
 	var wg sync.WaitGroup
 	for i, e := range p.entries {
-		wg.Go(func() { ids[i], errs[i] = e.list(ctx) })
+		wg.Go(func() { ids[i], errs[i] = e.list(counted) })
 	}
 	wg.Wait()
 
-	l := Listing{Complete: true}
+	l := Listing{Complete: true, Calls: int(calls.Load())}
 	for i, e := range p.entries {
 		if errs[i] != nil {
 			l.Complete = false

@@ -24,6 +24,8 @@ type fake struct {
 	ids  []string
 	hang bool // ignore the context
 	hits int
+
+	calls int // of a paged API that a listing takes
 }
 
 func (f *fake) Connection(ctx context.Context, id string) (*conn.Connection, error) {
@@ -45,6 +47,9 @@ func (f *fake) Connection(ctx context.Context, id string) (*conn.Connection, err
 func (f *fake) List(ctx context.Context) ([]string, error) {
 	if f.hang {
 		select {}
+	}
+	for range f.calls {
+		backend.CountCall(ctx)
 	}
 	return f.ids, f.err
 }
@@ -218,6 +223,9 @@ func TestPathListing(t *testing.T) {
 			resolve.Listing{IDs: []string{"c"}, Failures: []resolve.Failure{{Name: "b"}}}},
 		{"one cannot list", []backend.Backend{noLister{}, &fake{ids: []string{"c"}}},
 			resolve.Listing{IDs: []string{"c"}, Failures: []resolve.Failure{{Name: "a"}}}},
+		{"each counts its calls",
+			[]backend.Backend{&fake{ids: []string{"a"}, calls: 3}, &fake{calls: 2}},
+			resolve.Listing{IDs: []string{"a"}, Complete: true, Calls: 5}},
 		{"one does not know the case", []backend.Backend{caseBlind{&fake{ids: []string{"b"}}}},
 			resolve.Listing{IDs: []string{"b"}}},
 		{"one would not, and has nothing", []backend.Backend{caseBlind{&fake{}}},

@@ -354,6 +354,7 @@ type Listing struct {
 	IDs      []string // sorted, each once
 	Complete bool     // every backend answered
 	Failed   []Answer // those that did not
+	Calls    int      // of paged or metered APIs that it took
 }
 
 // EncodeListing returns l as meta and body. A NUL ends each id, which can hold every other
@@ -365,7 +366,8 @@ func EncodeListing(l *Listing) (meta, body []byte) {
 	meta, _ = json.Marshal(struct {
 		Complete bool
 		Failed   []Answer
-	}{l.Complete, l.Failed})
+		Calls    int
+	}{l.Complete, l.Failed, l.Calls})
 	return meta, body
 }
 
@@ -375,7 +377,8 @@ func DecodeListing(meta, body []byte) (*Listing, error) {
 	if err := json.Unmarshal(meta, &struct {
 		Complete *bool
 		Failed   *[]Answer
-	}{&l.Complete, &l.Failed}); err != nil {
+		Calls    *int
+	}{&l.Complete, &l.Failed, &l.Calls}); err != nil {
 		return nil, fmt.Errorf("reading the resolver's listing: %w", err)
 	}
 	text := string(body)

@@ -166,7 +166,7 @@ func TestTheTextOfAnUnclassifiedErrorIsNotSent(t *testing.T) {
 
 func TestListingsRoundTrip(t *testing.T) {
 	for _, l := range []*resolver.Listing{
-		{Complete: true},
+		{Complete: true, Calls: 7},
 		{
 			IDs: []string{"a", "a\nb", "\xff", "ü"},
 			Failed: []resolver.Answer{

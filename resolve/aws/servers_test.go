@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -32,6 +33,7 @@ type awsService struct {
 	put         func(name, text string) string // the request that keeps a text under a name
 	target      string                         // its target
 	read        string                         // the target of a look-up
+	pages       int64                          // of 230 connections
 }
 
 var services = []awsService{
@@ -43,6 +45,7 @@ var services = []awsService{
 		prefix: "/airflow/connections/",
 		target: "AmazonSSM.PutParameter",
 		read:   "AmazonSSM.GetParameter",
+		pages:  24, // of 10, whatever moto is asked for, and an empty one
 		put: func(name, text string) string {
 			return jsonOf(map[string]any{"Name": name, "Value": text, "Type": "SecureString",
 				"Overwrite": true, "Tier": "Advanced"})
@@ -55,6 +58,7 @@ var services = []awsService{
 		prefix: "airflow/connections/",
 		target: "secretsmanager.CreateSecret",
 		read:   "secretsmanager.GetSecretValue",
+		pages:  3,
 		put: func(name, text string) string {
 			return jsonOf(map[string]any{"Name": name, "SecretString": text})
 		},
@@ -323,9 +327,14 @@ func TestListsManyPages(t *testing.T) {
 			want = append(want, id)
 			m.Populate(service.target, service.put(service.prefix+id, "http://h"))
 		}
-		got, err := resolvetest.Open(t, service.open, nil).(backend.Lister).List(t.Context())
+		var pages atomic.Int64
+		got, err := resolvetest.Open(t, service.open, nil).(backend.Lister).List(
+			backend.WithCalls(t.Context(), &pages))
 		if diff := cmp.Diff(want, got); diff != "" || err != nil {
 			t.Errorf("%s: %v (-want +got):\n%s", service.name, err, diff)
+		}
+		if n := pages.Load(); n != service.pages {
+			t.Errorf("%s: %d calls were counted, want %d", service.name, n, service.pages)
 		}
 	}
 }

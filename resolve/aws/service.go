@@ -8,6 +8,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 
 	"github.com/connfs/connfs/conn"
+	"github.com/connfs/connfs/resolve/backend"
 )
 
 // service is a store and the client C of its service in AWS.
@@ -68,6 +69,7 @@ func (s *service[C]) pages(ctx context.Context, most int,
 		if err != nil {
 			return nil, err
 		}
+		backend.CountCall(ctx)
 		names = append(names, p.names...)
 		if token = p.next; aws.ToString(token) == "" || count == most {
 			return names, nil

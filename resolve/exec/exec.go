@@ -117,6 +117,7 @@ func (e *Store) List(ctx context.Context) ([]string, error) {
 	case a == nil:
 		return nil, conn.Errorf(conn.Failed, source, "the program cannot list its ids")
 	}
+	backend.CountCall(ctx)
 	return a.ids()
 }
 

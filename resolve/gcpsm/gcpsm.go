@@ -203,6 +203,7 @@ func (g *Store) List(ctx context.Context) ([]string, error) {
 		for {
 			secret, err := all.Next()
 			if errors.Is(err, iterator.Done) {
+				backend.CountCall(ctx)
 				return nil
 			}
 			if err != nil {

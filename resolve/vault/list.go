@@ -95,6 +95,7 @@ func (l *listing) keys(ctx context.Context, base, folder string, depth int) ([]s
 	if err != nil && conn.KindOf(err) != conn.Absent {
 		return nil, err
 	}
+	backend.CountCall(ctx)
 	return answer.Data.Keys, nil
 }
 

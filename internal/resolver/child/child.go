@@ -134,7 +134,7 @@ func (s *server) handle(f *resolver.Frame) {
 			return
 		}
 		meta, body := resolver.EncodeListing(&resolver.Listing{
-			IDs: l.IDs, Complete: l.Complete, Failed: failures(l.Failures),
+			IDs: l.IDs, Complete: l.Complete, Failed: failures(l.Failures), Calls: l.Calls,
 		})
 		s.reply(f, meta, body, 0, nil)
 	case resolver.OpDAGs:
