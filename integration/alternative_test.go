@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -286,4 +287,43 @@ func TestThousandReadersMakeOneCall(t *testing.T) {
 			t.Errorf("calls: %v", all)
 		}
 	})
+}
+
+// A user who lists in a loop does not spend the site's rate of requests: the more pages there
+// are, the less often they are asked for.
+func TestListingInALoopSparesTheParameterStore(t *testing.T) {
+	t.Parallel()
+	const (
+		page  = "AmazonSSM.DescribeParameters"
+		every = 3 * time.Second // for each page
+	)
+	s, b := newSite(t), parameterStore(t)
+	var names []string
+	for i := range 60 {
+		id := fmt.Sprintf("m%02d", i)
+		b.put(id, fileText("http", "h.example", "made-up", ""))
+		names = append(names, id+".json")
+	}
+	s.configure("", b.tables+grant(alice, "m*")+grant(bob, "m*"))
+	d := s.serve()
+	readers := []*reader{as(t, alice), as(t, bob)}
+	eventually(t, "everything is listed", func() bool {
+		return slices.Equal(readers[0].do(request{Op: "list", Path: d.mount}).Names, names)
+	})
+	pages := calls(b.proxy.Calls(), page)
+	if pages < 2 {
+		t.Fatalf("a listing takes %d calls", pages)
+	}
+	for since, lists := time.Now(), 0; ; lists++ {
+		for _, r := range readers {
+			r.lists(d.mount, names)
+		}
+		if took := time.Since(since); took > 15*time.Second {
+			n, most := calls(b.proxy.Calls(), page), pages+int(took/every)
+			if n > most {
+				t.Errorf("%d calls in %v for %d times ls, want %d at most", n, took, 2*lists, most)
+			}
+			return
+		}
+	}
 }

@@ -33,9 +33,8 @@ type Fetcher interface {
 	// What it costs is charged to the user uid, however many others wait for it. The value is
 	// pinned for the caller and not committed. The error is a *conn.Error.
 	Fetch(ctx context.Context, uid uint32, id string) (*cache.Value, cache.Origin, error)
-	// List returns the ids that the backends hold, in order, and whether every
-	// backend answered.
-	List(ctx context.Context) (ids []string, complete bool, err error)
+	// List returns what the backends hold.
+	List(ctx context.Context) (Listing, error)
 }
 
 // Auditor takes the audit lines. Write returns at the deadline at the latest.
@@ -131,6 +130,11 @@ func (b *Broker) SetPolicy(p *policy.Policy) {
 
 // Grantable reports whether anybody could be allowed to read id.
 func (b *Broker) Grantable(id string) bool { return b.state.Load().Policy.Grantable(id) }
+
+// ReadsAnything reports whether the caller has any grant at all.
+func (b *Broker) ReadsAnything(c conn.Caller) bool {
+	return b.state.Load().Policy.ReadsAnything(c.UID)
+}
 
 // MayRead reports whether the policy lets the caller read id.
 func (b *Broker) MayRead(c conn.Caller, id string) bool {

@@ -41,7 +41,9 @@ type backend struct {
 	err     map[string]error
 	fetches map[string]int
 	lists   int
-	partial bool            // the listing is not complete
+	calls   int             // what a listing costs
+	partial bool            // not every backend lists its ids
+	blind   bool            // there may be more than is listed
 	listErr error           // it failed altogether
 	charged map[uint32]bool // of whom nothing is taken
 	payers  []uint32
@@ -90,7 +92,7 @@ func (b *backend) Fetch(
 	return v, origin, nil
 }
 
-func (b *backend) List(ctx context.Context) ([]string, bool, error) {
+func (b *backend) List(ctx context.Context) (broker.Listing, error) {
 	b.mu.Lock()
 	b.lists++
 	b.mu.Unlock()
@@ -100,14 +102,16 @@ func (b *backend) List(ctx context.Context) ([]string, bool, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.listErr != nil {
-		return nil, false, b.listErr
+		return broker.Listing{}, b.listErr
 	}
 	var ids []string
 	for id := range b.values {
 		ids = append(ids, id)
 	}
 	slices.Sort(ids)
-	return ids, !b.partial, nil
+	return broker.Listing{
+		IDs: ids, Answered: !b.partial, Complete: !b.partial && !b.blind, Calls: b.calls,
+	}, nil
 }
 
 func (b *backend) set(id, text string) {
@@ -360,8 +364,11 @@ func TestWhatIsNotGrantedReachesNoBackend(t *testing.T) {
 		t.Errorf("a stranger's listing: %q, %v, backends asked %d times", ids, err,
 			f.backend.listed())
 	}
-	if !f.Grantable("a_new") || f.Grantable("bobs") {
-		t.Error("Grantable is wrong")
+	if ids := f.Listed(by(eve)); ids != nil {
+		t.Errorf("what a stranger sees of the listing: %q", ids)
+	}
+	if !f.ReadsAnything(by(bob)) || f.ReadsAnything(by(eve)) {
+		t.Error("ReadsAnything is wrong")
 	}
 }
 
@@ -864,7 +871,7 @@ func TestStatKnowsWhenTheContentChanged(t *testing.T) {
 func TestListAsksAgainOnlyWhenItIsOld(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t)
-		f.backend.delay = time.Second
+		f.backend.delay = 100 * time.Millisecond
 		all := []string{"a_db", "bobs", "shared"}
 		var wg sync.WaitGroup
 		for range 20 {
@@ -884,6 +891,129 @@ func TestListAsksAgainOnlyWhenItIsOld(t *testing.T) {
 		f.List(nil, by(bob))
 		if n := f.backend.listed(); n != 2 {
 			t.Errorf("the backends were asked %d times", n)
+		}
+	})
+}
+
+// Who lists in a loop does not spend the request rate of the site, whoever it is.
+func TestTheRateOfListingsFollowsTheirCost(t *testing.T) {
+	for _, c := range []struct {
+		name    string
+		calls   int
+		delay   time.Duration
+		partial bool
+		down    bool
+		during  time.Duration
+		want    int // the listings meanwhile
+	}{
+		{"a cheap one", 0, 0, false, false, time.Minute, 12},
+		{"of one page", 1, 0, false, false, time.Minute, 12},
+		{"of 20 pages", 20, 0, false, false, 10 * time.Minute, 10},
+		{"of 1000 pages", 1000, 0, false, false, time.Hour, 6},
+		{"that takes 2 seconds", 0, 2 * time.Second, false, false, 10 * time.Minute, 15},
+		{"of 20 pages, while another backend is down", 20, 0, true, false, 10 * time.Minute, 10},
+		{"while everything is down", 0, 0, false, true, 10 * time.Minute, 24},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f := newFixture(t)
+				f.backend.calls, f.backend.delay, f.backend.partial = c.calls, c.delay, c.partial
+				if c.down {
+					f.backend.listErr = conn.Errorf(conn.Unreachable, "fake", "down")
+				}
+				var loops sync.WaitGroup
+				until := time.Now().Add(c.during - time.Millisecond)
+				for _, uid := range []uint32{alice, bob} {
+					loops.Go(func() {
+						for time.Now().Before(until) {
+							f.List(nil, by(uid))
+							f.Listed(by(uid))
+							time.Sleep(100 * time.Millisecond)
+						}
+					})
+				}
+				loops.Wait()
+				if n := f.backend.listed(); n != c.want {
+					t.Errorf("the backends were asked %d times, want %d", n, c.want)
+				}
+			})
+		})
+	}
+}
+
+// What shows that something does not exist is fresh, however seldom the backends are asked.
+func TestAnOldListingDoesNotTellWhatIsAbsent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t)
+		f.backend.calls = 20
+		f.List(nil, by(alice))
+		_, _, err := f.Stat(by(alice), "a_new")
+		wantKind(t, "stat", err, conn.Absent)
+		time.Sleep(5 * time.Second)
+		f.List(nil, by(alice))
+		if size, _, err := f.Stat(by(alice), "a_new"); size != -1 || err != nil {
+			t.Errorf("stat: %d, %v", size, err)
+		}
+	})
+}
+
+// The environment answers to ids in any case, and lists one spelling.
+func TestAListingThatIsNotCompleteReplacesTheOldOne(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t)
+		f.backend.blind = true
+		f.List(nil, by(alice))
+		for range 3 {
+			f.backend.mu.Lock()
+			f.backend.values = map[string]string{"a_env": "x"}
+			f.backend.mu.Unlock()
+			time.Sleep(5 * time.Second)
+			if ids, _ := f.List(nil, by(alice)); !slices.Equal(ids, []string{"a_env"}) {
+				t.Errorf("listing %q", ids)
+			}
+		}
+		if f.backend.listed() != 4 {
+			t.Errorf("%d listings", f.backend.listed())
+		}
+		if size, _, err := f.Stat(by(alice), "a_new"); size != -1 || err != nil {
+			t.Errorf("stat: %d, %v", size, err)
+		}
+	})
+}
+
+func TestAListingThatDidNotChangeIsTheSameSlice(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t)
+		first, _ := f.List(nil, by(alice))
+		time.Sleep(6 * time.Second)
+		again, _ := f.List(nil, by(alice))
+		if f.backend.listed() != 2 || &first[0] != &again[0] {
+			t.Errorf("%d listings, and another slice", f.backend.listed())
+		}
+	})
+}
+
+// Listed has an old listing renewed, and waits for nobody.
+func TestListedDoesNotWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t)
+		f.backend.delay = time.Second
+		start := time.Now()
+		if ids := f.Listed(by(alice)); ids != nil || time.Since(start) > 0 {
+			t.Errorf("listed %q after %v", ids, time.Since(start))
+		}
+		time.Sleep(2 * time.Second)
+		if ids := f.Listed(by(alice)); len(ids) != 3 {
+			t.Errorf("listed %q", ids)
+		}
+		f.backend.set("a_new", "")
+		time.Sleep(20 * time.Second)
+		if ids := f.Listed(by(alice)); len(ids) != 3 || time.Since(start) != 22*time.Second {
+			t.Errorf("listed %q after %v", ids, time.Since(start))
+		}
+		time.Sleep(2 * time.Second)
+		if ids := f.Listed(by(alice)); len(ids) != 4 {
+			t.Errorf("listed %q", ids)
 		}
 	})
 }

@@ -1,6 +1,9 @@
 package broker
 
-import "time"
+import (
+	"strings"
+	"time"
+)
 
 // contents is what is known of connections beside what they hold: how long each is, and when
 // it last changed. It outlives the values, the configuration and, in a part that could be
@@ -64,7 +67,7 @@ func (c *contents) listed(before, now []string) {
 		}
 		if k := c.get(id); k.version == 0 {
 			k.changed = after(k.changed)
-			c.put(id, k)
+			c.put(strings.Clone(id), k) // the id is a part of the whole listing
 		}
 	}
 }

@@ -24,17 +24,19 @@ func (f fetcher) Fetch(
 	return f.pool.Get(ctx, uid, id, conn.FormatJSON)
 }
 
-// List returns the ids that the backends hold, and whether every backend answered.
-func (f fetcher) List(ctx context.Context) ([]string, bool, error) {
+// List returns what the backends hold, and logs which of them did not answer.
+func (f fetcher) List(ctx context.Context) (broker.Listing, error) {
 	l, err := f.pool.List(ctx)
 	if err != nil {
-		return nil, false, err
+		return broker.Listing{}, err
 	}
 	for _, a := range l.Failed {
 		f.log.Warn("a backend does not list its connections",
 			"backend", a.Backend, "error", a.Result, "reason", a.Reason)
 	}
-	return l.IDs, l.Complete, nil
+	return broker.Listing{
+		IDs: l.IDs, Answered: len(l.Failed) == 0, Complete: l.Complete, Calls: l.Calls,
+	}, nil
 }
 
 // state returns what the broker takes from a session.
