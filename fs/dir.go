@@ -1,44 +1,12 @@
 package fs
 
 import (
-	"sync"
 	"syscall"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
 
 	"github.com/connfs/connfs/conn"
 )
-
-// dirs holds the listings of open directories. Each is a snapshot, so that offsets stay
-// valid until the reader has read to the end.
-type dirs struct {
-	mu   sync.Mutex
-	next uint64
-	open map[uint64][]string
-}
-
-func (d *dirs) add(ids []string) uint64 {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.open == nil {
-		d.open = make(map[uint64][]string)
-	}
-	d.next++
-	d.open[d.next] = ids
-	return d.next
-}
-
-func (d *dirs) get(fh uint64) []string {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.open[fh]
-}
-
-func (d *dirs) drop(fh uint64) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	delete(d.open, fh)
-}
 
 // Lookup answers every well-formed name with the same entry, for every caller.
 func (t *tree) Lookup(
@@ -51,7 +19,14 @@ func (t *tree) Lookup(
 	if err != nil {
 		return status(err)
 	}
-	t.entry(t.names.remember(id, t.Provider.Grantable(id)), out)
+	c := t.caller(h)
+	node, reads := t.names.node(id), t.Provider.MayRead(c, id)
+	if _, ok := t.listings.id(node); ok && reads {
+		t.names.told(node)
+	} else {
+		t.names.lookedUp(node, id, c.UID, reads)
+	}
+	t.entry(node, out)
 	return fuse.OK
 }
 
@@ -62,18 +37,15 @@ func (t *tree) entry(node uint64, out *fuse.EntryOut) {
 	t.entryAttr(node, &out.Attr)
 }
 
-// OpenDir takes a snapshot of the ids that are known.
-func (t *tree) OpenDir(cancel <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) fuse.Status {
-	ids, err := t.Provider.List(cancel, t.caller(&in.InHeader))
-	if err != nil {
-		return status(err)
-	}
-	out.Fh = t.dirs.add(ids)
-	return fuse.OK
+// OpenDir sees to it that the listing is not old. READDIR cannot: while it waits the kernel
+// holds what a LOOKUP of any user may need. The handle holds nothing.
+func (t *tree) OpenDir(cancel <-chan struct{}, in *fuse.OpenIn, _ *fuse.OpenOut) fuse.Status {
+	_, err := t.Provider.List(cancel, t.caller(&in.InHeader))
+	return status(err)
 }
 
-// ReleaseDir drops the snapshot.
-func (t *tree) ReleaseDir(in *fuse.ReleaseIn) { t.dirs.drop(in.Fh) }
+// ReleaseDir has nothing to do.
+func (t *tree) ReleaseDir(*fuse.ReleaseIn) {}
 
 // ReadDir lists what the caller of this request may read. It need not be the caller of
 // OpenDir: a directory descriptor can be passed on.
@@ -94,7 +66,7 @@ func (t *tree) ReadDirPlus(_ <-chan struct{}, in *fuse.ReadIn, out *fuse.DirEntr
 		if id == "" {
 			return true // "." and "..": an entry of zeros, which the kernel skips
 		}
-		t.names.keep(node, id, t.Provider.Grantable(id))
+		t.names.told(node)
 		t.entry(node, entry)
 		if t.ShareNames {
 			size, changed, err := t.Provider.Stat(c, id)
@@ -110,29 +82,28 @@ func (t *tree) ReadDirPlus(_ <-chan struct{}, in *fuse.ReadIn, out *fuse.DirEntr
 }
 
 // list calls add with the entries from the request's offset on, until add reports that the
-// reply is full.
+// reply is full. What was listed since the directory was opened or last rewound may be shown.
 func (t *tree) list(in *fuse.ReadIn, add func(e fuse.DirEntry, node uint64, id string) bool) {
 	for i, dot := range []string{".", ".."} {
 		e := fuse.DirEntry{
-			Mode: syscall.S_IFDIR, Name: dot, Ino: fuse.FUSE_ROOT_ID, Off: uint64(i) + 1,
+			Mode: syscall.S_IFDIR, Name: dot, Ino: fuse.FUSE_ROOT_ID, Off: selfCookie + uint64(i),
 		}
-		if in.Offset <= uint64(i) && !add(e, fuse.FUSE_ROOT_ID, "") {
+		if in.Offset < e.Off && !add(e, fuse.FUSE_ROOT_ID, "") {
 			return
 		}
 	}
-	ids := t.dirs.get(in.Fh)
 	c := t.caller(&in.InHeader)
-	// The reader can seek to any offset.
-	for i := int(min(max(in.Offset, 2)-2, uint64(len(ids)))); i < len(ids); i++ {
-		name, ok := conn.FileName(ids[i])
-		if !ok || !t.Provider.MayRead(c, ids[i]) {
+	l := t.listing(c)
+	for _, e := range l.after(in.Offset) {
+		id := l.ids[e.index]
+		if !t.Provider.MayRead(c, id) {
 			continue
 		}
-		node := t.names.node(ids[i])
-		e := fuse.DirEntry{
-			Mode: syscall.S_IFREG, Name: name, Ino: inode(node), Off: uint64(i) + 3,
+		name, _ := conn.FileName(id) // only ids that have one are listed
+		entry := fuse.DirEntry{
+			Mode: syscall.S_IFREG, Name: name, Ino: inode(e.node), Off: uint64(e.cookie),
 		}
-		if !add(e, node, ids[i]) {
+		if !add(entry, e.node, id) {
 			return
 		}
 	}
@@ -153,11 +124,11 @@ func (t *tree) GetAttr(cancel <-chan struct{}, in *fuse.GetAttrIn, out *fuse.Att
 		t.rootAttr(&out.Attr)
 		return fuse.OK
 	}
-	id, ok := t.names.id(in.NodeId)
-	if !ok {
-		return fuse.Status(syscall.ESTALE)
-	}
 	c := t.caller(&in.InHeader)
+	id, ok := t.find(c, in.NodeId)
+	if !ok {
+		return stale
+	}
 	size, changed, err := t.Provider.Stat(c, id)
 	if err != nil {
 		return t.refuse(cancel, c, err)
@@ -186,11 +157,11 @@ func (t *tree) Access(cancel <-chan struct{}, in *fuse.AccessIn) fuse.Status {
 		}
 		return fuse.OK
 	}
-	id, ok := t.names.id(in.NodeId)
-	if !ok {
-		return fuse.Status(syscall.ESTALE)
-	}
 	c := t.caller(&in.InHeader)
+	id, ok := t.find(c, in.NodeId)
+	if !ok {
+		return stale
+	}
 	if _, _, err := t.Provider.Stat(c, id); err != nil {
 		return t.refuse(cancel, c, err)
 	}
@@ -259,11 +230,13 @@ func (t *tree) Tmpfile(<-chan struct{}, *fuse.CreateIn, *fuse.CreateOut) fuse.St
 
 // SetAttr refuses chmod, chown, truncate and touch.
 func (t *tree) SetAttr(_ <-chan struct{}, in *fuse.SetAttrIn, _ *fuse.AttrOut) fuse.Status {
-	if id, ok := t.names.id(in.NodeId); ok {
-		_, _, err := t.Provider.Stat(t.caller(&in.InHeader), id)
-		if conn.KindOf(err) == conn.NotGranted {
-			return status(err)
-		}
+	c := t.caller(&in.InHeader)
+	id, ok := t.find(c, in.NodeId)
+	switch {
+	case !ok:
+		return stale
+	case !t.Provider.MayRead(c, id):
+		return fuse.EACCES
 	}
 	return fuse.EROFS
 }

@@ -11,12 +11,11 @@ import (
 // Open authorises the caller and makes sure that there is content. The handle is the version
 // of the content, so that it means the same to a daemon that takes over after a restart.
 func (t *tree) Open(cancel <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) fuse.Status {
-	id, ok := t.names.id(in.NodeId)
-	if !ok {
-		// The kernel looks the name up again and repeats the OPEN.
-		return fuse.Status(syscall.ESTALE)
-	}
 	c := t.caller(&in.InHeader)
+	id, ok := t.find(c, in.NodeId)
+	if !ok {
+		return stale
+	}
 	if in.Flags&syscall.O_ACCMODE != syscall.O_RDONLY {
 		if !t.Provider.MayRead(c, id) {
 			return fuse.EACCES
@@ -24,10 +23,13 @@ func (t *tree) Open(cancel <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) 
 		return fuse.EROFS
 	}
 	version, err := t.Provider.Open(cancel, c, id)
+	if conn.KindOf(err) != conn.NotGranted {
+		// A file that is mounted elsewhere has no name to look up, whatever becomes of this open.
+		t.names.opened(in.NodeId, id, c.UID)
+	}
 	if err != nil {
 		return t.refuse(cancel, c, err)
 	}
-	t.names.opened(in.NodeId)
 	out.Fh = version
 	out.OpenFlags = fuse.FOPEN_DIRECT_IO | fuse.FOPEN_NOFLUSH
 	return fuse.OK
@@ -40,11 +42,11 @@ func (t *tree) Open(cancel <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) 
 func (t *tree) Read(
 	cancel <-chan struct{}, in *fuse.ReadIn, _ []byte,
 ) (fuse.ReadResult, fuse.Status) {
-	id, ok := t.names.id(in.NodeId)
-	if !ok {
-		return nil, fuse.Status(syscall.ESTALE)
-	}
 	c := t.caller(&in.InHeader)
+	id, ok := t.find(c, in.NodeId)
+	if !ok {
+		return nil, stale
+	}
 	if in.ReadFlags&fuse.READ_LOCKOWNER == 0 {
 		return nil, status(t.Provider.Refuse(c, id, &conn.Error{
 			Kind: conn.PageRead, Reason: "a read through the page cache", Hint: "use read(2)",

@@ -8,9 +8,9 @@
 // belongs to another user. The kernel asks GETATTR, ACCESS, OPEN and READ each time,
 // and the provider decides each time.
 //
-// fs.go has the provider and the attributes, names.go the node ids, dir.go what happens to
-// the directory (LOOKUP, READDIR, GETATTR and all attempts to write), file.go the reading
-// of a file, and errno.go the error numbers.
+// fs.go has the provider and the attributes, names.go the node ids, listing.go the order in
+// which the directory is read, dir.go what happens to the directory (LOOKUP, READDIR, GETATTR
+// and all attempts to write), file.go the reading of a file, and errno.go the error numbers.
 //
 // The kernel also keeps the attributes that it was last given with the shared node. So the
 // answer to GETATTR, which names its caller as the owner, must not stay there; see
@@ -34,8 +34,8 @@ import (
 // [Errno] turns them into error numbers. All methods may be called concurrently. Those with
 // a cancel channel return soon after it is closed, with an error of kind Interrupted.
 type Provider interface {
-	// Grantable reports whether anybody could be allowed to read id.
-	Grantable(id string) bool
+	// ReadsAnything reports whether this caller may read anything at all.
+	ReadsAnything(c conn.Caller) bool
 	// MayRead reports whether this caller may read id. It asks no backend.
 	MayRead(c conn.Caller, id string) bool
 	// Stat returns the size of the content in bytes, or -1 while it is not known, and when it
@@ -53,9 +53,13 @@ type Provider interface {
 	Refuse(c conn.Caller, id string, err error) error
 	// Pace may hold back a request that fails with err, if the caller fails too often.
 	Pace(cancel <-chan struct{}, c conn.Caller, err error)
-	// List returns all ids that are known, sorted. It does not matter who may read them.
-	// The slice is shared and must not be changed.
+	// List returns all ids that are known, sorted, and asks the backends first if what is
+	// known is old. It does not matter who may read them, except that a caller who may read
+	// nothing gets nothing. The slice is shared and must not be changed; as long as nothing
+	// changes it is the same one.
 	List(cancel <-chan struct{}, c conn.Caller) ([]string, error)
+	// Listed is List for what is known now. It waits for nobody.
+	Listed(c conn.Caller) []string
 }
 
 const (
@@ -87,10 +91,10 @@ type Config struct {
 type tree struct {
 	fuse.RawFileSystem // answers ENOSYS to requests that the tree has no method for
 	Config
-	names   *names
-	dirs    dirs
-	started time.Time
-	kernel  notifier // nil in tests
+	names    *names
+	listings listings
+	started  time.Time
+	kernel   notifier // nil in tests
 }
 
 // notifier tells the kernel that what it knows of a node is out of date.
@@ -125,6 +129,9 @@ func Options(o *fuse.MountOptions) {
 func (t *tree) Init(s *fuse.Server) { t.kernel = s }
 
 func (t *tree) String() string { return "connfs" }
+
+// Forget is told which nodes the kernel gives back.
+func (t *tree) Forget(node, lookups uint64) { t.names.forget(node, lookups) }
 
 func (t *tree) caller(h *fuse.InHeader) conn.Caller {
 	return conn.Caller{UID: h.Uid, GID: h.Gid, PID: h.Pid, Unique: h.Unique, Mount: t.Mount}

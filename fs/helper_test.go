@@ -3,6 +3,7 @@ package fs
 import (
 	"bytes"
 	"encoding/binary"
+	"maps"
 	"slices"
 	"sync"
 	"testing"
@@ -31,12 +32,14 @@ type store struct {
 	unknown map[string]bool // the size of these is not known yet
 	fail    map[string]error
 	listErr error
+	listed  []string
 
 	mu      sync.Mutex
 	calls   []string // Open, Read and Refuse
 	callers []conn.Caller
 	pinned  int // replies not released
 	paced   []conn.Kind
+	lists   int
 }
 
 func newStore() *store {
@@ -60,14 +63,7 @@ func (s *store) note(call string, c conn.Caller) {
 	s.callers = append(s.callers, c)
 }
 
-func (s *store) Grantable(id string) bool {
-	for _, ids := range s.grants {
-		if slices.Contains(ids, id) {
-			return true
-		}
-	}
-	return false
-}
+func (s *store) ReadsAnything(c conn.Caller) bool { return len(s.grants[c.UID]) > 0 }
 
 func (s *store) MayRead(c conn.Caller, id string) bool {
 	return slices.Contains(s.grants[c.UID], id)
@@ -145,16 +141,23 @@ func (s *store) Pace(_ <-chan struct{}, c conn.Caller, err error) {
 	s.paced = append(s.paced, conn.KindOf(err))
 }
 
-func (s *store) List(<-chan struct{}, conn.Caller) ([]string, error) {
+// List takes a new listing; Listed has the last one.
+func (s *store) List(_ <-chan struct{}, c conn.Caller) ([]string, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.lists++
 	if s.listErr != nil {
 		return nil, s.listErr
 	}
-	var ids []string
-	for id := range s.content {
-		ids = append(ids, id)
+	s.listed = slices.Sorted(maps.Keys(s.content))
+	return s.listed, nil
+}
+
+func (s *store) Listed(c conn.Caller) []string {
+	if !s.ReadsAnything(c) {
+		return nil
 	}
-	slices.Sort(ids)
-	return ids, nil
+	return s.listed
 }
 
 func newTree(s *store, share bool) *tree {

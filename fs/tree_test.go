@@ -3,6 +3,7 @@ package fs
 import (
 	"bytes"
 	"fmt"
+	"maps"
 	"math"
 	"reflect"
 	"slices"
@@ -453,28 +454,131 @@ func TestEveryWriteIsRefused(t *testing.T) {
 	}
 }
 
+// ask makes every request for a node that authorises, and returns the answers.
+func ask(tr *tree, uid uint32, node uint64) map[string]fuse.Status {
+	got := map[string]fuse.Status{
+		"GETATTR": tr.GetAttr(
+			nil, &fuse.GetAttrIn{InHeader: from(uid, node)}, new(fuse.AttrOut)),
+		"SETATTR": tr.SetAttr(nil, &fuse.SetAttrIn{
+			SetAttrInCommon: fuse.SetAttrInCommon{InHeader: from(uid, node)},
+		}, new(fuse.AttrOut)),
+	}
+	for _, mask := range []uint32{0, fuse.R_OK, fuse.W_OK, fuse.X_OK} {
+		got[fmt.Sprint("ACCESS ", mask)] = tr.Access(
+			nil, &fuse.AccessIn{InHeader: from(uid, node), Mask: mask})
+	}
+	for _, flags := range []uint32{syscall.O_RDONLY, syscall.O_WRONLY} {
+		got[fmt.Sprint("OPEN ", flags)] = tr.Open(
+			nil, &fuse.OpenIn{InHeader: from(uid, node), Flags: flags}, new(fuse.OpenOut))
+	}
+	for _, flags := range []uint32{0, fuse.READ_LOCKOWNER} {
+		in := read(uid, node, 0, 1)
+		in.ReadFlags = flags
+		_, got[fmt.Sprint("READ ", flags)] = tr.Read(nil, in, nil)
+	}
+	return got
+}
+
+const unknownNode = 123456789
+
 // On ESTALE the kernel looks the name up again and repeats the request.
 func TestANodeThatIsNotKnownIsStale(t *testing.T) {
 	tr := newTree(newStore(), false)
-	const unknown = 123456789
-	stale := fuse.Status(syscall.ESTALE)
-	if st := tr.GetAttr(
-		nil, &fuse.GetAttrIn{InHeader: from(alice, unknown)}, new(fuse.AttrOut),
-	); st != stale {
-		t.Errorf("GETATTR: %v", st)
-	}
-	if st := tr.Access(nil, &fuse.AccessIn{InHeader: from(alice, unknown)}); st != stale {
-		t.Errorf("ACCESS: %v", st)
-	}
-	for _, flags := range []uint32{syscall.O_RDONLY, syscall.O_WRONLY} {
-		if st := tr.Open(
-			nil, &fuse.OpenIn{InHeader: from(alice, unknown), Flags: flags}, new(fuse.OpenOut),
-		); st != stale {
-			t.Errorf("OPEN: %v", st)
+	for call, st := range ask(tr, alice, unknownNode) {
+		if st != stale {
+			t.Errorf("%s: %v", call, st)
 		}
 	}
-	if _, st := tr.Read(nil, read(alice, unknown, 0, 1), nil); st != stale {
-		t.Errorf("READ: %v", st)
+}
+
+// From different answers a stranger could learn which names others may read, or use.
+func TestWhoMayReadNothingGetsOneAnswerForEveryNode(t *testing.T) {
+	s := newStore()
+	tr := newTree(s, false)
+	used := node(t, tr, "a_db.json")
+	tr.Open(nil, &fuse.OpenIn{InHeader: from(alice, used)}, new(fuse.OpenOut))
+	openDir(t, tr, alice)
+	tr.listing(conn.Caller{UID: alice})
+	for _, uid := range []uint32{root, 65534} {
+		h := from(uid, fuse.FUSE_ROOT_ID)
+		var out fuse.EntryOut
+		tr.Lookup(nil, &h, "a b.json", &out)
+		nodes := map[string]uint64{
+			"in use": used, "listed": tr.names.node("shared"), "unknown": unknownNode,
+			"the stranger's": out.NodeId,
+		}
+		for which, node := range nodes {
+			for call, st := range ask(tr, uid, node) {
+				if st != fuse.EACCES {
+					t.Errorf("uid %d, a node that is %s: %s: %v, want EACCES", uid, which, call, st)
+				}
+			}
+		}
+	}
+	for _, call := range s.calls {
+		if strings.HasSuffix(call, "shared") {
+			t.Errorf("a node that only the listing has was found for a stranger: %s", call)
+		}
+	}
+}
+
+// A file that is mounted elsewhere has only a node: the kernel cannot look it up again.
+func TestAListedNodeIsFoundForThoseWhoMayReadIt(t *testing.T) {
+	tr := newTree(newStore(), false)
+	node := tr.names.node("a_db")
+	if st := ask(tr, alice, node)["OPEN 0"]; st != stale {
+		t.Fatalf("before the first listing: %v", st)
+	}
+	openDir(t, tr, alice)
+	for call, st := range ask(tr, bob, node) {
+		if st != stale {
+			t.Errorf("bob's %s: %v: it shows what is listed", call, st)
+		}
+	}
+	for _, call := range []string{"GETATTR", "ACCESS 4", "READ 4", "OPEN 0"} {
+		if st := ask(tr, alice, node)[call]; !st.Ok() && call != "READ 4" {
+			t.Errorf("%s: %v", call, st)
+		}
+	}
+	// What was opened stays known, listed or not.
+	tr.listings.last.Store(nil)
+	if id, ok := tr.names.id(node); id != "a_db" || !ok {
+		t.Error("what was opened is forgotten")
+	}
+	tr.Forget(node, 1)
+	if _, ok := tr.names.id(node); ok {
+		t.Error("what the kernel gave back is remembered")
+	}
+}
+
+// Names that are listed need no room besides.
+func TestLookingUpWhatIsListedTakesNoRoom(t *testing.T) {
+	tr := newTree(newStore(), false)
+	openDir(t, tr, alice)
+	readDir(t, tr, alice, 8192, true)
+	for _, file := range []string{"a_db.json", "shared.json"} {
+		node(t, tr, file)
+	}
+	if n := len(tr.names.byNode); n != 0 {
+		t.Errorf("%d names are kept", n)
+	}
+	h := from(bob, fuse.FUSE_ROOT_ID)
+	tr.Lookup(nil, &h, "a_db.json", new(fuse.EntryOut))
+	if n := len(tr.names.byNode); n != 1 {
+		t.Error("the name that a user may not read, but looked up, is not kept")
+	}
+	// All that the kernel was told counts.
+	for range 2 {
+		node(t, tr, "a_db.json")
+	}
+	readDir(t, tr, alice, 8192, true)
+	tr.Forget(tr.names.node("a_db"), 3)
+	if n := len(tr.names.byNode); n != 1 {
+		t.Error("a name that the kernel holds is forgotten")
+	}
+	tr.Forget(tr.names.node("a_db"), 1)
+	if n := len(tr.names.byNode); n != 0 {
+		t.Error("a name that the kernel gave back is kept")
 	}
 }
 
@@ -488,12 +592,12 @@ func TestNodesDoNotShowAcrossTrees(t *testing.T) {
 	}
 }
 
-// list reads a directory to its end through a buffer of size bytes, as uid.
-func list(t *testing.T, tr *tree, fh uint64, uid uint32, size int, plus bool) []entry {
+// readDir reads a directory to its end through a buffer of size bytes, as uid.
+func readDir(t *testing.T, tr *tree, uid uint32, size int, plus bool) []entry {
 	t.Helper()
 	var all []entry
 	for off := uint64(0); ; {
-		in := &fuse.ReadIn{InHeader: from(uid, 1), Fh: fh, Offset: off}
+		in := &fuse.ReadIn{InHeader: from(uid, 1), Offset: off}
 		out := fuse.NewDirEntryList(make([]byte, size), off)
 		st := fuse.OK
 		if plus {
@@ -513,32 +617,34 @@ func list(t *testing.T, tr *tree, fh uint64, uid uint32, size int, plus bool) []
 	}
 }
 
-func openDir(t *testing.T, tr *tree, uid uint32) uint64 {
+func openDir(t *testing.T, tr *tree, uid uint32) {
 	t.Helper()
 	var out fuse.OpenOut
 	if st := tr.OpenDir(nil, &fuse.OpenIn{InHeader: from(uid, 1)}, &out); !st.Ok() {
 		t.Fatal(st)
 	}
-	if out.OpenFlags != 0 {
-		t.Errorf("flags %#x: a listing is not for the cache that all share", out.OpenFlags)
+	if out.OpenFlags != 0 || out.Fh != 0 {
+		t.Errorf("flags %#x, handle %d: a listing is not for the cache that all share, and an "+
+			"open directory costs nothing", out.OpenFlags, out.Fh)
 	}
-	return out.Fh
 }
 
+// fileNames returns the names, sorted.
 func fileNames(all []entry) []string {
 	var out []string
 	for _, e := range all {
 		out = append(out, e.name)
 	}
+	slices.Sort(out)
 	return out
 }
 
 func TestAListingShowsEachCallerItsOwn(t *testing.T) {
 	tr := newTree(newStore(), false)
-	fh := openDir(t, tr, alice)
+	openDir(t, tr, alice)
 	for uid, want := range map[uint32][]string{
 		alice: {
-			".", "..", "%2Ehidden.json", "100%25.json", "a b.json", "a_db.json", "shared.json",
+			"%2Ehidden.json", ".", "..", "100%25.json", "a b.json", "a_db.json", "shared.json",
 			"slash%2Fed.json",
 		},
 		bob:  {".", "..", "shared.json"}, // through a descriptor of alice's
@@ -546,7 +652,7 @@ func TestAListingShowsEachCallerItsOwn(t *testing.T) {
 	} {
 		for _, plus := range []bool{false, true} {
 			for _, size := range []int{64*1024 + 1, 400, 300} {
-				if diff := cmp.Diff(want, fileNames(list(t, tr, fh, uid, size, plus))); diff != "" {
+				if diff := cmp.Diff(want, fileNames(readDir(t, tr, uid, size, plus))); diff != "" {
 					t.Errorf("uid %d, %d bytes, plus %v (-want +got):\n%s", uid, size, plus, diff)
 				}
 			}
@@ -554,6 +660,7 @@ func TestAListingShowsEachCallerItsOwn(t *testing.T) {
 	}
 }
 
+// What is there all the time is shown once, whatever comes and goes while a directory is read.
 func TestAListingOfManyContinuesWhereItEnded(t *testing.T) {
 	s := newStore()
 	want := []string{".", ".."}
@@ -566,20 +673,94 @@ func TestAListingOfManyContinuesWhereItEnded(t *testing.T) {
 		}
 	}
 	want = append(want, "shared.json")
+	for i := range 100 {
+		s.grants[bob] = append(s.grants[bob], fmt.Sprint("new_", i))
+	}
 	tr := newTree(s, false)
-	fh := openDir(t, tr, bob)
-	// Connections that come and go meanwhile do not move the entries.
-	s.content["aaa"] = ""
-	s.grants[bob] = append(s.grants[bob], "aaa")
-	if diff := cmp.Diff(want, fileNames(list(t, tr, fh, bob, 4096, false))); diff != "" {
+	openDir(t, tr, bob)
+	var all []entry
+	for off, page := uint64(0), 0; ; page++ {
+		out := fuse.NewDirEntryList(make([]byte, 4096), off)
+		tr.ReadDir(nil, &fuse.ReadIn{InHeader: from(bob, 1), Offset: off}, out)
+		got := entries(t, out.Bytes(), false)
+		if len(got) == 0 {
+			break
+		}
+		// The reader may take only a part of them.
+		got = got[:max(1, len(got)-page%3)]
+		all = append(all, got...)
+		off = got[len(got)-1].next
+		s.content[fmt.Sprint("new_", page)] = ""
+		delete(s.content, fmt.Sprint("new_", page-5))
+		openDir(t, tr, bob)
+	}
+	names := slices.DeleteFunc(fileNames(all), func(name string) bool {
+		return strings.HasPrefix(name, "new_")
+	})
+	if diff := cmp.Diff(want, names); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
-	tr.ReleaseDir(&fuse.ReleaseIn{Fh: fh})
-	if len(tr.dirs.open) != 0 {
-		t.Error("the snapshot is kept after the end")
+	if !slices.IsSortedFunc(all, func(a, b entry) int { return cmpInt(a.next, b.next) }) {
+		t.Error("the offsets do not rise")
 	}
-	if got := list(t, tr, openDir(t, tr, bob), bob, 4096, false); got[2].name != "aaa.json" {
-		t.Errorf("the next listing begins with %q", got[2].name)
+	if last := all[len(all)-1].next; last > math.MaxInt32 {
+		t.Errorf("the offset %#x does not fit into 31 bits", last)
+	}
+}
+
+func cmpInt(a, b uint64) int {
+	if a <= b {
+		return -1
+	}
+	return 1
+}
+
+// rewinddir(3) shows what is known now, and leaves it to the provider to ask for more: while
+// READDIR waits the kernel holds what other users need.
+func TestARewoundDirectoryShowsWhatIsNew(t *testing.T) {
+	s := newStore()
+	tr := newTree(s, false)
+	openDir(t, tr, alice)
+	before := fileNames(readDir(t, tr, alice, 8192, false))
+	s.grants[alice] = append(s.grants[alice], "new")
+	s.content["new"] = ""
+	s.listed = append([]string{"new"}, s.listed...)
+	after := fileNames(readDir(t, tr, alice, 8192, false))
+	want := slices.Sorted(slices.Values(append(before, "new.json")))
+	if diff := cmp.Diff(want, after); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	if s.lists != 1 {
+		t.Errorf("READDIR waited for %d listings", s.lists-1)
+	}
+}
+
+func TestTwoNodesWithOneOffsetAreBothListed(t *testing.T) {
+	nodes := map[string]uint64{
+		"a": 5 << 34, "b": 5<<34 + 1, "c": 6 << 34, "d": 1, "e": 0, "f": math.MaxUint64,
+	}
+	ids := slices.Sorted(maps.Keys(nodes))
+	l := newListing(ids, func(id string) uint64 { return nodes[id] })
+	var got []string
+	for off := uint64(parentCookie); ; {
+		rest := l.after(off)
+		if len(rest) == 0 {
+			break
+		}
+		got = append(got, fmt.Sprint(ids[rest[0].index], " ", rest[0].cookie))
+		off = uint64(rest[0].cookie)
+	}
+	want := []string{"e 3", "d 4", "a 5", "b 6", "c 7", "f 1073741823"}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	for id, node := range nodes {
+		if got, ok := l.id(node); got != id || !ok {
+			t.Errorf("node %#x: %q, want %q", node, got, id)
+		}
+	}
+	if _, ok := l.id(77); ok {
+		t.Error("a node that is not listed is found")
 	}
 }
 
@@ -588,7 +769,8 @@ func TestReadDirPlusGivesAttributesOnlyWhereUsersMayShareThem(t *testing.T) {
 		s := newStore()
 		s.fail["a b"] = conn.Errorf(conn.Timeout, "", "slow")
 		tr := newTree(s, share)
-		for _, e := range list(t, tr, openDir(t, tr, alice), alice, 8192, true) {
+		openDir(t, tr, alice)
+		for _, e := range readDir(t, tr, alice, 8192, true) {
 			if e.name == "." || e.name == ".." {
 				if e.plus.NodeId != 0 {
 					t.Errorf("%s has a node", e.name)
@@ -618,20 +800,15 @@ func TestReadDirPlusGivesAttributesOnlyWhereUsersMayShareThem(t *testing.T) {
 
 func TestAListingFromAnyOffsetEnds(t *testing.T) {
 	tr := newTree(newStore(), false)
-	fh := openDir(t, tr, alice)
-	for _, off := range []uint64{9, 1000, math.MaxInt64, math.MaxInt64 + 1, math.MaxUint64} {
+	openDir(t, tr, alice)
+	for _, off := range []uint64{1 << 31, math.MaxInt64, math.MaxInt64 + 1, math.MaxUint64} {
 		out := fuse.NewDirEntryList(make([]byte, 4096), off)
 		if st := tr.ReadDir(
-			nil, &fuse.ReadIn{InHeader: from(alice, 1), Fh: fh, Offset: off}, out,
+			nil, &fuse.ReadIn{InHeader: from(alice, 1), Offset: off}, out,
 		); !st.Ok() ||
 			len(out.Bytes()) != 0 {
 			t.Errorf("from %d: %v, %d bytes", off, st, len(out.Bytes()))
 		}
-	}
-	out := fuse.NewDirEntryList(make([]byte, 4096), 0)
-	if st := tr.ReadDir(nil, &fuse.ReadIn{InHeader: from(alice, 1), Fh: 999}, out); !st.Ok() ||
-		len(entries(t, out.Bytes(), false)) != 2 {
-		t.Errorf("of an unknown handle: %v", st)
 	}
 }
 

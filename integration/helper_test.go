@@ -14,6 +14,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"syscall"
 	"testing"
@@ -120,6 +121,19 @@ func (h *helper) do(q *request, r *reply) (err error) {
 		err = unix.Access(q.Path, uint32(q.N))
 	case "list":
 		r.Names, err = list(q.Path)
+	case "relist": // from the beginning, what "open" opened
+		if _, err = h.open[q.Path].Seek(0, io.SeekStart); err == nil {
+			r.Names, err = h.open[q.Path].Readdirnames(-1)
+		}
+	case "opath":
+		var fd int
+		if fd, err = unix.Open(q.Path, unix.O_PATH, 0); err == nil {
+			h.open[q.Path] = os.NewFile(uintptr(fd), q.Path)
+		}
+	case "fstat": // what "opath" or "open" opened
+		err = unix.Fstat(int(h.open[q.Path].Fd()), new(unix.Stat_t))
+	case "reopen":
+		_, err = os.ReadFile(fmt.Sprintf("/proc/self/fd/%d", h.open[q.Path].Fd()))
 	case "openflags": // N
 		var fd int
 		if fd, err = unix.Open(q.Path, q.N, 0o600); err == nil {
@@ -161,7 +175,9 @@ func list(path string) ([]string, error) {
 		return nil, err
 	}
 	defer d.Close()
-	return d.Readdirnames(-1)
+	names, err := d.Readdirnames(-1)
+	slices.Sort(names)
+	return names, err
 }
 
 // pageRead reads through the page cache, in the way that q.Op names.

@@ -128,9 +128,6 @@ func (b *Broker) SetPolicy(p *policy.Policy) {
 	b.state.Store(&st)
 }
 
-// Grantable reports whether anybody could be allowed to read id.
-func (b *Broker) Grantable(id string) bool { return b.state.Load().Policy.Grantable(id) }
-
 // ReadsAnything reports whether the caller has any grant at all.
 func (b *Broker) ReadsAnything(c conn.Caller) bool {
 	return b.state.Load().Policy.ReadsAnything(c.UID)
