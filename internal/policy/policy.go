@@ -138,8 +138,6 @@ type Policy struct {
 	owner    *uint32 // may read everything
 	sealedBy []string
 	byUID    map[uint32]*grants
-	patterns []string // of all rules, for Grantable
-	literals map[string]bool
 }
 
 // grants is what one uid may read.
@@ -192,23 +190,9 @@ func (d *Decision) Demands() string {
 
 // New compiles a policy.
 func New(cfg Config) *Policy {
-	p := &Policy{
-		owner: cfg.Owner, sealedBy: cfg.SealedBy,
-		byUID: make(map[uint32]*grants), literals: make(map[string]bool),
-	}
-	seen := make(map[string]bool)
+	p := &Policy{owner: cfg.Owner, sealedBy: cfg.SealedBy, byUID: make(map[uint32]*grants)}
 	for i := range cfg.Rules {
-		r := &cfg.Rules[i]
-		for _, text := range r.Connections {
-			switch {
-			case IsLiteral(text):
-				p.literals[text] = true
-			case !seen[text]:
-				seen[text] = true
-				p.patterns = append(p.patterns, text)
-			}
-		}
-		granted, _ := cfg.ruleGrants(r)
+		granted, _ := cfg.ruleGrants(&cfg.Rules[i])
 		p.add(granted)
 	}
 	return p
@@ -296,20 +280,6 @@ func match(patterns []pattern, id string) *Decision {
 		}
 	}
 	return nil
-}
-
-// Grantable reports whether any rule could let anybody read id, including rules for
-// users that this machine does not know at present.
-func (p *Policy) Grantable(id string) bool {
-	if p.owner != nil || p.literals[id] {
-		return true
-	}
-	for _, text := range p.patterns {
-		if python.Fnmatch(text, id) {
-			return true
-		}
-	}
-	return false
 }
 
 // ReadsAnything reports whether uid has any grant at all.

@@ -114,9 +114,6 @@ func TestNoRulesLetNobodyRead(t *testing.T) {
 			t.Errorf("uid %d may read", u)
 		}
 	}
-	if p.Grantable("x") {
-		t.Error("x is grantable")
-	}
 }
 
 func TestOwnMountIsForItsOwnerAlone(t *testing.T) {
@@ -127,17 +124,6 @@ func TestOwnMountIsForItsOwnerAlone(t *testing.T) {
 	}{{1000, true}, {0, false}, {1001, false}} {
 		if got := p.Decide(c.uid, "x").Allowed; got != c.want {
 			t.Errorf("uid %d: allowed = %v", c.uid, got)
-		}
-	}
-}
-
-func TestGrantableCountsRulesOfUnknownUsers(t *testing.T) {
-	p := policy.New(policy.Config{Rules: []policy.Rule{
-		{RunAsUser: "ghost", Connections: []string{"a", "b_*"}},
-	}})
-	for id, want := range map[string]bool{"a": true, "b_1": true, "c": false} {
-		if got := p.Grantable(id); got != want {
-			t.Errorf("Grantable(%q) = %v", id, got)
 		}
 	}
 }
