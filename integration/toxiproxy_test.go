@@ -153,7 +153,7 @@ func queries(t *testing.T, dir, id string) int {
 	must(t, err)
 	n := 0
 	for line := range strings.Lines(string(text)) {
-		if strings.Contains(line, "SELECT *") && strings.Contains(line, "'"+id+"'") {
+		if strings.Contains(line, "WHERE c.conn_id =") && strings.Contains(line, "'"+id+"'") {
 			n++
 		}
 	}

@@ -67,7 +67,7 @@ func crowd(b *bench) {
 // queries returns how often the database was asked for a connection, by its log.
 func queries(s *servers.Postgres) int {
 	text, _ := os.ReadFile(filepath.Join(s.Dir, "log"))
-	return bytes.Count(text, []byte("FROM \"connection\" WHERE conn_id"))
+	return bytes.Count(text, []byte("WHERE c.conn_id ="))
 }
 
 // opening returns how many threads of the client wait in openat(2).
