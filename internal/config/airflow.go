@@ -20,6 +20,7 @@ import (
 type airflow struct {
 	metastore *metastore.Settings // nil: not in the path
 	why       string              // why it is in the path, or not
+	nothing   airflowcfg.Origin   // what should have given the URL, and had nothing
 
 	alternative alternative
 	secrets     *backend.Secrets // nil: no alternative backend in the path
@@ -56,7 +57,7 @@ func (l *loader) readAirflow(ctx context.Context, f *file, h home, child account
 
 	r.alternative(&a)
 	if a.url.v == "" {
-		a.url = r.url()
+		a.url, a.nothing = r.url()
 		r.refuseConnectArgs()
 	}
 	a.schema = r.get("database", "sql_alchemy_schema")
@@ -70,10 +71,20 @@ func (l *loader) readAirflow(ctx context.Context, f *file, h home, child account
 }
 
 // settleMetastore decides whether the metastore is in the path, and says why.
-// Airflow's default database counts only if its file is there.
+// Airflow's default database counts only if its file is there, and not at all where
+// something else should have given the URL.
 func (l *loader) settleMetastore(a *airflow, h home) {
 	file := filepath.Join(h.path, "airflow.db")
 	switch {
+	case !a.url.set && a.nothing.Kind != airflowcfg.Default:
+		e := &Error{
+			Key: "[database] sql_alchemy_conn", Message: "it gives no database URL",
+			Hint: "Airflow would use its default database, " + file + ", then; remove the option " +
+				"where that is meant, or where there is no metastore",
+		}
+		place(e, a.nothing)
+		l.add(e)
+		return
 	case a.url.v == "":
 		a.why = "not searched: no database URL is set"
 		return
@@ -123,20 +134,28 @@ func (r *airflowReader) take(v airflowcfg.Value, section, option string) value[s
 	return value[string]{v: v.Text, set: v.Set, line: v.Origin.Line, origin: v.Origin.String()}
 }
 
-// url returns the database URL, which must be one of a database that connfs reads.
-func (r *airflowReader) url() value[string] {
+// url returns the database URL, which must be one of a database that connfs reads, and what
+// should have given it before and had nothing.
+func (r *airflowReader) url() (value[string], airflowcfg.Origin) {
 	const section, option = "database", "sql_alchemy_conn"
 	v, err := r.cfg.Get(r.ctx, section, option)
 	if err != nil {
 		r.failAirflow(section+"."+option, err)
-		return value[string]{}
+		return value[string]{}, airflowcfg.Origin{}
 	}
-	if message, hint := checkURL(v.Text); message != "" {
+	message, hint := checkURL(v.Text)
+	if v.Set && strings.TrimSpace(v.Text) == "" {
+		message, hint = emptyURL, "unset it where there is no metastore"
+		if v.Origin.Kind == airflowcfg.Command {
+			message = "the command printed no database URL"
+		}
+	}
+	if message != "" {
 		e := &Error{Key: "[database] sql_alchemy_conn", Message: message, Hint: hint}
 		place(e, v.Origin)
 		r.add(e)
 	}
-	return r.take(v, section, option)
+	return r.take(v, section, option), v.Nothing
 }
 
 // refuseConnectArgs stops the start where the connection to the database needs

@@ -93,6 +93,77 @@ func TestMetastoreFromAirflow(t *testing.T) {
 	}
 }
 
+// What is meant to name the database and names nothing must not drop the metastore without a
+// word: ids that are there would read as absent.
+func TestADatabaseURLThatIsSetAndEmptyIsAnError(t *testing.T) {
+	const unset = " (unset it where there is no metastore)"
+	const nothing = "it gives no database URL (Airflow would use its default database, " +
+		"HOME/airflow.db, then; remove the option where that is meant, or where there is no " +
+		"metastore)"
+	for name, tc := range map[string]struct{ cfg, env, want string }{
+		"a variable": {
+			"[database]\nsql_alchemy_conn = sqlite:////a.db\n",
+			"AIRFLOW__DATABASE__SQL_ALCHEMY_CONN=",
+			"[database] sql_alchemy_conn: variable AIRFLOW__DATABASE__SQL_ALCHEMY_CONN: the " +
+				"database URL is set, and empty" + unset,
+		},
+		"a variable of the old name": {
+			"", "AIRFLOW__CORE__SQL_ALCHEMY_CONN= ",
+			"[database] sql_alchemy_conn: variable AIRFLOW__CORE__SQL_ALCHEMY_CONN: the " +
+				"database URL is set, and empty" + unset,
+		},
+		"the command of a variable": {
+			"", "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN_CMD=bash -c 'eval \"$NOT_SET\"'",
+			"[database] sql_alchemy_conn: command of variable " +
+				"AIRFLOW__DATABASE__SQL_ALCHEMY_CONN_CMD: the command printed no database URL" +
+				unset,
+		},
+		"an empty line of a command": {
+			"", "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN_CMD=echo",
+			"[database] sql_alchemy_conn: command of variable " +
+				"AIRFLOW__DATABASE__SQL_ALCHEMY_CONN_CMD: the command printed no database URL" +
+				unset,
+		},
+		"the file": {
+			"[database]\nsql_alchemy_conn =\n", "",
+			"HOME/airflow.cfg:2: [database] sql_alchemy_conn: the database URL is set, and " +
+				"empty" + unset,
+		},
+		"the command of the file": {
+			"[database]\nsql_alchemy_conn_cmd = true\n", "",
+			"HOME/airflow.cfg:2: [database] sql_alchemy_conn: " + nothing,
+		},
+		"a secret, and no backend to ask": {
+			"", "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN_SECRET=k",
+			"[database] sql_alchemy_conn: secret of variable " +
+				"AIRFLOW__DATABASE__SQL_ALCHEMY_CONN_SECRET: " + nothing,
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			src := source(t, "")
+			src.AirflowHome = airflowHome(t, tc.cfg)
+			src.Environ = append(src.Environ, tc.env)
+			if diff := cmp.Diff(strings.ReplaceAll(tc.want, "HOME", src.AirflowHome),
+				loadError(t, src)); diff != "" {
+				t.Errorf("message (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+// The variables of a widely used Helm chart, and a program that logs in with variables of its own.
+func TestTheCommandOfAVariableGetsTheWholeEnvironment(t *testing.T) {
+	src := source(t, "")
+	src.Environ = append(src.Environ, "NOTIFY_SOCKET=/run/n",
+		`DATABASE_SQLALCHEMY_CMD=echo -n "postgresql://u@h/$VAULT_TOKEN$NOTIFY_SOCKET"`,
+		"VAULT_TOKEN=db",
+		`AIRFLOW__DATABASE__SQL_ALCHEMY_CONN_CMD=bash -c 'eval "$DATABASE_SQLALCHEMY_CMD"'`)
+	want := &metastore.Settings{URL: "postgresql://u@h/db"}
+	if diff := cmp.Diff(want, load(t, src).Resolver.Metastore); diff != "" {
+		t.Errorf("metastore (-want +got):\n%s", diff)
+	}
+}
+
 func TestVariablesCountWithoutAHome(t *testing.T) {
 	src := source(t, "")
 	src.Environ = append(src.Environ, "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN=postgres://u@h/db",

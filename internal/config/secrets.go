@@ -16,7 +16,12 @@ func (l *loader) readMetastore(root *table, f *file) {
 	t.duration("dags_every", &f.dagsEvery, minDAGsEvery, maxDAGsEvery)
 	t.duration("dags_keep", &f.dagsKeep, 0, maxDAGsKeep)
 
-	t.text("url", &f.url, checkURL)
+	t.text("url", &f.url, func(url string) (message, hint string) {
+		if strings.TrimSpace(url) == "" {
+			return emptyURL, "leave the key out to take the URL from airflow_home"
+		}
+		return checkURL(url)
+	})
 	secret := ""
 	if holdsPassword(f.url.v) {
 		secret = "url"
@@ -43,7 +48,12 @@ func (l *loader) readMetastore(root *table, f *file) {
 // end does not count.
 func (l *loader) readSecretFile(t *table, name string, to *value[string]) {
 	key, named := name+"_file", value[string]{}
-	t.text(key, &named)
+	t.text(key, &named, func(path string) (message, hint string) {
+		if path == "" {
+			return "it names no file", "leave the key out where there is none"
+		}
+		return "", ""
+	})
 	if named.v == "" {
 		return
 	}
@@ -105,6 +115,10 @@ func dialect(url string) string {
 	name, _, _ := strings.Cut(scheme, "+")
 	return dialects[name]
 }
+
+// emptyURL is what is wrong with a database URL that is set and empty, as where a variable in
+// a template is not set. Without a word the metastore would be searched no more.
+const emptyURL = "the database URL is set, and empty"
 
 // checkURL says what is wrong with a database URL, and never shows it.
 func checkURL(url string) (message, hint string) {

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -20,11 +21,9 @@ const commandTimeout = 10 * time.Second
 
 // run executes a _cmd as Airflow does: the line is split into words as a shell does, but
 // no shell runs it, and its standard output is the value, without bytes that are not UTF-8.
-// It runs with the AIRFLOW* variables, PATH and HOME of env, and nothing else: those who
-// write an airflow.cfg must not get what belongs to connfs alone (its cloud identity, the
-// sockets of its service manager). Errors name the program, and never show its arguments
-// or its output.
-func run(ctx context.Context, line string, env []string) (string, error) {
+// Its program is found in the PATH of env, and its own variables are environment. Errors name
+// the program, and never show its arguments or its output.
+func run(ctx context.Context, line string, env, environment []string) (string, error) {
 	words, err := python.ShlexSplit(line)
 	if err != nil {
 		return "", err
@@ -42,7 +41,7 @@ func run(ctx context.Context, line string, env []string) (string, error) {
 	out := limited{overflow: cancel}
 	cmd := exec.CommandContext(ctx, program)
 	cmd.Args = words
-	cmd.Env = commandEnv(env)
+	cmd.Env = environment
 	cmd.Stdout = &out
 	// A process group of its own, so that the deadline also ends what the command started.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
@@ -105,16 +104,25 @@ func findProgram(name string, env []string) (string, error) {
 	return "", fmt.Errorf("the command %q is not in PATH", name)
 }
 
-// commandEnv returns the variables of env that a _cmd gets.
-func commandEnv(env []string) []string {
-	kept := []string{}
-	for _, entry := range env {
+// narrow returns the variables of env that a _cmd of a file gets: those of Airflow, PATH and
+// HOME. Those who write an airflow.cfg must not get what belongs to connfs alone, such as its
+// cloud identity.
+func narrow(env []string) []string {
+	return slices.DeleteFunc(slices.Clone(env), func(entry string) bool {
 		name, _, _ := strings.Cut(entry, "=")
-		if strings.HasPrefix(name, "AIRFLOW") || name == "PATH" || name == "HOME" {
-			kept = append(kept, entry)
-		}
-	}
-	return kept
+		return !strings.HasPrefix(name, "AIRFLOW") && name != "PATH" && name != "HOME"
+	})
+}
+
+// whole returns the variables of env that a _CMD of a variable gets, which is all that
+// Airflow would give it: who set the variable set the others too. Only what the service
+// manager gave to this process alone is left out.
+func whole(env []string) []string {
+	return slices.DeleteFunc(slices.Clone(env), func(entry string) bool {
+		name, _, _ := strings.Cut(entry, "=")
+		return name == "NOTIFY_SOCKET" || strings.HasPrefix(name, "LISTEN_") ||
+			strings.HasPrefix(name, "WATCHDOG_")
+	})
 }
 
 // cause returns only the system's reason: the error of os/exec repeats the path.

@@ -88,6 +88,10 @@ type Value struct {
 	Text   string
 	Set    bool // false: nothing sets it, and Text is Airflow's default
 	Origin Origin
+	// Nothing is the first source that was asked before and had nothing: a _cmd of the file
+	// that printed nothing, or a _secret that no backend has. Airflow goes on to the next source
+	// then. Of kind Default: there was none.
+	Nothing Origin
 	// Deprecated is the old name under which the value was found, such as
 	// "[core] sql_alchemy_conn"; empty if it was found under the present one.
 	Deprecated string
@@ -192,6 +196,7 @@ func (c *Config) find(ctx context.Context, section, option string) (Value, error
 	if old, ok := deprecated[present]; ok {
 		names = append(names, old)
 	}
+	var nothing Origin
 	type source func(context.Context, name, bool) (Value, error)
 	ask := func(sources ...source) (Value, error) {
 		for _, from := range sources {
@@ -204,7 +209,12 @@ func (c *Config) find(ctx context.Context, section, option string) (Value, error
 					if n != present {
 						v.Deprecated = fmt.Sprintf("[%s] %s", n.section, n.option)
 					}
+					v.Nothing = nothing
 					return v, nil
+				}
+				if asked := v.Origin.Variable != "" || v.Origin.Line > 0; asked &&
+					nothing.Kind == Default {
+					nothing = v.Origin
 				}
 			}
 		}
@@ -214,7 +224,9 @@ func (c *Config) find(ctx context.Context, section, option string) (Value, error
 	if err != nil || v.Set {
 		return v, err
 	}
-	return c.fromDefault(present)
+	v, err = c.fromDefault(present)
+	v.Nothing = nothing
+	return v, err
 }
 
 // fromVariables reads the three variables of one name. An empty variable counts as
@@ -230,7 +242,7 @@ func (c *Config) fromVariables(ctx context.Context, n name, secret bool) (Value,
 		return Value{}, nil
 	}
 	if line, ok := c.get(variable + "_CMD"); ok {
-		text, err := run(ctx, line, c.env)
+		text, err := run(ctx, line, c.env, whole(c.env))
 		origin := Origin{Kind: Command, Variable: variable + "_CMD"}
 		return Value{Text: text, Set: true, Origin: origin}, err
 	}
@@ -269,7 +281,7 @@ func (c *Config) fromFileCommand(ctx context.Context, n name, secret bool) (Valu
 			return v, err
 		}
 	}
-	v.Text, err = run(ctx, line, c.env)
+	v.Text, err = run(ctx, line, c.env, narrow(c.env))
 	v.Set = v.Text != ""
 	return v, err
 }
