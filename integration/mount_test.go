@@ -612,24 +612,9 @@ func asAlice(args ...string) *exec.Cmd {
 
 func TestOrdinaryUserMountsForHerself(t *testing.T) {
 	t.Parallel()
-	s := newSite(t)
-	s.copyMetastore("2.10")
-	must(t, os.Mkdir(s.mount, 0o755), os.Chown(s.mount, alice, alice),
-		os.Chown(s.home, alice, alice))
-	for _, name := range []string{"airflow.cfg", "airflow.db"} {
-		must(t, os.Chown(filepath.Join(s.home, name), alice, alice))
-	}
-	d := s.launch(inNamespace(s.ordinary(),
-		asAlice(connfsBinary, "mount", "--airflow-home", s.home, s.mount)))
-
-	inside := func(uid int) *reader {
-		return startReader(t, uid, exec.Command(
-			"nsenter", "-t", strconv.Itoa(d.cmd.Process.Pid), "-m",
-			"setpriv", "--reuid="+strconv.Itoa(uid), "--regid="+strconv.Itoa(uid), "--clear-groups",
-			helperBinary,
-		))
-	}
-	a := inside(alice)
+	s, cmd := hers(t, "conn")
+	d := s.launch(cmd)
+	a := d.inside(alice)
 	n := 0
 	for id, answer := range readAnswers(t, "2.10") {
 		if name, ok := conn.FileName(id); ok && answer.JSON != nil {
@@ -641,7 +626,7 @@ func TestOrdinaryUserMountsForHerself(t *testing.T) {
 		t.Errorf("only %d connections", n)
 	}
 	for _, uid := range []int{bob, 0} {
-		r := inside(uid)
+		r := d.inside(uid)
 		r.fails(s.file("plain_all"), "EACCES")
 		if got := r.do(request{Op: "list", Path: s.mount}); got.failure() != "EACCES" {
 			t.Errorf("uid %d lists: %q %q, want EACCES", uid, got.failure(), got.Names)

@@ -94,6 +94,10 @@ func (p *program) run(ctx context.Context) int {
 	switch name {
 	case session.ResolverCommand:
 		return p.resolver()
+	case daemon.AskCommand:
+		if len(args) == 1 {
+			return daemon.Ask(args[0])
+		}
 	case "help", "-h", "-help", "--help":
 		if len(args) == 0 {
 			p.usage(p.stdout)

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/signal"
 	"reflect"
+	"slices"
 	"syscall"
 	"time"
 
@@ -32,7 +33,7 @@ const usersEvery = time.Minute
 // Mount mounts and serves until ctx ends or SIGTERM or SIGINT arrives, and then unmounts. On
 // SIGHUP it reads the configuration again. It logs "ready", and tells systemd, once reads work.
 // Its errors are of type *[MountError] where a mountpoint is the cause.
-func Mount(ctx context.Context, o session.Options) error {
+func Mount(ctx context.Context, o session.Options) (err error) {
 	// No descriptor that connfs was started with reaches a child. It fails on kernels that cannot
 	// run the rest either.
 	_ = unix.CloseRange(3, ^uint(0), unix.CLOSE_RANGE_CLOEXEC)
@@ -64,7 +65,7 @@ func Mount(ctx context.Context, o session.Options) error {
 	if err := d.mountAll(); err != nil {
 		return err
 	}
-	defer d.unmountAll()
+	defer func() { err = errors.Join(err, d.unmountAll()) }()
 	o.Log.Info("ready")
 	tellSystemd(sd.SdNotifyReady)
 	defer tellSystemd(sd.SdNotifyStopping)
@@ -133,38 +134,47 @@ func (d *daemon) logStart(locked bool) {
 
 func (d *daemon) mountAll() error {
 	d.lost = make(chan string, len(d.Front.Mounts))
-	root := os.Geteuid() == 0
 	for _, m := range d.Front.Mounts {
-		if err := prepareMountpoint(m.Path, root); err != nil {
-			d.unmountAll()
-			return err
-		}
-		tree := fs.New(fs.Config{Provider: d.broker, Mount: m.Path, ShareNames: d.Front.ShareNames})
-		mounted, err := mountTree(m.Path, tree, d.Front.OwnerOnly == nil)
-		if err != nil {
-			d.unmountAll()
-			return err
-		}
-		d.mounts = append(d.mounts, mounted)
-		go func() {
-			mounted.server.Wait()
-			d.lost <- mounted.path
-		}()
-		// When this returns, the daemon has answered the kernel for the first time.
-		var st unix.Statfs_t
-		if err := unix.Statfs(m.Path, &st); err != nil {
-			d.unmountAll()
-			return mountError(m.Path, "", "mounted, but it does not answer: %v", err)
+		if err := d.mountOne(m.Path); err != nil {
+			return errors.Join(err, d.unmountAll())
 		}
 	}
 	return nil
 }
 
-func (d *daemon) unmountAll() {
-	for i := len(d.mounts) - 1; i >= 0; i-- {
-		d.mounts[i].close(d.log)
+func (d *daemon) mountOne(path string) error {
+	t, err := prepareMountpoint(path, os.Geteuid() == 0)
+	if err != nil {
+		return err
+	}
+	defer t.close()
+	tree := fs.New(fs.Config{Provider: d.broker, Mount: path, ShareNames: d.Front.ShareNames})
+	m, err := mountTree(t, tree, d.Front.OwnerOnly == nil)
+	if m != nil {
+		d.mounts = append(d.mounts, m)
+	}
+	if err != nil {
+		return err
+	}
+	go func() {
+		m.server.Wait()
+		d.lost <- path
+	}()
+	warning, err := m.shows(session.Service())
+	if warning != "" {
+		d.log.Warn(warning, "mountpoint", path)
+	}
+	return err
+}
+
+// unmountAll unmounts everything. Its error says what is left.
+func (d *daemon) unmountAll() error {
+	var errs []error
+	for _, m := range slices.Backward(d.mounts) {
+		errs = append(errs, m.close(d.log))
 	}
 	d.mounts = nil
+	return errors.Join(errs...)
 }
 
 // tellSystemd sends a state to systemd, if that started connfs: without it there is nobody to

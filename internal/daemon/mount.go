@@ -2,12 +2,13 @@ package daemon
 
 import (
 	"bufio"
-	"bytes"
 	"errors"
 	"fmt"
 	"log/slog"
 	"os"
 	"os/exec"
+	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 
@@ -19,60 +20,155 @@ import (
 
 // mount is one mounted tree.
 type mount struct {
-	path   string
+	path   string  // as the configuration names it
+	real   string  // where it was mounted, with no links in the path
+	id     mountID // zero while it is not known to be mounted
+	dir    int     // descriptor of the directory that it was mounted in
 	server *fuse.Server
+	// fuse is another descriptor of the connection to the kernel, which tells whether the file
+	// system is still in use; -1: an ordinary user's, which has none.
+	fuse int
+	// visible says whether the init process of this machine or container sees the mount.
+	visible visibility
 }
 
-// mountTree mounts a tree at path, which prepareMountpoint has prepared, and serves it. others
+// mountTree mounts a tree at target, which prepareMountpoint has prepared, and serves it. others
 // says that other users than the caller may reach it.
-func mountTree(path string, tree fuse.RawFileSystem, others bool) (*mount, error) {
+func mountTree(t *target, tree fuse.RawFileSystem, others bool) (*mount, error) {
+	m := &mount{path: t.path, real: t.real, dir: t.dir, fuse: -1}
 	var o fuse.MountOptions
 	fs.Options(&o)
 	o.Logger = slog.NewLogLogger(slog.Default().Handler(), slog.LevelWarn)
-	target := path
+	point, top := t.real, -1
 	if os.Geteuid() == 0 {
-		fd, err := mountAsRoot(path, others)
+		fd, mounted, err := mountAsRoot(t, others)
 		if err != nil {
 			return nil, err
 		}
+		defer unix.Close(mounted)
+		p, err := placeOf(mounted)
+		if err == nil {
+			m.fuse, err = unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 3)
+		}
+		m.id = p.mount
+		if err != nil {
+			return m, mountError(t.path, "", "mounting failed: %v", err)
+		}
 		// This is how go-fuse takes an open connection.
-		target = fmt.Sprintf("/dev/fd/%d", fd)
+		point, top = fmt.Sprintf("/dev/fd/%d", fd), mounted
 	} else {
 		if err := CheckFusermount(others); err != nil {
-			return nil, atMountpoint(path, err)
+			return nil, atMountpoint(t.path, err)
 		}
 		o.AllowOther = others
 		o.Options = []string{"ro", "nosuid", "nodev", "noexec"}
 	}
-	server, err := fuse.NewServer(tree, target, &o)
+	server, err := fuse.NewServer(tree, point, &o)
 	if err != nil {
-		_ = unmount(path, true) // most likely nothing was mounted
-		return nil, mountError(path, "", "mounting failed: %s", strings.TrimSpace(err.Error()))
+		return m, mountError(t.path, "", "mounting failed: %s", strings.TrimSpace(err.Error()))
 	}
 	go server.Serve()
-	return &mount{path, server}, nil
+	m.server = server
+	if top < 0 {
+		top, err = openMount(t.dir, filepath.Base(t.real))
+		if err != nil {
+			return m, mountError(t.path, "", "mounted, but it cannot be found: %v", err)
+		}
+		defer unix.Close(top)
+	}
+	return m, m.settle(t, top)
 }
 
-// mountAsRoot opens /dev/fuse and mounts it at path. No child inherits the descriptor.
-func mountAsRoot(path string, others bool) (int, error) {
-	fd, err := unix.Open("/dev/fuse", unix.O_RDWR|unix.O_CLOEXEC, 0)
+// openMount opens the root of the mount that is at name in dir, which asks no file system.
+func openMount(dir int, name string) (int, error) {
+	return unix.Openat(dir, name, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+}
+
+// settle makes sure that top is the root of the new mount, and that it serves.
+func (m *mount) settle(t *target, top int) error {
+	p, err := placeOf(top)
 	if err != nil {
-		return 0, atMountpoint(path, deviceError(err))
+		return mountError(m.path, "", "mounted, but it cannot be found: %v", err)
 	}
-	options := fmt.Sprintf("fd=%d,rootmode=40000,user_id=0,group_id=0,max_read=131072", fd)
-	if others {
-		options += ",allow_other"
+	table, err := readTable(ownTable)
+	if err != nil {
+		return err
 	}
-	flags := uintptr(unix.MS_RDONLY | unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC)
-	if err := unix.Mount("connfs", path, fsType, flags, options); err != nil {
+	e, ok := p.mount.in(table)
+	switch {
+	case !ok:
+		return mountError(m.path, "", "somebody unmounted it at once")
+	case e.fsType != fsType || e.parent != t.under.id:
+		return mountError(m.path, "start only one connfs for each mountpoint",
+			"somebody mounted something else there at the same moment")
+	}
+	m.id = p.mount
+	// When this returns, the daemon has answered the kernel for the first time.
+	var st unix.Statfs_t
+	if err := unix.Fstatfs(top, &st); err != nil {
+		return mountError(m.path, "", "mounted, but it does not answer: %v", err)
+	}
+	m.visible = visibleToInit(table, m.id.device)
+	return nil
+}
+
+// mountAsRoot opens /dev/fuse and mounts it on target. It returns the descriptor of the
+// connection, and one of the root of the mount. No child inherits them.
+func mountAsRoot(t *target, others bool) (fd, mounted int, err error) {
+	if fd, err = unix.Open("/dev/fuse", unix.O_RDWR|unix.O_CLOEXEC, 0); err != nil {
+		return 0, 0, atMountpoint(t.path, deviceError(err))
+	}
+	// Made detached and then moved, the mount is known by its descriptor before anybody else can
+	// reach it, whatever happens to its path.
+	if mounted, err = newMount(fd, others); err == nil {
+		err = os.NewSyscallError("move_mount", unix.MoveMount(mounted, "", t.fd, "",
+			unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_EMPTY_PATH))
+		if err != nil {
+			unix.Close(mounted)
+		}
+	}
+	if err != nil {
 		unix.Close(fd)
 		hint := ""
 		if errors.Is(err, syscall.EPERM) {
 			hint = "in a container, mounting needs CAP_SYS_ADMIN"
 		}
-		return 0, mountError(path, hint, "mounting failed: %v", err)
+		return 0, 0, mountError(t.path, hint, "mounting failed: %v", err)
 	}
-	return fd, nil
+	return fd, mounted, nil
+}
+
+// newMount makes a mount of the FUSE connection fd, which is nowhere yet.
+func newMount(fd int, others bool) (int, error) {
+	config, err := unix.Fsopen("fuse", unix.FSOPEN_CLOEXEC)
+	if err != nil {
+		return 0, os.NewSyscallError("fsopen", err)
+	}
+	defer unix.Close(config)
+	_, subtype, _ := strings.Cut(fsType, ".")
+	for _, o := range [][2]string{
+		{"source", "connfs"}, {"subtype", subtype}, {"fd", strconv.Itoa(fd)},
+		{"rootmode", "40000"}, {"user_id", "0"}, {"group_id", "0"}, {"max_read", "131072"},
+	} {
+		if err := unix.FsconfigSetString(config, o[0], o[1]); err != nil {
+			return 0, fmt.Errorf("fsconfig %s: %w", o[0], err)
+		}
+	}
+	flags := []string{"ro"}
+	if others {
+		flags = append(flags, "allow_other")
+	}
+	for _, flag := range flags {
+		if err := unix.FsconfigSetFlag(config, flag); err != nil {
+			return 0, fmt.Errorf("fsconfig %s: %w", flag, err)
+		}
+	}
+	if err := unix.FsconfigCreate(config); err != nil {
+		return 0, os.NewSyscallError("fsconfig", err)
+	}
+	mounted, err := unix.Fsmount(config, unix.FSMOUNT_CLOEXEC, unix.MOUNT_ATTR_RDONLY|
+		unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NODEV|unix.MOUNT_ATTR_NOEXEC)
+	return mounted, os.NewSyscallError("fsmount", err)
 }
 
 // CheckDevice fails if this machine has no /dev/fuse. Its errors, and those of
@@ -138,45 +234,4 @@ func fusermount() (string, error) {
 		path, err = exec.LookPath("/bin/fusermount3")
 	}
 	return path, err
-}
-
-// unmount unmounts path. Where readers still have files open, only a lazy one succeeds: the
-// mount disappears at once, and ends with the last open file.
-func unmount(path string, lazy bool) error {
-	if os.Geteuid() == 0 {
-		flags := 0
-		if lazy {
-			flags = unix.MNT_DETACH
-		}
-		return unix.Unmount(path, flags)
-	}
-	tool, err := fusermount()
-	if err != nil {
-		return err
-	}
-	args := []string{"-u", "-q", path}
-	if lazy {
-		args = []string{"-u", "-z", "-q", path}
-	}
-	var output bytes.Buffer
-	cmd := exec.Command(tool, args...)
-	cmd.Env, cmd.Stderr = []string{}, &output
-	if err := cmd.Run(); err != nil {
-		return fmt.Errorf("fusermount3: %w %s", err, strings.TrimSpace(output.String()))
-	}
-	return nil
-}
-
-// close unmounts. Where readers still have files open, it says so, and those stay until they
-// are closed or the daemon ends.
-func (m *mount) close(log *slog.Logger) {
-	if err := unmount(m.path, false); err == nil {
-		return
-	}
-	if err := unmount(m.path, true); err != nil {
-		log.Error("not unmounted", "mountpoint", m.path, "error", err)
-		return
-	}
-	log.Warn("unmounted while files are still open: their readers get an error",
-		"mountpoint", m.path)
 }

@@ -1,14 +1,12 @@
 package daemon
 
 import (
-	"bufio"
 	"errors"
 	"fmt"
 	"io"
 	iofs "io/fs"
 	"os"
 	"path/filepath"
-	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -49,31 +47,76 @@ func atMountpoint(path string, err error) error {
 	return &MountError{path, e.Reason, e.Hint}
 }
 
+// target is a directory that is ready to be mounted on. Its descriptors stay what they are when a
+// directory above it gets another name, or something is mounted over one.
+type target struct {
+	path  string  // as the configuration names it
+	real  string  // the same with no links in it
+	dir   int     // of the directory that it is in
+	fd    int     // of itself
+	under mountID // on which it lies
+}
+
+// close closes the descriptor that mounting needed. dir stays open until the mount is gone.
+func (t *target) close() { unix.Close(t.fd) }
+
 // prepareMountpoint makes path ready to be mounted on. It unmounts what a connfs that crashed
 // left there, makes the directory if it is missing, and refuses what is not an empty directory
 // or not safe to mount on. As root it also makes the directory underneath unreadable, so that an
 // unmounted /conn never looks like one without connections.
-func prepareMountpoint(path string, root bool) error {
+func prepareMountpoint(path string, root bool) (*target, error) {
+	real, err := resolveMountpoint(path, root)
+	if err == nil {
+		err = clearStale(real)
+	}
+	if err == nil {
+		err = makeDirectory(real, root)
+	}
+	if err == nil {
+		err = checkEmpty(real)
+	}
+	if err != nil {
+		return nil, atMountpoint(path, err)
+	}
+	if root {
+		if err := errors.Join(os.Lchown(real, 0, 0), os.Chmod(real, 0)); err != nil {
+			return nil, mountError(path, "", "the directory under the mount cannot be made root's "+
+				"and unreadable: %s", cause(err))
+		}
+	}
+	t := &target{path: path, real: real}
+	const flags = unix.O_PATH | unix.O_DIRECTORY | unix.O_CLOEXEC
+	if t.dir, err = unix.Open(filepath.Dir(real), flags, 0); err != nil {
+		return nil, mountError(path, "", "the directory that holds it cannot be opened: %v", err)
+	}
+	t.fd, err = unix.Openat(t.dir, filepath.Base(real), flags|unix.O_NOFOLLOW, 0)
+	if err == nil {
+		var p place
+		if p, err = placeOf(t.fd); err == nil {
+			t.under = p.mount
+			return t, nil
+		}
+		unix.Close(t.fd)
+	}
+	unix.Close(t.dir)
+	return nil, mountError(path, "", "the mountpoint cannot be opened: %v", err)
+}
+
+// resolveMountpoint checks the directories above path, and returns it with no links in it.
+func resolveMountpoint(path string, root bool) (string, error) {
+	parent := filepath.Dir(path)
+	if err := ask(parent); errors.Is(err, errNoAnswer) {
+		return "", mountError(path, "a mount on the way there may have lost its server or its daemon",
+			"the directory that should hold the mountpoint does not answer: %v", err)
+	}
 	if err := CheckPath(path, root); err != nil {
-		return err
+		return "", err
 	}
-	if err := clearStale(path); err != nil {
-		return err
+	real, err := filepath.EvalSymlinks(parent)
+	if err != nil {
+		return "", mountError(path, "", "its path cannot be followed: %s", cause(err))
 	}
-	if err := makeDirectory(path, root); err != nil {
-		return err
-	}
-	if err := checkEmpty(path); err != nil {
-		return err
-	}
-	if !root {
-		return nil
-	}
-	if err := errors.Join(os.Lchown(path, 0, 0), os.Chmod(path, 0)); err != nil {
-		return mountError(path, "",
-			"the directory under the mount cannot be made root's and unreadable: %s", cause(err))
-	}
-	return nil
+	return filepath.Join(real, filepath.Base(path)), nil
 }
 
 // makeDirectory makes path if it is missing, and fails if it is not a directory.
@@ -136,6 +179,9 @@ func CheckPath(path string, root bool) error {
 			return err
 		}
 	}
+	if p, err := lookAt(path); err != nil || p.top {
+		return nil // missing, or a mount, which nobody can rename, and which may not answer
+	}
 	st, err := os.Lstat(path)
 	if err != nil || owner(st) == 0 {
 		return nil
@@ -172,64 +218,83 @@ func checkAncestors(path, dir string) error {
 
 func owner(st iofs.FileInfo) uint32 { return st.Sys().(*syscall.Stat_t).Uid }
 
-// clearStale unmounts what a connfs that is gone left mounted on path. It fails if one still
-// serves there.
-func clearStale(path string) error {
-	mounted, err := mountedHere(path)
-	if err != nil || !mounted {
-		return err
-	}
-	var st unix.Statfs_t
-	err = unix.Statfs(path, &st)
-	switch {
-	case err == nil:
-		return mountError(path, "stop it first, or choose another mountpoint",
-			"another connfs serves this mountpoint")
-	case !errors.Is(err, syscall.ENOTCONN) && !errors.Is(err, syscall.ECONNABORTED):
-		// A mount without a daemon answers ENOTCONN, and ECONNABORTED once.
-		return mountError(path, "",
-			"a connfs is mounted there, and does not tell whether it serves: %s", cause(err))
-	}
-	if err := unmount(path, true); err != nil {
-		return mountError(path, "",
-			"the mount that an earlier connfs left cannot be removed: %s", cause(err))
-	}
-	return clearStale(path) // there may be one more underneath
-}
+// Occupant is what a mountpoint has on it before connfs mounts there.
+type Occupant int
 
-// mountedHere reports whether a connfs is mounted on path.
-func mountedHere(path string) (bool, error) {
-	f, err := os.Open("/proc/self/mountinfo")
+const (
+	Free   Occupant = iota // nothing of connfs's
+	Served                 // the mount of a connfs that answers
+	Stale                  // the mount that a connfs left which is gone
+)
+
+// Occupied returns what is mounted on path. It fails, with a *[MountError], where that does not
+// answer in time.
+func Occupied(path string, root bool) (Occupant, error) {
+	real, err := resolveMountpoint(path, root)
 	if err != nil {
-		return false, fmt.Errorf("reading the mount table: %w", err)
+		return Free, err
 	}
-	defer f.Close()
-	here := false
-	for s := bufio.NewScanner(f); s.Scan(); {
-		fields := strings.Fields(s.Text())
-		for i, field := range fields {
-			if field == "-" && i+1 < len(fields) && i > 4 && unescape(fields[4]) == path {
-				here = fields[i+1] == fsType // the last one of a path is on top
-			}
-		}
-	}
-	return here, nil
+	found, _, err := occupant(real)
+	return found, atMountpoint(path, err)
 }
 
-// unescape replaces the mount table's \040 by a blank, and so on.
-func unescape(s string) string {
-	var b strings.Builder
-	for i := 0; i < len(s); i++ {
-		if s[i] == '\\' && i+3 < len(s) {
-			if n := int(s[i+1]-'0')<<6 | int(s[i+2]-'0')<<3 | int(s[i+3]-'0'); n < 256 {
-				b.WriteByte(byte(n))
-				i += 3
-				continue
-			}
-		}
-		b.WriteByte(s[i])
+// occupant returns what is mounted on path, which has no links in it.
+func occupant(path string) (Occupant, mountEntry, error) {
+	p, err := lookAt(path)
+	if err != nil || !p.top {
+		return Free, mountEntry{}, nil
 	}
-	return b.String()
+	table, err := readTable(ownTable)
+	if err != nil {
+		return Free, mountEntry{}, err
+	}
+	e, ok := p.mount.in(table)
+	if !ok {
+		return Free, e, nil // it was unmounted just now
+	}
+	err = ask(path)
+	switch {
+	case errors.Is(err, errNoAnswer) && e.fsType == fsType:
+		return Free, e, mountError("", "let it go on (kill -CONT) or end it; umount -l takes its "+
+			"mount away", "another connfs is mounted there and gives %v: it may be stopped", err)
+	case errors.Is(err, errNoAnswer):
+		return Free, e, mountError("", "umount -l takes it away",
+			"what is mounted there (%s) gives %v", printable(e.fsType), err)
+	case e.fsType != fsType:
+		return Free, e, nil
+	case err == nil:
+		return Served, e, nil
+	case errors.Is(err, syscall.ENOTCONN), errors.Is(err, syscall.ECONNABORTED):
+		// A mount without a daemon answers ENOTCONN, and ECONNABORTED once.
+		return Stale, e, nil
+	}
+	return Free, e, mountError("", "",
+		"a connfs is mounted there, and does not tell whether it serves: %s", cause(err))
+}
+
+// clearStale unmounts what connfs daemons that are gone left mounted on path. It fails if one
+// still serves there.
+func clearStale(path string) error {
+	for {
+		found, e, err := occupant(path)
+		switch {
+		case err != nil:
+			return err
+		case found == Served:
+			return mountError("", "stop it first, or choose another mountpoint",
+				"another connfs serves this mountpoint")
+		case found == Free:
+			return nil
+		}
+		table, err := readTable(ownTable)
+		if err == nil {
+			err = unmount(table, e, unix.AT_FDCWD, path, func() bool { return false })
+		}
+		if err != nil && !errors.Is(err, errInUse) {
+			return mountError("", "", "the mount that an earlier connfs left cannot be removed: %s",
+				cause(err))
+		}
+	}
 }
 
 // cause returns the text of an error without the operation and the path, which the sentence

@@ -23,6 +23,24 @@ func own(reason string) string {
 	return reason
 }
 
+// TestMain makes this binary the one that asks a file system, for which it is executed again.
+func TestMain(m *testing.M) {
+	if len(os.Args) == 3 && os.Args[1] == AskCommand {
+		os.Exit(Ask(os.Args[2]))
+	}
+	os.Exit(m.Run())
+}
+
+// prepare is prepareMountpoint for a test that does not mount.
+func prepare(path string, root bool) error {
+	t, err := prepareMountpoint(path, root)
+	if err == nil {
+		t.close()
+		err = syscall.Close(t.dir)
+	}
+	return err
+}
+
 func wantMountError(t *testing.T, err error, reason string) {
 	t.Helper()
 	var me *MountError
@@ -137,7 +155,7 @@ func TestCheckPathRefusesWhatOthersCouldRedirect(t *testing.T) {
 func TestPrepareMountpointMakesAnEmptyDirectory(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "conn")
 	for range 2 { // made, and found
-		if err := prepareMountpoint(path, false); err != nil {
+		if err := prepare(path, false); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -147,7 +165,7 @@ func TestPrepareMountpointMakesAnEmptyDirectory(t *testing.T) {
 	// Root's is unreadable underneath, so that no reader takes an unmounted one for
 	// one without connections; an ordinary user's directories are refused then.
 	for _, path := range []string{path, filepath.Join(t.TempDir(), "conn")} {
-		err := prepareMountpoint(path, true)
+		err := prepare(path, true)
 		wantMountError(t, err, own(""))
 		if err != nil {
 			continue
@@ -176,11 +194,11 @@ func TestPrepareMountpointRefuses(t *testing.T) {
 		"link": "is a symbolic link", "dangling": "is a symbolic link",
 	} {
 		path := filepath.Join(dir, name)
-		wantMountError(t, prepareMountpoint(path, false), reason)
+		wantMountError(t, prepare(path, false), reason)
 		if name != "no/conn" {
 			reason = own(reason)
 		}
-		wantMountError(t, prepareMountpoint(path, true), reason)
+		wantMountError(t, prepare(path, true), reason)
 	}
 	if _, err := os.Lstat(dir + "/nowhere"); !errors.Is(err, iofs.ErrNotExist) {
 		t.Error("the target of a link was made")
@@ -215,8 +233,8 @@ func TestUnescapeReadsTheMountTable(t *testing.T) {
 
 func TestNoMountOfConnfsIsFoundWhereThereIsNone(t *testing.T) {
 	for _, path := range []string{"/", "/proc", t.TempDir()} {
-		if here, err := mountedHere(path); here || err != nil {
-			t.Errorf("%s: %v, %v", path, here, err)
+		if found, err := Occupied(path, false); found != Free || err != nil {
+			t.Errorf("%s: %v, %v", path, found, err)
 		}
 		if err := clearStale(path); err != nil {
 			t.Errorf("%s: %v", path, err)

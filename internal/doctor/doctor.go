@@ -215,9 +215,21 @@ func (r *report) checkFuse(s *session.Session) {
 		}
 	}
 	for _, m := range s.Front.Mounts {
-		if err := daemon.CheckPath(m.Path, root); err != nil {
-			r.failMount("mountpoint", err)
-		}
+		r.checkMountpoint(m.Path, root)
+	}
+}
+
+// checkMountpoint examines whether path can be mounted on, and what is mounted there now.
+func (r *report) checkMountpoint(path string, root bool) {
+	found, err := daemon.Occupied(path, root)
+	switch {
+	case err != nil:
+		r.failMount("mountpoint", err)
+	case found == daemon.Served:
+		r.ok("mountpoint", "%s: a connfs serves there", path)
+	case found == daemon.Stale:
+		r.warn("mountpoint", "the next start takes it away",
+			"%s: a connfs that is gone left its mount there", path)
 	}
 }
 

@@ -147,3 +147,13 @@ func childEnvironment() []string {
 	}
 	return kept
 }
+
+// Service reports whether a service manager started this very process. The variables of one are in
+// the environment of a shell too, where that runs in a terminal that is a service.
+func Service() bool {
+	if os.Getenv("NOTIFY_SOCKET") != "" {
+		return true
+	}
+	pid, ok := os.LookupEnv("SYSTEMD_EXEC_PID")
+	return os.Getenv("INVOCATION_ID") != "" && (!ok || pid == strconv.Itoa(os.Getpid()))
+}

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -184,5 +185,34 @@ func TestUsersAreLookedUpAgainAndUnknownOnesAreLoggedOnce(t *testing.T) {
 	}
 	if n := strings.Count(log.String(), "no-such-user-of-connfs"); n != 1 {
 		t.Errorf("%d lines in the log:\n%s", n, log.String())
+	}
+}
+
+func TestServiceIsToldFromAShellInAService(t *testing.T) {
+	own := strconv.Itoa(os.Getpid())
+	for name, c := range map[string]struct {
+		env  map[string]string
+		want bool
+	}{
+		"by hand":                        {nil, false},
+		"a unit":                         {map[string]string{"INVOCATION_ID": "1", "SYSTEMD_EXEC_PID": own}, true},
+		"a unit of an older systemd":     {map[string]string{"INVOCATION_ID": "1"}, true},
+		"a unit that notifies":           {map[string]string{"NOTIFY_SOCKET": "/run/x"}, true},
+		"a shell in a terminal's unit":   {map[string]string{"INVOCATION_ID": "1", "SYSTEMD_EXEC_PID": "1"}, false},
+		"what a service manager emptied": {map[string]string{"INVOCATION_ID": "", "NOTIFY_SOCKET": ""}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for _, variable := range []string{"INVOCATION_ID", "SYSTEMD_EXEC_PID", "NOTIFY_SOCKET"} {
+				t.Setenv(variable, "") // so that it is restored
+				if value, ok := c.env[variable]; ok {
+					t.Setenv(variable, value)
+				} else if err := os.Unsetenv(variable); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if got := Service(); got != c.want {
+				t.Errorf("%v, want %v", got, c.want)
+			}
+		})
 	}
 }
