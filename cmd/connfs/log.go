@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 	"unicode/utf16"
 	"unicode/utf8"
 )
@@ -34,7 +35,16 @@ func newLogHandler(w io.Writer, level slog.Level) *logHandler {
 func (h *logHandler) Enabled(_ context.Context, l slog.Level) bool { return l >= h.level }
 
 func (h *logHandler) Handle(_ context.Context, r slog.Record) error {
-	var b strings.Builder
+	line := h.line(r)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	_, err := h.w.Write(line)
+	return err
+}
+
+// line returns the line of a record.
+func (h *logHandler) line(r slog.Record) []byte {
+	var b bytes.Buffer
 	if h.priority {
 		priority := 6
 		switch {
@@ -59,10 +69,15 @@ func (h *logHandler) Handle(_ context.Context, r slog.Record) error {
 	}
 	r.Attrs(add)
 	b.WriteByte('\n')
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	_, err := io.WriteString(h.w, b.String())
-	return err
+	return b.Bytes()
+}
+
+// lostLines returns the line that says how many lines standard error did not take.
+func lostLines(lost uint64) []byte {
+	r := slog.NewRecord(time.Now(), slog.LevelWarn,
+		"lines of this log are lost, because standard error did not take them", 0)
+	r.Add("count", lost)
+	return newLogHandler(io.Discard, slog.LevelInfo).line(r)
 }
 
 // oneLine escapes a text that holds anything else than letters, signs and spaces, so that an id or

@@ -39,6 +39,8 @@ type program struct {
 	args           []string
 	stdin          io.Reader
 	stdout, stderr io.Writer
+	// flush waits for what stderr has yet to write; nil: stderr writes at once.
+	flush func()
 }
 
 // command is one row of the command table.
@@ -124,7 +126,11 @@ func (p *program) run(ctx context.Context) int {
 	} else if err != nil {
 		return p.report(fl, &usageError{err.Error(), c.name})
 	}
-	return p.report(fl, c.run(p, ctx, fl))
+	code := p.report(fl, c.run(p, ctx, fl))
+	if p.flush != nil {
+		p.flush()
+	}
+	return code
 }
 
 // noCommand says that there is no command of that name.

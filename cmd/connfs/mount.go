@@ -7,12 +7,14 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/connfs/connfs/internal/config"
 	"github.com/connfs/connfs/internal/daemon"
 	"github.com/connfs/connfs/internal/harden"
 	"github.com/connfs/connfs/internal/resolver/child"
 	"github.com/connfs/connfs/internal/session"
+	"github.com/connfs/connfs/internal/stderr"
 )
 
 var mountCommand = command{
@@ -28,7 +30,13 @@ and end it. On SIGHUP it reads its configuration again.
 	run:     (*program).mount,
 }
 
+// lastWords is how long the daemon waits at its end for a standard error that does not take its
+// last lines.
+const lastWords = time.Second
+
 func (p *program) mount(ctx context.Context, fl *flags) error {
+	out := stderr.New(lostLines)
+	p.stderr, p.flush = out, func() { out.Flush(lastWords) }
 	o, err := p.options(fl)
 	if err != nil {
 		return err
@@ -42,7 +50,7 @@ func (p *program) mount(ctx context.Context, fl *flags) error {
 	default:
 		return &usageError{fmt.Sprintf("it takes one mountpoint, not %d", fl.NArg()), fl.Name()}
 	}
-	o.NeedMount = true
+	o.NeedMount, o.Stderr = true, out
 	if err := session.Cleanse(); err != nil {
 		return err
 	}

@@ -60,6 +60,16 @@ type Config struct {
 	File     string // a path, "-" for standard error, "syslog" for the local syslog
 	Required bool   // Write fails with what is not written in time
 	Cgroup   bool   // lines name the caller's control group, which costs some microseconds each
+	Stderr   Stderr // who writes to standard error; nil: the log itself, to os.Stderr
+}
+
+// Stderr is standard error where others write to it too. Each takes its turn, so that no line
+// tears another, and a write that waits holds up nobody else than who waits for it.
+type Stderr interface {
+	// WriteWait writes lines, and returns when they are written.
+	WriteWait(lines []byte) (int, error)
+	// TryWrite writes lines if that is possible at once, and otherwise reports false for done.
+	TryWrite(lines []byte) (n int, err error, done bool)
 }
 
 // Log writes entries to a file, to standard error or to syslog. It may be used
@@ -77,6 +87,11 @@ type Log struct {
 func Open(cfg Config) (*Log, error) {
 	switch cfg.File {
 	case "-":
+		if cfg.Stderr != nil {
+			l := NewLog(writeWait{cfg.Stderr}, cfg)
+			l.queue.direct = tryWrite{cfg.Stderr}
+			return l, nil
+		}
 		l := NewLog(os.Stderr, cfg)
 		l.queue.direct = newDirect(os.Stderr, false)
 		return l, nil

@@ -7,9 +7,26 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// direct writes to a file on the reader's own goroutine, as long as that cannot block. It
-// saves the switch to another goroutine.
-type direct struct {
+// direct writes on the reader's own goroutine, as long as that cannot block. It saves the switch
+// to another goroutine.
+type direct interface {
+	// write writes lines, or as much of them as it can without blocking. It reports whether it is
+	// done; if not, another goroutine has to write the rest.
+	write(lines []byte) (n int, err error, done bool)
+}
+
+// writeWait and tryWrite are the two ways to a standard error that is shared.
+type (
+	writeWait struct{ Stderr }
+	tryWrite  struct{ Stderr }
+)
+
+func (w writeWait) Write(lines []byte) (int, error) { return w.WriteWait(lines) }
+
+func (w tryWrite) write(lines []byte) (int, error, bool) { return w.TryWrite(lines) }
+
+// directFile is the direct way to a file.
+type directFile struct {
 	file *os.File
 	raw  syscall.RawConn
 	// plain allows an ordinary write(2) where the kernel cannot promise not to block:
@@ -27,21 +44,19 @@ type direct struct {
 }
 
 // newDirect returns nil if f can only be written to on another goroutine.
-func newDirect(f *os.File, plain bool) *direct {
+func newDirect(f *os.File, plain bool) direct {
 	raw, err := f.SyscallConn()
 	if err != nil {
 		return nil
 	}
-	d := &direct{file: f, raw: raw, plain: plain}
+	d := &directFile{file: f, raw: raw, plain: plain}
 	d.try = func(fd uintptr) {
 		d.n, d.err = unix.Pwritev2(int(fd), d.lines[:], -1, unix.RWF_NOWAIT)
 	}
 	return d
 }
 
-// write writes lines, or as much of them as it can without blocking. It reports whether
-// it is done; if not, another goroutine has to write the rest.
-func (d *direct) write(lines []byte) (n int, err error, done bool) {
+func (d *directFile) write(lines []byte) (n int, err error, done bool) {
 	if !d.unable {
 		d.lines[0] = lines
 		if err := d.raw.Control(d.try); err != nil {

@@ -27,7 +27,7 @@ var (
 type queue struct {
 	mu      sync.Mutex
 	w       io.Writer
-	direct  *direct     // writes to the file of w; nil: w may block
+	direct  direct      // writes where w writes; nil: w may block
 	next    *batch      // what is written after writing; nil: nothing
 	single  batch       // what is written directly; done is made only if somebody waits
 	writing *batch      // what is being written; nil: nothing, and next is nil too

@@ -5,7 +5,6 @@ package daemon
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"math/rand/v2"
 	"os"
@@ -39,6 +38,8 @@ func Mount(ctx context.Context, o session.Options) (err error) {
 	_ = unix.CloseRange(3, ^uint(0), unix.CLOSE_RANGE_CLOEXEC)
 	// The daemon must not end because the reader of its log does.
 	signal.Ignore(syscall.SIGPIPE)
+	// Nor must it stop because it writes to a terminal from the background.
+	signal.Ignore(syscall.SIGTTOU)
 	hup := make(chan os.Signal, 1)
 	signal.Notify(hup, syscall.SIGHUP)
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT)
@@ -49,7 +50,7 @@ func Mount(ctx context.Context, o session.Options) (err error) {
 	if err != nil {
 		return err
 	}
-	d := &daemon{Session: s, log: o.Log}
+	d := &daemon{Session: s, log: o.Log, manager: newManager()}
 	defer func() { d.Close() }()
 	log, err := s.OpenAudit()
 	if err != nil {
@@ -67,8 +68,11 @@ func Mount(ctx context.Context, o session.Options) (err error) {
 	}
 	defer func() { err = errors.Join(err, d.unmountAll()) }()
 	o.Log.Info("ready")
-	tellSystemd(sd.SdNotifyReady)
-	defer tellSystemd(sd.SdNotifyStopping)
+	d.manager.tell(sd.SdNotifyReady)
+	defer func() {
+		d.manager.tell(sd.SdNotifyStopping)
+		d.manager.flush(time.Second)
+	}()
 
 	users := time.NewTimer(jitter(usersEvery))
 	dags := time.NewTimer(d.nextDAGs())
@@ -109,11 +113,12 @@ func jitter(d time.Duration) time.Duration { return d*3/4 + rand.N(d/2) }
 type daemon struct {
 	*session.Session // a reload replaces it
 
-	log    *slog.Logger
-	audit  *audit.Log
-	broker *broker.Broker
-	mounts []*mount
-	lost   chan string // paths whose mount has ended
+	log     *slog.Logger
+	manager *manager
+	audit   *audit.Log
+	broker  *broker.Broker
+	mounts  []*mount
+	lost    chan string // paths whose mount has ended
 }
 
 // logStart logs where the daemon looks for connections, and what it protects.
@@ -177,27 +182,15 @@ func (d *daemon) unmountAll() error {
 	return errors.Join(errs...)
 }
 
-// tellSystemd sends a state to systemd, if that started connfs: without it there is nobody to
-// tell, and nothing that a failure would change.
-func tellSystemd(state string) { _, _ = sd.SdNotify(false, state) }
-
 // reload reads the configuration again. If anything is wrong with it, the old one stays.
 func (d *daemon) reload(ctx context.Context) {
-	tellSystemd(reloading())
-	defer tellSystemd(sd.SdNotifyReady)
+	d.manager.tell(reloading())
+	defer d.manager.tell(sd.SdNotifyReady)
 	if err := d.replace(ctx); err != nil {
 		d.log.Error("not reloaded: the old configuration stays in force", "error", err)
 		return
 	}
 	d.log.Info("reloaded")
-}
-
-// reloading returns the message to systemd that a reload begins, with the time by the
-// monotonic clock.
-func reloading() string {
-	var now unix.Timespec
-	_ = unix.ClockGettime(unix.CLOCK_MONOTONIC, &now) // this clock is always there
-	return fmt.Sprintf("%s\nMONOTONIC_USEC=%d", sd.SdNotifyReloading, now.Nano()/1000)
 }
 
 // replace makes everything that the new configuration needs, and then swaps it in at once.

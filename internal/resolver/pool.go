@@ -160,19 +160,28 @@ func (p *Pool) refill() {
 	ctx, cancel := context.WithTimeout(context.Background(), p.cfg.Timeout)
 	defer cancel()
 	c, err := p.start(ctx)
+	if !p.keepSpare(c, err) {
+		p.cfg.Log.Error("no spare resolver child", "error", err)
+	}
+}
+
+// keepSpare makes c the spare, if there is a place for it. It reports false if c could not be
+// started, for the reason err.
+func (p *Pool) keepSpare(c *child, err error) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	switch {
 	case p.closed:
 	case err != nil:
 		p.failed = time.Now()
-		p.cfg.Log.Error("no spare resolver child", "error", err)
+		return false
 	case !p.all[c]: // it died meanwhile
 	case p.spare == nil:
 		p.spare = c
 	default:
 		go c.proc.Kill()
 	}
+	return true
 }
 
 // window is how long a child takes new requests after its first answer. The rest of the

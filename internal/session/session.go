@@ -40,6 +40,7 @@ type Options struct {
 	Mountpoint     string // absolute; only for the command mount, and may be empty
 	NeedMount      bool   // a configuration without a mountpoint is wrong
 	Log            *slog.Logger
+	Stderr         audit.Stderr // who writes the audit to standard error; nil: the audit itself
 }
 
 // Session is a configuration in use.
@@ -231,7 +232,9 @@ func (s *Session) Policy() *policy.Policy { return policy.New(s.Rules()) }
 // OpenAudit opens the audit log that the settings name. The caller closes it.
 func (s *Session) OpenAudit() (*audit.Log, error) {
 	a := s.Front.Audit
-	return audit.Open(audit.Config{File: a.File, Required: a.Required, Cgroup: a.Cgroup})
+	return audit.Open(audit.Config{
+		File: a.File, Required: a.Required, Cgroup: a.Cgroup, Stderr: s.Options.Stderr,
+	})
 }
 
 // Next reads the configuration again and starts its resolver. It returns a new session, which

@@ -48,25 +48,39 @@ func (t *userTable) refresh(ctx context.Context, names []string) bool {
 	for _, name := range names {
 		group.Go(func() error {
 			u, err := users.Lookup(ctx, name)
+			unknown := errors.Is(err, users.ErrUnknown)
+			if err != nil && !unknown {
+				t.log.Warn("a run_as_user cannot be looked up", "user", name, "error", err)
+				return nil
+			}
 			mu.Lock()
 			defer mu.Unlock()
-			switch {
-			case err == nil:
-				found[name] = u.UID
-			case errors.Is(err, users.ErrUnknown):
+			if unknown {
 				gone[name] = true
-			default:
-				t.log.Warn("a run_as_user cannot be looked up", "user", name, "error", err)
+			} else {
+				found[name] = u.UID
 			}
 			return nil
 		})
 	}
 	_ = group.Wait() // none of them returns an error
+	changed, unknown := t.take(found, gone)
+	if len(unknown) > 0 {
+		t.log.Warn("this machine does not know a run_as_user: its grants let nobody read",
+			"users", JoinNames(unknown))
+	}
+	return changed
+}
+
+// take puts the outcome of a look-up in place. It reports whether anything changed, and which
+// unknown names no warning has named yet.
+func (t *userTable) take(
+	found map[string]uint32, gone map[string]bool,
+) (changed bool, unknown []string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	now := maps.Clone(t.uids)
 	maps.Copy(now, found)
-	var unknown []string
 	for name := range gone {
 		delete(now, name)
 		if !t.warned[name] {
@@ -74,17 +88,13 @@ func (t *userTable) refresh(ctx context.Context, names []string) bool {
 		}
 		t.warned[name] = true
 	}
-	if len(unknown) > 0 {
-		slices.Sort(unknown)
-		t.log.Warn("this machine does not know a run_as_user: its grants let nobody read",
-			"users", JoinNames(unknown))
-	}
+	slices.Sort(unknown)
 	for name := range found {
 		delete(t.warned, name)
 	}
-	changed := !maps.Equal(now, t.uids)
+	changed = !maps.Equal(now, t.uids)
 	t.uids = now
-	return changed
+	return changed, unknown
 }
 
 // maxNames is how many names one line shows. Serialized DAGs can hold any number.
