@@ -13,6 +13,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/connfs/connfs/resolve/resolvetest"
 )
 
 // stalled is a daemon whose standard error is a pipe that takes nothing, as that of a log driver
@@ -81,7 +83,10 @@ func stalledSite(t *testing.T, audit string) *site {
 	s := newSite(t)
 	s.audit = audit
 	s.binary = filepath.Join(s.dir, "connfs")
-	must(t, install(connfsBinary, s.binary, 0o711))
+	text, err := os.ReadFile(connfsBinary)
+	must(t, err)
+	resolvetest.WriteProgram(t, s.binary, text)
+	must(t, os.Chmod(s.binary, 0o711))
 	s.grantStalled(alice, bob)
 	return s
 }
@@ -129,7 +134,7 @@ func TestAStandardErrorThatTakesNothingHoldsUpNobody(t *testing.T) {
 
 			must(t, os.Chmod(s.binary, 0))
 			eventually(t, "a read that fails, since no child can be started", func() bool {
-				return a.read(s.file("cold_a")).Errno == "EIO"
+				return a.read(s.file("x")).Errno == "EIO"
 			})
 			for i := range 20 {
 				a.send(request{Op: "read", Path: s.file(fmt.Sprint("cold_a", i))})

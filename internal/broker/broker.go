@@ -14,6 +14,7 @@ package broker
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -31,11 +32,15 @@ import (
 type Fetcher interface {
 	// Fetch returns the rendered connection as a value of the cache, and where it comes from.
 	// What it costs is charged to the user uid, however many others wait for it. The value is
-	// pinned for the caller and not committed. The error is a *conn.Error.
+	// pinned for the caller and not committed. The error is a *conn.Error, and [ErrReplaced] too
+	// where that is the reason.
 	Fetch(ctx context.Context, uid uint32, id string) (*cache.Value, cache.Origin, error)
 	// List returns what the backends hold.
 	List(ctx context.Context) (Listing, error)
 }
+
+// ErrReplaced is the failure of a Fetch or List of a configuration that another has replaced.
+var ErrReplaced = errors.New("the configuration was replaced")
 
 // Auditor takes the audit lines. Write returns at the deadline at the latest.
 type Auditor interface {

@@ -713,6 +713,37 @@ func TestAFetchThatOutlivesAReplaceLeavesTheNewValueAlone(t *testing.T) {
 	})
 }
 
+// A fetch that the end of the old configuration cuts off is asked again of the new one, for those
+// who may still read.
+func TestAFetchThatAReplaceCutsOffIsRepeated(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t)
+		f.backend.delay = time.Second
+		f.backend.fail("a_db", fmt.Errorf("%w: %w", broker.ErrReplaced,
+			conn.Errorf(conn.Failed, "", "shut down")))
+		var version uint64
+		var wg sync.WaitGroup
+		wg.Go(func() { version = f.open(t, alice, "a_db") })
+		synctest.Wait()
+		st := *f.state
+		st.Fetcher = &backend{
+			cache: f.cache, err: map[string]error{}, fetches: map[string]int{},
+			values: map[string]string{"a_db": "new"},
+		}
+		f.Replace(&st)
+		wg.Wait()
+		if version != digest("new") {
+			t.Errorf("version %x", version)
+		}
+
+		// Without another configuration it fails.
+		f.Replace(f.state)
+		if _, err := f.Open(nil, by(alice), "a_db"); conn.KindOf(err) != conn.Failed {
+			t.Errorf("after the end: %v", err)
+		}
+	})
+}
+
 func TestEveryDecisionHasItsAuditLine(t *testing.T) {
 	f := newFixture(t)
 	f.open(t, alice, "a_db")

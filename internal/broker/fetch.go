@@ -113,6 +113,15 @@ func (b *Broker) fetch(st *State, f *flight) {
 	ctx, cancel := context.WithTimeout(context.Background(), st.Timeout)
 	defer cancel()
 	v, origin, err := st.Fetcher.Fetch(ctx, f.quota.uid, f.id)
+	for errors.Is(err, ErrReplaced) {
+		// Whoever waits is decided upon anew, so the present configuration may answer.
+		now := b.state.Load()
+		if now == st {
+			break
+		}
+		st = now
+		v, origin, err = st.Fetcher.Fetch(ctx, f.quota.uid, f.id)
+	}
 
 	b.mu.Lock()
 	defer b.mu.Unlock()

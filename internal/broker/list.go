@@ -2,6 +2,7 @@ package broker
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"sort"
 	"time"
@@ -114,7 +115,7 @@ func (b *Broker) list(st *State, group *singleflight.Group) {
 	defer cancel()
 	start := time.Now()
 	l, err := st.Fetcher.List(ctx)
-	if err != nil {
+	if err != nil && !errors.Is(err, ErrReplaced) {
 		b.log.failure(conn.Caller{}, "", err)
 	}
 	b.mu.Lock()

@@ -118,7 +118,8 @@ type daemon struct {
 	audit   *audit.Log
 	broker  *broker.Broker
 	mounts  []*mount
-	lost    chan string // paths whose mount has ended
+	retired []context.CancelFunc // end the last sessions that were replaced
+	lost    chan string          // paths whose mount has ended
 }
 
 // logStart logs where the daemon looks for connections, and what it protects.
@@ -206,7 +207,7 @@ func (d *daemon) replace(ctx context.Context) error {
 		log, err = next.OpenAudit()
 	}
 	if err != nil {
-		next.Retire()
+		next.Retire(ctx)
 		return err
 	}
 	old, oldLog := d.Session, d.audit
@@ -214,14 +215,32 @@ func (d *daemon) replace(ctx context.Context) error {
 	d.renewDAGs(ctx)
 	d.RefreshUsers(ctx)
 	d.broker.Replace(state(next, log))
-	// Reads that are under way end with the old configuration.
-	time.AfterFunc(old.Front.Timeout+time.Second, func() {
-		old.Retire()
-		if oldLog != log {
+	d.retire(old)
+	if oldLog != log {
+		// Reads that are under way still write to it.
+		time.AfterFunc(old.Front.Timeout+time.Second, func() {
 			_ = oldLog.Close() // what it lost is in the log already
-		}
-	})
+		})
+	}
 	return nil
+}
+
+// maxRetired is how many replaced configurations still answer reads that are under way. Each has a
+// child at most.
+const maxRetired = 2
+
+// retire lets the reads that are under way end with the old configuration. If there are too many
+// old ones, the reads of the oldest are asked again of the present one.
+func (d *daemon) retire(old *session.Session) {
+	ctx, cancel := context.WithTimeout(context.Background(), old.Front.Timeout+time.Second)
+	go func() {
+		defer cancel()
+		old.Retire(ctx)
+	}()
+	if d.retired = append(d.retired, cancel); len(d.retired) > maxRetired {
+		d.retired[0]()
+		d.retired = d.retired[1:]
+	}
 }
 
 // unchanged fails if the new settings change what a running daemon cannot change.

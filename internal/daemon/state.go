@@ -2,6 +2,8 @@ package daemon
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"log/slog"
 
 	"github.com/connfs/connfs/conn"
@@ -21,14 +23,23 @@ type fetcher struct {
 func (f fetcher) Fetch(
 	ctx context.Context, uid uint32, id string,
 ) (*cache.Value, cache.Origin, error) {
-	return f.pool.Get(ctx, uid, id, conn.FormatJSON)
+	v, origin, err := f.pool.Get(ctx, uid, id, conn.FormatJSON)
+	return v, origin, replaced(err)
+}
+
+// replaced returns err as the broker knows it.
+func replaced(err error) error {
+	if errors.Is(err, resolver.ErrClosed) {
+		return fmt.Errorf("%w: %w", broker.ErrReplaced, err)
+	}
+	return err
 }
 
 // List returns what the backends hold, and logs which of them did not answer.
 func (f fetcher) List(ctx context.Context) (broker.Listing, error) {
 	l, err := f.pool.List(ctx)
 	if err != nil {
-		return broker.Listing{}, err
+		return broker.Listing{}, replaced(err)
 	}
 	for _, a := range l.Failed {
 		f.log.Warn("a backend does not list its connections",

@@ -97,6 +97,7 @@ type child struct {
 	waiting  map[uint64]chan<- answer
 	next     uint64
 	dead     bool
+	late     bool      // it was given up
 	served   int       // requests so far that may bring plaintext into the child
 	answered time.Time // when the first answer came
 
@@ -203,11 +204,19 @@ func (c *child) requests() int {
 	return c.served
 }
 
-// outlived reports whether the child's epoch is over, so that its end was to be expected.
-func (c *child) outlived(epoch time.Duration) bool {
+// giveUp kills a child that left a request without an answer.
+func (c *child) giveUp() {
+	c.mu.Lock()
+	c.late = true
+	c.mu.Unlock()
+	go c.proc.Kill()
+}
+
+// expected reports whether the child's end was no accident: its epoch is over, or it was given up.
+func (c *child) expected(epoch time.Duration) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return !c.answered.IsZero() && time.Since(c.answered) >= epoch
+	return c.late || !c.answered.IsZero() && time.Since(c.answered) >= epoch
 }
 
 // read takes answers until the pipe ends.

@@ -41,8 +41,12 @@ type Pool struct {
 	current *child
 	spare   *child
 	all     map[*child]bool
-	failed  time.Time // when the last attempt failed to start a spare
+	failed  time.Time     // when the last attempt failed to start a spare
+	active  int           // requests under way, and those that wait for their turn
+	quiet   chan struct{} // not nil: the pool drains; closed when active is 0
 	closed  bool
+
+	starts sync.WaitGroup // children that are being started, which need cfg.Blob
 
 	identity identity
 }
@@ -81,11 +85,20 @@ func NewPool(ctx context.Context, cfg Config) (*Pool, error) {
 	return p, nil
 }
 
-// errClosed is the failure of a request that comes after Close.
-var errClosed = conn.Errorf(conn.Failed, "", "the resolver has been shut down")
+// ErrClosed is the failure of a request that Close cuts off, or that comes after it, and of one
+// that would need a new child while the pool drains.
+var ErrClosed error = conn.Errorf(conn.Failed, "", "the resolver has been shut down")
 
 // start starts a child without making it the current one or the spare.
 func (p *Pool) start(ctx context.Context) (*child, error) {
+	p.mu.Lock()
+	if p.closed || p.quiet != nil {
+		p.mu.Unlock()
+		return nil, ErrClosed
+	}
+	p.starts.Add(1)
+	p.mu.Unlock()
+	defer p.starts.Done()
 	c, err := startChild(ctx, &p.cfg, p.firstAnswer, p.died)
 	if err != nil {
 		return nil, err
@@ -98,7 +111,7 @@ func (p *Pool) start(ctx context.Context) (*child, error) {
 	defer p.mu.Unlock()
 	if p.closed {
 		go c.proc.Kill()
-		return nil, errClosed
+		return nil, ErrClosed
 	}
 	// A child that has died already was removed from p.all before it was in it, and must
 	// not be added now.
@@ -114,7 +127,7 @@ func (p *Pool) acquire(ctx context.Context) (*child, error) {
 	p.mu.Lock()
 	if p.closed {
 		p.mu.Unlock()
-		return nil, errClosed
+		return nil, ErrClosed
 	}
 	if p.current == nil {
 		p.current, p.spare = p.spare, nil
@@ -152,7 +165,7 @@ func (p *Pool) acquire(ctx context.Context) (*child, error) {
 // starting. So each starts its own, and keeps it only if there is still a place for it.
 func (p *Pool) refill() {
 	p.mu.Lock()
-	if p.spare != nil || p.closed || time.Since(p.failed) < time.Second {
+	if p.spare != nil || p.closed || p.quiet != nil || time.Since(p.failed) < time.Second {
 		p.mu.Unlock()
 		return
 	}
@@ -171,7 +184,10 @@ func (p *Pool) keepSpare(c *child, err error) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	switch {
-	case p.closed:
+	case p.closed || p.quiet != nil:
+		if c != nil {
+			go c.proc.Kill()
+		}
 	case err != nil:
 		p.failed = time.Now()
 		return false
@@ -242,9 +258,9 @@ func (p *Pool) died(c *child) {
 	}
 }
 
-// do sends a frame to a child and returns its answer. A request that is cut off by the end
-// of an epoch is repeated on the next child, on a very slow machine more than once. A
-// request whose child ended by accident is repeated once.
+// do sends a frame to a child and returns its answer. A request that is cut off by the end of an
+// epoch, or because the child was too late with another request, is repeated on the next child, on
+// a very slow machine more than once. A request whose child ended by accident is repeated once.
 // This is not package retry: the next child is asked at once, with nothing to wait for.
 func (p *Pool) do(ctx context.Context, f Frame) (answer, error) {
 	return p.doWithin(ctx, f, p.cfg.Timeout)
@@ -254,6 +270,8 @@ func (p *Pool) do(ctx context.Context, f Frame) (answer, error) {
 func (p *Pool) doWithin(ctx context.Context, f Frame, timeout time.Duration) (answer, error) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
+	p.begin()
+	defer p.end()
 	select {
 	case p.limit <- struct{}{}:
 		defer func() { <-p.limit }()
@@ -280,7 +298,10 @@ func (p *Pool) doWithin(ctx context.Context, f Frame, timeout time.Duration) (an
 			return answer{}, DecodeFailure(a.header, a.meta)
 		case err == nil:
 			return a, nil
-		case errors.Is(err, errGone) && (try == 0 || c != nil && c.outlived(p.cfg.Epoch)):
+		case errors.Is(err, errGone) && p.isClosed():
+			return answer{}, ErrClosed
+		case errors.Is(err, errGone) &&
+			(try == 0 || c != nil && c.expected(p.cfg.Epoch)):
 			// The pool may not have noticed its end yet, and must not choose it again.
 			p.retire(c)
 			continue
@@ -291,7 +312,7 @@ func (p *Pool) doWithin(ctx context.Context, f Frame, timeout time.Duration) (an
 			// A child that works would have said so itself, with the backend's name.
 			if c != nil {
 				p.retire(c)
-				go c.proc.Kill()
+				c.giveUp()
 			}
 			return answer{}, conn.Errorf(conn.Timeout, "", "no answer within the deadline")
 		case errors.Is(err, context.Canceled):
@@ -377,7 +398,53 @@ func (p *Pool) Children() []int {
 	return pids
 }
 
-// Close kills every child. Every later request fails.
+// begin counts a request.
+func (p *Pool) begin() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.active++
+}
+
+// end is the end of a request.
+func (p *Pool) end() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.active--; p.active == 0 && p.quiet != nil && !p.closed {
+		close(p.quiet)
+		p.closed = true
+	}
+}
+
+func (p *Pool) isClosed() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.closed
+}
+
+// Drain waits until the requests under way have ended, until ctx ends at the latest, and closes the
+// pool. The children that none of them needs end at once, and no other is started.
+func (p *Pool) Drain(ctx context.Context) {
+	p.mu.Lock()
+	p.quiet = make(chan struct{})
+	spare := p.spare
+	p.spare = nil
+	if p.active == 0 {
+		close(p.quiet)
+		p.closed = true
+	}
+	p.mu.Unlock()
+	if spare != nil {
+		spare.proc.Kill()
+	}
+	select {
+	case <-p.quiet:
+	case <-ctx.Done():
+	}
+	p.Close()
+}
+
+// Close kills every child. Every later request fails with [ErrClosed]. When it returns, nothing
+// needs the settings any more.
 func (p *Pool) Close() {
 	p.mu.Lock()
 	p.closed = true
@@ -389,5 +456,6 @@ func (p *Pool) Close() {
 	for _, c := range all {
 		c.proc.Kill()
 	}
+	p.starts.Wait()
 	p.identity.close()
 }

@@ -642,3 +642,51 @@ func TestConfigureSaysWhyNot(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 }
+
+// A pool that another replaces keeps the child that answers, until it has answered, and no other.
+func TestADrainingPoolEndsWithItsLastRequest(t *testing.T) {
+	f := start(t, config(t, ""))
+	f.pid()
+	await(t, "there is a spare", func() bool { return len(f.Children()) == 2 })
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		if got := f.get("slow:300"); got != "at last" {
+			t.Errorf("got %q", got)
+		}
+	})
+	await(t, "the request is under way", func() bool { return f.Active() == 1 })
+	drained := make(chan struct{})
+	go func() {
+		f.Drain(t.Context())
+		close(drained)
+	}()
+	await(t, "the spare is gone", func() bool { return len(f.Children()) <= 1 })
+	wg.Wait()
+	<-drained
+	if n := len(f.Children()); n != 0 {
+		t.Errorf("%d children are still there", n)
+	}
+	_, _, err := f.Get(t.Context(), 0, "pid", conn.FormatJSON)
+	if !errors.Is(err, resolver.ErrClosed) {
+		t.Errorf("a later request: %v", err)
+	}
+}
+
+func TestADrainingPoolEndsAtItsDeadline(t *testing.T) {
+	f := start(t, config(t, ""))
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		_, _, err := f.Get(t.Context(), 0, "hang", conn.FormatJSON)
+		if !errors.Is(err, resolver.ErrClosed) {
+			t.Errorf("the request that is cut off: %v", err)
+		}
+	})
+	await(t, "the request is under way", func() bool { return f.Active() == 1 })
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	f.Drain(ctx)
+	wg.Wait()
+	if n := len(f.Children()); n != 0 {
+		t.Errorf("%d children are still there", n)
+	}
+}

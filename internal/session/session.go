@@ -266,10 +266,10 @@ func (s *Session) logWarnings() {
 	}
 }
 
-// Retire ends the children of s and wipes their settings. What s shares with other sessions
-// stays.
-func (s *Session) Retire() {
-	s.Pool.Close()
+// Retire lets the requests that are under way end, until ctx ends at the latest. Then it ends the
+// children of s and wipes their settings. What s shares with other sessions stays.
+func (s *Session) Retire(ctx context.Context) {
+	s.Pool.Drain(ctx)
 	s.blob.Close()
 }
 
