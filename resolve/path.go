@@ -174,9 +174,6 @@ func (p *Path) List(ctx context.Context) (Listing, error) {
 			l.Failures = append(l.Failures, Failure{e.Name, errs[i]})
 			continue
 		}
-		if b, ok := e.Backend.(backend.CaseBlind); ok && b.CaseBlind() && len(ids[i]) > 0 {
-			l.Complete = false
-		}
 		l.IDs = append(l.IDs, ids[i]...)
 	}
 	slices.Sort(l.IDs)

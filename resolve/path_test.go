@@ -226,10 +226,6 @@ func TestPathListing(t *testing.T) {
 		{"each counts its calls",
 			[]backend.Backend{&fake{ids: []string{"a"}, calls: 3}, &fake{calls: 2}},
 			resolve.Listing{IDs: []string{"a"}, Complete: true, Calls: 5}},
-		{"one does not know the case", []backend.Backend{caseBlind{&fake{ids: []string{"b"}}}},
-			resolve.Listing{IDs: []string{"b"}}},
-		{"one would not, and has nothing", []backend.Backend{caseBlind{&fake{}}},
-			resolve.Listing{Complete: true}},
 	} {
 		got, err := newPath(t, "stop", c.backends...).List(t.Context())
 		if err != nil {
@@ -246,10 +242,6 @@ func TestPathListing(t *testing.T) {
 		}
 	}
 }
-
-type caseBlind struct{ *fake }
-
-func (caseBlind) CaseBlind() bool { return true }
 
 type noLister struct{}
 

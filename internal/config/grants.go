@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -131,13 +132,17 @@ func notEmpty(v string) (string, string) {
 	return "", ""
 }
 
-// spellings returns the ids that rules spell out, each once.
-func spellings(rules []policy.Rule) []string {
-	var ids []string
+// spellings returns the ids that the rules, and the list of KMS connections, spell out, each
+// once.
+func (f *file) spellings() []string {
+	ids := slices.Clone(f.kmsConnections.v)
 	seen := map[string]bool{}
-	for _, rule := range rules {
+	for _, id := range ids {
+		seen[id] = true
+	}
+	for _, rule := range f.rules {
 		for _, pattern := range rule.Connections {
-			if !strings.ContainsAny(pattern, "*?[") && !seen[pattern] {
+			if policy.IsLiteral(pattern) && !seen[pattern] {
 				seen[pattern] = true
 				ids = append(ids, pattern)
 			}

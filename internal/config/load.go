@@ -93,7 +93,7 @@ func Load(ctx context.Context, src Source) (*Result, error) {
 		resolver.Environment.Variables = environment.Variables(l.Environ)
 	}
 	resolver.Login = backend.Masked(l.Environ, settings.Login)
-	resolver.Environment.Spellings = spellings(f.rules)
+	resolver.Environment.Spellings = f.spellings()
 	front.Path = path(&f, &a, len(resolver.Environment.Variables))
 	front.Warnings = l.warnings
 	return &Result{

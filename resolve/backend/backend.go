@@ -24,12 +24,6 @@ type Lister interface {
 	List(ctx context.Context) ([]string, error)
 }
 
-// CaseBlind is a Lister that answers to ids in any case and lists one spelling of
-// each, so that a listing with some of its ids is never complete.
-type CaseBlind interface {
-	CaseBlind() bool
-}
-
 // Local is a Backend that is in reach or not there at all: waiting does not help it, and
 // no breaker guards it.
 type Local interface {

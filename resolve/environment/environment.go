@@ -3,7 +3,9 @@ package environment
 
 import (
 	"context"
+	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/connfs/connfs/conn"
@@ -20,8 +22,8 @@ type Settings struct {
 	File string
 	// Variables are the AIRFLOW_CONN_* variables that connfs was started with.
 	Variables []backend.Variable
-	// Spellings are ids that grants spell out. The name of a variable does not
-	// tell the case of its id; List uses these, and lower case otherwise.
+	// Spellings are ids that the configuration spells out. The name of a variable does not tell
+	// the case of its id: it is that of these, and lower case otherwise.
 	Spellings []string
 }
 
@@ -63,15 +65,25 @@ func New(settings Settings) *Store {
 	return e
 }
 
-// Connection implements [backend.Backend]. All spellings of an id stand in one variable:
-// the variable's name cannot carry the id byte for byte.
+// Connection implements [backend.Backend]. To Airflow all spellings of an id are one variable.
+// Here the variable has the ids that List says, and no other: whether a caller may read an id is
+// decided by how it is spelled, before this backend is asked.
 func (e *Store) Connection(ctx context.Context, id string) (*conn.Connection, error) {
-	value, err := e.value(ctx, conn.EnvName(id))
+	name := conn.EnvName(id)
+	value, err := e.value(ctx, name)
 	if err != nil {
 		return nil, err
 	}
 	if value == "" {
 		return nil, conn.Errorf(conn.Absent, "environment", "no variable holds it")
+	}
+	if ids := e.ids(name); !slices.Contains(ids, id) {
+		return nil, &conn.Error{
+			Kind: conn.Absent, Source: "environment",
+			Reason: fmt.Sprintf("%s has the id %s, and ids are compared byte for byte",
+				name, quoted(ids)),
+			Hint: "a variable has the id of lower case, or the one that a [[grant]] spells",
+		}
 	}
 	c, err := conn.Parse(value)
 	if err != nil {
@@ -80,8 +92,32 @@ func (e *Store) Connection(ctx context.Context, id string) (*conn.Connection, er
 	return c, nil
 }
 
-// List implements [backend.Lister]: the ids that settings spell out, and small letters for
-// every other variable. A variable that no id can lead to is left out.
+// ids returns the ids of the connection in a variable: those that settings spell out, or else
+// the one of small letters; none where no id leads to the variable.
+func (e *Store) ids(name string) []string {
+	if spelled := e.spellings[name]; len(spelled) > 0 {
+		return spelled
+	}
+	id := strings.ToLower(strings.TrimPrefix(name, connPrefix))
+	if conn.EnvName(id) != name {
+		return nil
+	}
+	return []string{id}
+}
+
+// quoted joins ids for people.
+func quoted(ids []string) string {
+	if len(ids) == 0 {
+		return "of no spelling that is known"
+	}
+	texts := make([]string, len(ids))
+	for i, id := range ids {
+		texts[i] = strconv.Quote(id)
+	}
+	return strings.Join(texts, " and ")
+}
+
+// List implements [backend.Lister].
 func (e *Store) List(ctx context.Context) ([]string, error) {
 	names, err := e.names(ctx)
 	if err != nil {
@@ -89,14 +125,7 @@ func (e *Store) List(ctx context.Context) ([]string, error) {
 	}
 	var ids []string
 	for _, name := range names {
-		if spelled := e.spellings[name]; len(spelled) > 0 {
-			ids = append(ids, spelled...)
-			continue
-		}
-		id := strings.ToLower(strings.TrimPrefix(name, connPrefix))
-		if conn.EnvName(id) == name {
-			ids = append(ids, id)
-		}
+		ids = append(ids, e.ids(name)...)
 	}
 	slices.Sort(ids)
 	return ids, nil
@@ -104,9 +133,6 @@ func (e *Store) List(ctx context.Context) ([]string, error) {
 
 // Local implements [backend.Local].
 func (e *Store) Local() bool { return true }
-
-// CaseBlind implements [backend.CaseBlind].
-func (e *Store) CaseBlind() bool { return true }
 
 // value returns the value of a variable, empty where it is not set.
 func (e *Store) value(ctx context.Context, name string) (string, error) {

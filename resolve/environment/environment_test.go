@@ -3,7 +3,6 @@ package environment_test
 import (
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -36,7 +35,7 @@ func TestConforms(t *testing.T) {
 		return environment.New(environment.Settings{File: filepath.Join(t.TempDir(), "missing")})
 	}
 	t.Run("variables", func(t *testing.T) {
-		resolvetest.Run(t, resolvetest.Harness{CaseBlind: true, Unreachable: missing,
+		resolvetest.Run(t, resolvetest.Harness{Unreachable: missing,
 			New: func(t *testing.T, c map[string]*conn.Connection) backend.Backend {
 				lines, ids := variables(t, c)
 				return environment.New(environment.Settings{Variables: environment.Variables(lines),
@@ -44,7 +43,7 @@ func TestConforms(t *testing.T) {
 			}})
 	})
 	t.Run("file", func(t *testing.T) {
-		resolvetest.Run(t, resolvetest.Harness{CaseBlind: true, Unreachable: missing,
+		resolvetest.Run(t, resolvetest.Harness{Unreachable: missing,
 			New: func(t *testing.T, c map[string]*conn.Connection) backend.Backend {
 				lines, ids := variables(t, c)
 				file := writeFile(t, strings.Join(lines, "\n"))
@@ -181,14 +180,30 @@ func TestListsSpellings(t *testing.T) {
 	if diff := cmp.Diff([]string{"BILLING.db", "Billing.DB", "Straße", "my_db"}, got); diff != "" {
 		t.Errorf("list (-want +got):\n%s", diff)
 	}
-	for _, id := range slices.Concat(got, []string{"MY_db", "strasse"}) {
+	for _, id := range got {
 		if _, err := e.Connection(t.Context(), id); err != nil {
 			t.Errorf("%q: %v", id, err)
 		}
 	}
-	for _, id := range []string{"empty", "small", ""} {
+	// What is not listed does not answer: who may read an id is decided by its spelling.
+	for _, id := range []string{
+		"empty", "small", "", "MY_db", "MY_DB", "billing.db", "BILLING.DB", "strasse", "STRASSE",
+	} {
 		if _, err := e.Connection(t.Context(), id); conn.KindOf(err) != conn.Absent {
 			t.Errorf("%q: %v, want absent", id, err)
 		}
+	}
+}
+
+func TestAnotherSpellingOfAnIDIsAbsent(t *testing.T) {
+	e := environment.New(environment.Settings{
+		Variables: environment.Variables([]string{"AIRFLOW_CONN_PAYROLL=http://h"}),
+	})
+	_, err := e.Connection(t.Context(), "Payroll")
+	const want = `environment: absent: AIRFLOW_CONN_PAYROLL has the id "payroll", and ids are ` +
+		`compared byte for byte (a variable has the id of lower case, or the one that a ` +
+		`[[grant]] spells)`
+	if conn.KindOf(err) != conn.Absent || err.Error() != want {
+		t.Errorf("%v, want %s", err, want)
 	}
 }

@@ -24,8 +24,6 @@ type Harness struct {
 	New func(t *testing.T, connections map[string]*conn.Connection) backend.Backend
 	// Unreachable returns one whose store is not there.
 	Unreachable func(t *testing.T) backend.Backend
-	// CaseBlind says that ids with one environment variable are one.
-	CaseBlind bool
 	// Holds says which ids the store can hold; nil: any.
 	Holds func(id string) bool
 	// NoDescription says that the store keeps no descriptions.
@@ -98,10 +96,6 @@ func (h Harness) exactID(t *testing.T) {
 		"mixed.case-1", "team//db",
 		"team/./db", "team\\db", "bucher_接続", "nothing",
 	} {
-		sameName := func(s string) bool { return conn.EnvName(s) == conn.EnvName(id) }
-		if h.CaseBlind && slices.ContainsFunc(ids(sample()), sameName) {
-			continue
-		}
 		wantAbsent(t, b, id)
 	}
 }

@@ -212,8 +212,9 @@ func TestListNamesWhatThereIs(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// It is not complete, since variables of the environment have other spellings too.
-	want := &resolver.Listing{IDs: []string{"Warehouse", "api", "broken", "huge", "same"}}
+	want := &resolver.Listing{
+		IDs: []string{"Warehouse", "api", "broken", "huge", "same"}, Complete: true,
+	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
