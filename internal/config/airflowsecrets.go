@@ -11,10 +11,10 @@ import (
 
 // alternative takes the alternative backend from Airflow where config.toml does not
 // mention one: the backend for tasks, which [workers] names in Airflow 3, or else the one
-// in [secrets].
+// in [secrets]. Where one of them is connfs's own class, the other counts.
 func (r *airflowReader) alternative(a *airflow) {
 	secrets, err := r.cfg.Get(r.ctx, "secrets", "backend")
-	if err != nil || secrets.Text != "" {
+	if err != nil || secrets.Text != "" && !ownClass(secrets.Text) {
 		// Airflow would ask that backend for options named by a _secret.
 		r.cfg.Secret = func(string) (string, bool, error) {
 			return "", false, errors.New("it asks the secrets backend for an option of Airflow's " +
@@ -25,9 +25,15 @@ func (r *airflowReader) alternative(a *airflow) {
 		workers := r.backend("workers", "secrets_backend", airflowWorkers)
 		own := r.backend("secrets", "backend", airflowSecrets)
 		a.alternative = own
-		if workers.backend != "" {
+		switch {
+		case workers.backend == "":
+		case ownClass(workers.backend) && own.backend != "" && !ownClass(own.backend):
+			a.alternative.instead = workers.named()
+		default:
 			a.alternative = workers
-			if own.backend != "" {
+			if ownClass(own.backend) {
+				a.alternative.instead = own.named()
+			} else if own.backend != "" {
 				r.warn("%s (%s) is not searched: %s (%s), which tasks of Airflow 3 ask in its "+
 					"place, is set",
 					own.keys.backend, own.origin, workers.keys.backend, workers.origin)
@@ -35,7 +41,7 @@ func (r *airflowReader) alternative(a *airflow) {
 		}
 	}
 	s := &a.alternative
-	if s.backend == "" {
+	if s.backend == "" || ownClass(s.backend) && s.keys != tomlSecrets {
 		return
 	}
 	a.multiTeam = r.boolean("core", "multi_team")

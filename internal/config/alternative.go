@@ -21,8 +21,12 @@ type alternative struct {
 	backend   string // a short name or a class path; empty: none
 	origin    airflowcfg.Origin
 	arguments []argument
-	set       bool // a configuration names it, or says that there is no such backend
+	set       bool   // a configuration names it, or says that there is no such backend
+	instead   string // what names connfs's own class, in place of which this counts; or empty
 }
+
+// named returns the key that names the backend, and where it stands.
+func (s *alternative) named() string { return fmt.Sprintf("%s (%s)", s.keys.backend, s.origin) }
 
 // secretsKeys are the keys by which messages name an alternative backend.
 type secretsKeys struct{ backend, kwargs string }
@@ -113,6 +117,14 @@ const (
 	metastoreClass   = "airflow.secrets.metastore.MetastoreBackend"
 )
 
+// ownModule is the Python module with connfs's own class for Airflow, which reads connections
+// from a mount. Every Airflow that uses it names it in the configuration that connfs reads.
+const ownModule = "connfs_airflow"
+
+// ownClass reports whether a backend is that class: asked for a connection, connfs would ask
+// itself.
+func ownClass(backend string) bool { return strings.HasPrefix(backend, ownModule+".") }
+
 // classPath matches a backend's name that can be shown: anything else may hold a secret.
 var classPath = regexp.MustCompile(`^[A-Za-z_][\w.]*$`)
 
@@ -124,10 +136,14 @@ func (l *loader) checkAlternative(s *alternative, multiTeam bool) {
 		place(e, s.origin)
 		l.add(e)
 	}
-	switch s.backend {
-	case environmentClass:
+	switch {
+	case s.backend == environmentClass:
 		return // always in the path: see alternative.settings
-	case metastoreClass:
+	case ownClass(s.backend) && s.keys == tomlSecrets:
+		fail("this class is connfs itself, as Airflow sees it",
+			"name the store that has the connections")
+		return
+	case s.backend == metastoreClass:
 		fail("the metastore is in the path without being named, and named here Airflow asks it "+
 			"before the environment, which connfs does not",
 			`leave it out, or set backend = "" under [secrets] of config.toml`)
@@ -170,9 +186,9 @@ func (l *loader) failArguments(s *alternative, err error) {
 
 // settings returns what the resolver needs to know; nil where there is no alternative
 // backend. Airflow's own EnvironmentVariablesBackend does not count as one: the environment
-// is in the path anyway.
+// is in the path anyway. Nor does connfs's own class.
 func (s *alternative) settings(multiTeam bool) *backend.Secrets {
-	if s.backend == "" || s.backend == environmentClass {
+	if s.backend == "" || s.backend == environmentClass || ownClass(s.backend) {
 		return nil
 	}
 	return &backend.Secrets{Backend: s.backend, Kwargs: kwargs(s.arguments), MultiTeam: multiTeam}
@@ -184,20 +200,26 @@ func (s *alternative) why(order value[string]) string {
 	case !s.set:
 		return "not searched: [secrets] backend is not set"
 	case s.backend == "":
-		return fmt.Sprintf("not searched: %s (%s) is empty", s.keys.backend, s.origin)
+		return fmt.Sprintf("not searched: %s is empty", s.named())
 	case s.backend == environmentClass:
-		return fmt.Sprintf("not searched: %s (%s) names the environment, which is in the path "+
-			"anyway", s.keys.backend, s.origin)
+		return fmt.Sprintf("not searched: %s names the environment, which is in the path anyway",
+			s.named())
+	case ownClass(s.backend):
+		return fmt.Sprintf("not searched: %s names connfs's own class, which would ask connfs "+
+			"again; a store to search belongs under [secrets] of config.toml", s.named())
 	}
 	name, _ := all.AlternativeName(s.backend)
 	in := ""
-	if s.keys == airflowWorkers {
+	switch {
+	case s.instead != "":
+		in = fmt.Sprintf(", since %s names connfs's own class", s.instead)
+	case s.keys == airflowWorkers:
 		in = ", which tasks of Airflow 3 ask in place of [secrets] backend"
 	}
 	then := "the metastore, then the environment"
 	if order.v == "airflow" {
 		then = "the environment, then the metastore"
 	}
-	return fmt.Sprintf("searched first: %s, of %s (%s)%s; after it %s: order = %q (%s)",
-		name, s.keys.backend, s.origin, in, then, order.v, cmp.Or(order.origin, "default"))
+	return fmt.Sprintf("searched first: %s, of %s%s; after it %s: order = %q (%s)",
+		name, s.named(), in, then, order.v, cmp.Or(order.origin, "default"))
 }

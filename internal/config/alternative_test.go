@@ -203,6 +203,50 @@ func TestAlternativeBackendOfAirflow(t *testing.T) {
 			why:  "searched first",
 			want: &backend.Secrets{Backend: "local_filesystem", MultiTeam: true},
 		},
+		"connfs's own class": {
+			cfg: "[secrets]\nbackend = connfs_airflow.ConnfsBackend\n" +
+				"backend_kwargs = {\"mount\": \"/conn\"}\n",
+			why: "not searched: [secrets] backend (HOME/airflow.cfg:2) names connfs's own class, " +
+				"which would ask connfs again; a store to search belongs under [secrets] of " +
+				"config.toml",
+		},
+		"connfs's own class for tasks, by a variable": {
+			cfg: "[core]\n",
+			env: []string{"AIRFLOW__WORKERS__SECRETS_BACKEND=connfs_airflow.ConnfsBackend"},
+			why: "not searched: [workers] secrets_backend (variable " +
+				"AIRFLOW__WORKERS__SECRETS_BACKEND) names connfs's own class",
+		},
+		"connfs's own class for tasks, and the store for the others": {
+			cfg:  from + "[workers]\nsecrets_backend = connfs_airflow.ConnfsBackend\n",
+			want: local("/cfg.json"),
+			why: "searched first: local_filesystem, of [secrets] backend (HOME/airflow.cfg:2), " +
+				"since [workers] secrets_backend (HOME/airflow.cfg:5) names connfs's own class; " +
+				"after it",
+		},
+		"connfs's own class, and another one for tasks": {
+			cfg:  "[secrets]\nbackend = connfs_airflow.ConnfsBackend\n" + workers,
+			want: local("/worker.json"),
+			why: "searched first: local_filesystem, of [workers] secrets_backend " +
+				"(HOME/airflow.cfg:4), since [secrets] backend (HOME/airflow.cfg:2) names " +
+				"connfs's own class; after it",
+		},
+		"connfs's own class, and a store in config.toml": {
+			cfg:  "[secrets]\nbackend = connfs_airflow.ConnfsBackend\n",
+			toml: "[secrets]\nbackend = \"local_filesystem\"\n",
+			want: &backend.Secrets{Backend: "local_filesystem"},
+			why:  "searched first: local_filesystem, of secrets.backend (CONFIG:2); after it",
+		},
+		"a class path of Airflow 1.10": {
+			cfg: "[secrets]\nbackend = airflow.contrib.secrets.hashicorp_vault.VaultBackend\n" +
+				"backend_kwargs = {\"url\": \"http://127.0.0.1:8200\", \"token\": \"t\", " +
+				"\"mount_point\": \"airflow\", \"kv_engine_version\": 1}\n",
+			want: &backend.Secrets{
+				Backend: "airflow.contrib.secrets.hashicorp_vault.VaultBackend",
+				Kwargs: `{"kv_engine_version":1,"mount_point":"airflow","token":"t",` +
+					`"url":"http://127.0.0.1:8200"}`,
+			},
+			why: "searched first: vault, of [secrets] backend (HOME/airflow.cfg:2); after it",
+		},
 		"one team": {cfg: from + "[core]\nmulti_team = f\n", want: local("/cfg.json"),
 			why: "searched first"},
 	} {

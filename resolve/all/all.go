@@ -39,6 +39,8 @@ type alternative struct {
 	name  string // the short name, under which logs and audit lines show it
 	class string // Airflow's class path; empty: a kind of connfs's own
 	open  backend.Opener
+	// older are class paths of Airflow 1.10, which Airflow 2 takes for class.
+	older []string
 }
 
 // alternatives are all the alternative backends there are, sorted by name. A new one is a line
@@ -46,16 +48,24 @@ type alternative struct {
 var alternatives = []alternative{
 	{"aws_secrets_manager",
 		"airflow.providers.amazon.aws.secrets.secrets_manager.SecretsManagerBackend",
-		aws.OpenSecretsManager},
+		aws.OpenSecretsManager,
+		[]string{"airflow.contrib.secrets.aws_secrets_manager.SecretsManagerBackend"}},
 	{"aws_ssm",
 		"airflow.providers.amazon.aws.secrets.systems_manager.SystemsManagerParameterStoreBackend",
-		aws.OpenSSM},
-	{"exec", "", exec.Open},
+		aws.OpenSSM,
+		[]string{
+			"airflow.contrib.secrets.aws_systems_manager.SystemsManagerParameterStoreBackend"}},
+	{"exec", "", exec.Open, nil},
 	{"gcp_secret_manager",
 		"airflow.providers.google.cloud.secrets.secret_manager.CloudSecretManagerBackend",
-		gcpsm.Open},
-	{"local_filesystem", "airflow.secrets.local_filesystem.LocalFilesystemBackend", localfile.Open},
-	{"vault", "airflow.providers.hashicorp.secrets.vault.VaultBackend", vault.Open},
+		gcpsm.Open,
+		[]string{
+			"airflow.contrib.secrets.gcp_secrets_manager.CloudSecretManagerBackend",
+			"airflow.contrib.secrets.gcp_secrets_manager.CloudSecretsManagerBackend"}},
+	{"local_filesystem", "airflow.secrets.local_filesystem.LocalFilesystemBackend",
+		localfile.Open, nil},
+	{"vault", "airflow.providers.hashicorp.secrets.vault.VaultBackend", vault.Open,
+		[]string{"airflow.contrib.secrets.hashicorp_vault.VaultBackend"}},
 }
 
 // Names returns the short names of all alternative backends, sorted.
@@ -71,7 +81,7 @@ func Names() []string {
 // Airflow's class paths means. Its error lists the names there are.
 func AlternativeName(name string) (string, error) {
 	i := slices.IndexFunc(alternatives, func(a alternative) bool {
-		return a.name == name || a.class != "" && a.class == name
+		return a.name == name || a.class != "" && a.class == name || slices.Contains(a.older, name)
 	})
 	if i < 0 {
 		return "", fmt.Errorf(

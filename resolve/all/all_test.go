@@ -9,6 +9,7 @@ import (
 
 	"github.com/connfs/connfs/resolve"
 	"github.com/connfs/connfs/resolve/all"
+	"github.com/connfs/connfs/resolve/backend"
 	"github.com/connfs/connfs/resolve/environment"
 	"github.com/connfs/connfs/resolve/metastore"
 )
@@ -73,11 +74,49 @@ func airflowDatabase(t *testing.T) string {
 	return filepath.Join(dir, "airflow.db")
 }
 
+// The class paths of Airflow 1.10, with the arguments that its documentation shows for each.
+func TestClassPathsOfAirflow1AreUnderstood(t *testing.T) {
+	const contrib = "airflow.contrib.secrets."
+	for class, c := range map[string]struct{ name, kwargs string }{
+		"aws_systems_manager.SystemsManagerParameterStoreBackend": {
+			"aws_ssm", `{"connections_prefix": "/airflow/connections", "profile_name": null}`,
+		},
+		"aws_secrets_manager.SecretsManagerBackend": {
+			"aws_secrets_manager", `{"connections_prefix": "airflow/connections",
+				"variables_prefix": "airflow/variables", "config_prefix": "airflow/config",
+				"sep": "/", "profile_name": "p", "region_name": "eu-west-1"}`,
+		},
+		"gcp_secrets_manager.CloudSecretsManagerBackend": {
+			"gcp_secret_manager", `{"connections_prefix": "airflow-connections", "sep": "-",
+				"gcp_scopes": "https://www.googleapis.com/auth/cloud-platform"}`,
+		},
+		"gcp_secrets_manager.CloudSecretManagerBackend": {"gcp_secret_manager", `{}`},
+		"hashicorp_vault.VaultBackend": {
+			"vault", `{"connections_path": "connections", "variables_path": "variables",
+				"url": "http://127.0.0.1:8200", "mount_point": "airflow",
+				"auth_type": "kubernetes", "kubernetes_role": "r",
+				"kubernetes_jwt_path": "/var/run/secrets/kubernetes.io/serviceaccount/token"}`,
+		},
+	} {
+		if got, err := all.AlternativeName(contrib + class); got != c.name || err != nil {
+			t.Errorf("%s: %q, %v; want %s", class, got, err, c.name)
+		}
+		s := &backend.Secrets{Backend: contrib + class, Kwargs: c.kwargs}
+		if err := all.CheckSecrets(s); err != nil {
+			t.Errorf("%s: %v", class, err)
+		}
+	}
+	const azure = contrib + "azure_key_vault.AzureKeyVaultBackend"
+	if got, err := all.AlternativeName(azure); err == nil {
+		t.Errorf("Azure's is %s", got)
+	}
+}
+
 // The short names and class paths are what configurations hold: they do not change.
 func TestEachAlternativeHasItsNames(t *testing.T) {
 	const amazon = "airflow.providers.amazon.aws.secrets."
 	const google = "airflow.providers.google.cloud.secrets."
-	for backend, want := range map[string]string{
+	for name, want := range map[string]string{
 		"aws_secrets_manager":                            "aws_secrets_manager",
 		amazon + "secrets_manager.SecretsManagerBackend": "aws_secrets_manager",
 		"aws_ssm": "aws_ssm",
@@ -90,13 +129,13 @@ func TestEachAlternativeHasItsNames(t *testing.T) {
 		"vault": "vault",
 		"airflow.providers.hashicorp.secrets.vault.VaultBackend": "vault",
 	} {
-		if got, err := all.AlternativeName(backend); got != want || err != nil {
-			t.Errorf("%s: %q, %v; want %s", backend, got, err, want)
+		if got, err := all.AlternativeName(name); got != want || err != nil {
+			t.Errorf("%s: %q, %v; want %s", name, got, err, want)
 		}
 	}
-	for _, backend := range []string{"", "nothing", "airflow.secrets.metastore.MetastoreBackend"} {
-		if got, err := all.AlternativeName(backend); err == nil {
-			t.Errorf("%q is %s", backend, got)
+	for _, name := range []string{"", "nothing", "airflow.secrets.metastore.MetastoreBackend"} {
+		if got, err := all.AlternativeName(name); err == nil {
+			t.Errorf("%q is %s", name, got)
 		}
 	}
 }
