@@ -12,6 +12,7 @@ type Check struct {
 	Call string // as the service's own documentation and policies name it: "ssm:GetParameter"
 	Only Only   // what alone needs the call; empty: every read does
 	Err  error  // nil, or an *Error that says why the call failed
+	Note string // of a call that did not fail: what to think about; may be empty
 }
 
 // Only is what a call is for that no read needs.
@@ -30,6 +31,7 @@ type checkForm struct {
 	Call    string   `json:"call"`
 	Only    Only     `json:"only,omitempty"`
 	Failure *failure `json:"failure,omitempty"`
+	Note    string   `json:"note,omitempty"`
 }
 
 // failure is an Error without its cause.
@@ -42,7 +44,7 @@ type failure struct {
 
 // MarshalJSON implements json.Marshaler. Of an error that is no *Error nothing is shown.
 func (c Check) MarshalJSON() ([]byte, error) {
-	form := checkForm{Name: c.Name, Call: c.Call, Only: c.Only}
+	form := checkForm{Name: c.Name, Call: c.Call, Only: c.Only, Note: c.Note}
 	if c.Err != nil {
 		form.Failure = &failure{Kind: KindOf(c.Err)}
 		var e *Error
@@ -59,7 +61,7 @@ func (c *Check) UnmarshalJSON(text []byte) error {
 	if err := json.Unmarshal(text, &form); err != nil {
 		return err
 	}
-	*c = Check{Name: form.Name, Call: form.Call, Only: form.Only}
+	*c = Check{Name: form.Name, Call: form.Call, Only: form.Only, Note: form.Note}
 	if f := form.Failure; f != nil {
 		c.Err = &Error{Kind: f.Kind, Source: f.Source, Reason: f.Reason, Hint: f.Hint}
 	}

@@ -66,6 +66,9 @@ func NewFernet(key string) (*Fernet, error) {
 			reject := conn.Errorf(conn.KeyRejected, Source,
 				"key %d of %d in fernet_key is unusable: %v", i+1, len(parts), err)
 			reject.Hint = "each one is 32 bytes in base64, separated by a comma and nothing else"
+			if strings.Contains(part, "$") {
+				reject.Hint = "it looks like a variable that nothing expanded"
+			}
 			return &Fernet{reject: reject}, reject
 		}
 		f.keys[i] = k

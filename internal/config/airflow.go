@@ -10,8 +10,10 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/connfs/connfs/conn"
 	"github.com/connfs/connfs/internal/config/airflowcfg"
 	"github.com/connfs/connfs/internal/python/configparser"
+	"github.com/connfs/connfs/kms"
 	"github.com/connfs/connfs/resolve/backend"
 	"github.com/connfs/connfs/resolve/metastore"
 )
@@ -64,10 +66,26 @@ func (l *loader) readAirflow(ctx context.Context, f *file, h home, child account
 	if a.fernetKey.v == "" {
 		a.fernetKey = r.get("core", "fernet_key")
 	}
+	l.checkFernetKey(&a.fernetKey)
 	a.impersonation = r.get("core", "default_impersonation")
 	r.warnReadable(&a)
 	l.settleMetastore(&a, h)
 	return a
+}
+
+// checkFernetKey warns of a key with which nothing opens. It is no error: connections in clear
+// can be served.
+func (l *loader) checkFernetKey(key *value[string]) {
+	_, err := kms.NewFernet(key.v)
+	var unusable *conn.Error
+	switch {
+	case errors.As(err, &unusable):
+		l.warn("%s: %s (%s): what is encrypted in the metastore cannot be read", key.from(),
+			unusable.Reason, unusable.Hint)
+	case key.set && key.v == "" && strings.Contains(key.origin, "variable "):
+		l.warn("%s: the Fernet key is set, and empty: what is encrypted in the metastore cannot "+
+			"be read", key.from())
+	}
 }
 
 // settleMetastore decides whether the metastore is in the path, and says why.

@@ -151,6 +151,49 @@ func TestADatabaseURLThatIsSetAndEmptyIsAnError(t *testing.T) {
 	}
 }
 
+func TestAFernetKeyThatCannotBeUsedIsAWarning(t *testing.T) {
+	const good = "ds8OE6pp_iFsgoz7KGZ68L-byl73VniQX96D66qMVBs="
+	const after = ": what is encrypted in the metastore cannot be read"
+	const form = " (each one is 32 bytes in base64, separated by a comma and nothing else)"
+	for name, tc := range map[string]struct{ cfg, env, want string }{
+		"a variable that nothing expanded": {
+			"[core]\nfernet_key = $FERNET_KEY\n", "",
+			"HOME/airflow.cfg:2: key 1 of 1 in fernet_key is unusable: not base64: a character " +
+				"or padding is missing (it looks like a variable that nothing expanded)" + after,
+		},
+		"a comma at the end": {
+			"", "AIRFLOW__CORE__FERNET_KEY=" + good + ",",
+			"variable AIRFLOW__CORE__FERNET_KEY: key 2 of 2 in fernet_key is unusable: it is " +
+				"blank" + form + after,
+		},
+		"a wrong length": {
+			"[core]\nfernet_key_cmd = echo aHVudGVyMg==\n", "",
+			"command of HOME/airflow.cfg:2: key 1 of 1 in fernet_key is unusable: it decodes to " +
+				"7 bytes, not 32" + form + after,
+		},
+		"an empty variable": {
+			"[core]\nfernet_key = " + good + "\n", "AIRFLOW__CORE__FERNET_KEY=",
+			"variable AIRFLOW__CORE__FERNET_KEY: the Fernet key is set, and empty" + after,
+		},
+		"a good one":           {"[core]\nfernet_key = " + good + "\n", "", ""},
+		"none, as by default":  {"[core]\nfernet_key =\n", "", ""},
+		"two, one on each end": {"[core]\nfernet_key = " + good + "," + good + "\n", "", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			src := source(t, "[[grant]]\nrun_as_user = 1\nconnections = [\"*\"]\n")
+			src.AirflowHome = airflowHome(t, tc.cfg)
+			src.Environ = append(src.Environ, tc.env)
+			var want []string
+			if tc.want != "" {
+				want = []string{strings.ReplaceAll(tc.want, "HOME", src.AirflowHome)}
+			}
+			if diff := cmp.Diff(want, load(t, src).Warnings); diff != "" {
+				t.Errorf("warnings (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
 // The variables of a widely used Helm chart, and a program that logs in with variables of its own.
 func TestTheCommandOfAVariableGetsTheWholeEnvironment(t *testing.T) {
 	src := source(t, "")

@@ -70,11 +70,12 @@ func TestSecretFilesAreFoundInOrder(t *testing.T) {
 	beside, credentials := filepath.Dir(src.ConfigFile), t.TempDir()
 	src.Environ = append(src.Environ, "CREDENTIALS_DIRECTORY="+credentials)
 	write(t, filepath.Join(beside, "url"), "sqlite:////beside.db\n", 0o600)
-	write(t, filepath.Join(beside, "key"), "beside\n\n", 0o600)
+	const key = "YmVzaWRlYmVzaWRlYmVzaWRlYmVzaWRlYmVzaWRlYmU="
+	write(t, filepath.Join(beside, "key"), key+"\n\n", 0o600)
 	write(t, filepath.Join(credentials, "url"), "sqlite:////credentials.db\n", 0o600)
 
 	got := load(t, src)
-	want := &metastore.Settings{URL: "sqlite:////credentials.db", FernetKey: "beside\n"}
+	want := &metastore.Settings{URL: "sqlite:////credentials.db", FernetKey: key + "\n"}
 	if diff := cmp.Diff(want, got.Resolver.Metastore); diff != "" {
 		t.Errorf("metastore (-want +got):\n%s", diff)
 	}

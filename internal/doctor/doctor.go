@@ -145,7 +145,12 @@ func (r *report) checkBackends(ctx context.Context, s *session.Session) {
 	}
 	failed := make(map[string]bool)
 	for _, c := range checks {
-		if c.Err == nil {
+		switch {
+		case c.Err != nil:
+		case c.Note != "":
+			r.warn(c.Name, "", "%s: %s", c.Call, c.Note)
+			continue
+		default:
 			r.ok(c.Name, "%s", c.Call)
 			continue
 		}

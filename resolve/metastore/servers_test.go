@@ -21,6 +21,7 @@ import (
 
 	"github.com/connfs/connfs/conn"
 	"github.com/connfs/connfs/integration/servers"
+	"github.com/connfs/connfs/kms"
 	"github.com/connfs/connfs/resolve/backend"
 	"github.com/connfs/connfs/resolve/metastore"
 	"github.com/connfs/connfs/resolve/resolvetest"
@@ -262,6 +263,35 @@ func TestServersSendTheSizeAloneOfARowThatIsTooLarge(t *testing.T) {
 		}
 		if ids, err := m.List(t.Context()); err != nil || len(ids) != 3 {
 			t.Errorf("%q: %v", ids, err)
+		}
+	})
+}
+
+func TestServersTryTheFernetKey(t *testing.T) {
+	forEach(t, func(t *testing.T, k kindOfServer, s server, password string) {
+		s.Exec("airflow", fmt.Sprintf("INSERT INTO connection (conn_id, conn_type, password, "+
+			"is_encrypted) VALUES ('opens', 'http', '%s', true), ('does_not', 'http', '%s', "+
+			"true), ('clear', 'http', 'x', false)",
+			token(t, firstKey, "x"), token(t, secondKey, "x")))
+		for key, want := range map[string]string{
+			firstKey + "," + secondKey: "fernet_key opens all 2 encrypted rows",
+			firstKey: "fernet_key: metastore: key rejected: 1 of 2 encrypted rows open with none " +
+				"of the keys (is it this database's key? After a rotation, list the old one too)",
+		} {
+			keys, err := kms.NewFernet(key)
+			if err != nil {
+				t.Fatal(err)
+			}
+			m, err := metastore.Open(metastore.Settings{
+				URL: s.URL("airflow", password, "airflow"), FernetKey: key}, keys)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer m.Close()
+			checks := m.Check(t.Context())
+			if got := said(checks[len(checks)-1]); got != want {
+				t.Errorf("%s, want %s", got, want)
+			}
 		}
 	})
 }

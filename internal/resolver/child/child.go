@@ -73,6 +73,8 @@ type server struct {
 	keyring *kms.Keyring
 	sealer  sealer
 	failed  error // why no request can be answered; nil: path is ready
+
+	unusable error // what is wrong with the Fernet key
 }
 
 func (s *server) init(key, blob []byte) {
@@ -93,7 +95,8 @@ func (s *server) init(key, blob []byte) {
 		fernet = settings.Path.Metastore.FernetKey
 	}
 	// An unusable key rejects what is encrypted, and says so; the rest still reads.
-	keys, _ := kms.NewFernet(fernet)
+	var keys *kms.Fernet
+	keys, s.unusable = kms.NewFernet(fernet)
 	keyring, err := kms.NewKeyring(settings.KMS, settings.KMSConnections...)
 	if err != nil {
 		s.failed = &conn.Error{Kind: conn.Failed, Reason: err.Error(), Err: err}
