@@ -428,7 +428,7 @@ func TestServersDeadline(t *testing.T) {
 			start := time.Now()
 			_, err := m.Connection(ctx, "x")
 			resolvetest.WantKind(t, what, err, conn.Timeout)
-			if took := time.Since(start); took > 1500*time.Millisecond {
+			if took := time.Since(start); took > resolvetest.Patience {
 				t.Errorf("%s: answered after %v", what, took)
 			}
 		}
@@ -496,12 +496,12 @@ func TestServersListManyRowsFast(t *testing.T) {
 		m := open(t, metastore.Settings{URL: s.URL("airflow", password, "airflow")})
 		start := time.Now()
 		ids, err := m.List(t.Context())
-		if err != nil || len(ids) != 100_000 || time.Since(start) > 5*time.Second {
+		if err != nil || len(ids) != 100_000 || time.Since(start) > resolvetest.Patience {
 			t.Errorf("%d ids after %v, %v", len(ids), time.Since(start), err)
 		}
 		start = time.Now()
 		if _, err := m.Connection(t.Context(), "many_99999"); err != nil ||
-			time.Since(start) > time.Second {
+			time.Since(start) > resolvetest.Patience {
 			t.Errorf("one of them: %v after %v", err, time.Since(start))
 		}
 	})
