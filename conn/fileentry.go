@@ -1,6 +1,13 @@
 package conn
 
-import "github.com/connfs/connfs/internal/python"
+import (
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/connfs/connfs/internal/python"
+	"github.com/connfs/connfs/internal/spelling"
+)
 
 // fileKeys are the keys that a connection may have in a local file, where it is an object:
 // the arguments of Airflow 2.10's constructor, and extra_dejson.
@@ -59,7 +66,11 @@ func fileURI(uri string) (FileEntry, error) {
 func fileObject(id string, o *python.Object) (FileEntry, error) {
 	for _, key := range o.Keys() {
 		if !fileKeys[key] {
-			return FileEntry{}, invalid("a connection has a key that Airflow does not take")
+			return FileEntry{}, &Error{
+				Kind:   Invalid,
+				Reason: fmt.Sprintf("it has the key %q, which Airflow does not take", key),
+				Hint:   spelling.DidYouMean(key, slices.Sorted(maps.Keys(fileKeys))),
+			}
 		}
 	}
 	extra := o.Get("extra")

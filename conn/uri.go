@@ -58,7 +58,9 @@ func splitConnection(uri string) (*Connection, error) {
 		c.Password = NewSecret(python.Unquote(*password))
 	}
 	if c.Port, err = parts.Port(); err != nil {
-		return nil, invalid("%v", err)
+		// Most often it is not the port: what stands before ends too early, or too late.
+		return nil, &Error{Kind: Invalid, Reason: err.Error(), Hint: `in the login and the ` +
+			`password, "@", "/", "?" and "#" must be written %40, %2F, %3F and %23`}
 	}
 	if parts.Query != "" {
 		c.Extra = extraOfQuery(parts.Query)

@@ -55,6 +55,9 @@ func (l *loader) readAirflow(ctx context.Context, f *file, h home, child account
 			l.warn("the variable AIRFLOW_CONFIG names %s, which is not there", named)
 		}
 	}
+	for _, sentence := range cfg.Misspelt() {
+		l.warn("%s", sentence)
+	}
 	r := airflowReader{loader: l, ctx: ctx, cfg: cfg}
 
 	r.alternative(&a)

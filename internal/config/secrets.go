@@ -7,6 +7,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"github.com/connfs/connfs/resolve/metastore"
 )
 
 // readMetastore reads [metastore] and the files with secrets that it names.
@@ -120,10 +122,16 @@ func dialect(url string) string {
 // a template is not set. Without a word the metastore would be searched no more.
 const emptyURL = "the database URL is set, and empty"
 
-// checkURL says what is wrong with a database URL, and never shows it.
+// checkURL says what is wrong with a database URL, its parameters included, and never shows it.
 func checkURL(url string) (message, hint string) {
 	switch {
-	case url == "" || dialect(url) != "":
+	case url == "":
+		return "", ""
+	case dialect(url) != "":
+		// The line break is that of a file which holds the URL.
+		if err := metastore.CheckURL(strings.TrimSuffix(url, "\n")); err != nil {
+			return err.Error(), ""
+		}
 		return "", ""
 	case strings.HasPrefix(url, "airflow-db-not-allowed:"):
 		return "this is what Airflow 3 gives to tasks in place of the database URL",

@@ -19,10 +19,11 @@ const MaxDepth = 979
 // ErrSize, and shows nothing of the text.
 func LoadJSON(text string, depth int) (any, error) {
 	x, err := IndexJSON([]byte(text), JSONLimits{Depth: depth, Digits: MaxDigits})
-	switch {
-	case errors.Is(err, ErrExtraData):
-		return nil, ErrSyntax
-	case err != nil:
+	var place *PlaceError
+	if errors.As(err, &place) {
+		place.Err = ErrSyntax // text that follows the end is nothing else to Python
+	}
+	if err != nil {
 		return nil, err
 	}
 	return x.load(0), nil

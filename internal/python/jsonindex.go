@@ -3,6 +3,7 @@ package python
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"iter"
 	"math"
 	"strings"
@@ -18,6 +19,29 @@ var (
 	ErrDepth     = errors.New("the JSON nests too deeply")
 	ErrSize      = errors.New("the JSON is too large") // a limit of connfs, not of Python
 )
+
+// PlaceError is [ErrSyntax] or [ErrExtraData] with the place where the text stops being JSON.
+type PlaceError struct {
+	Err          error
+	Line, Column int // from 1; the column counts bytes
+}
+
+// Error implements error.
+func (e *PlaceError) Error() string {
+	return fmt.Sprintf("%v, at line %d, column %d", e.Err, e.Line, e.Column)
+}
+
+// Unwrap returns the error without its place.
+func (e *PlaceError) Unwrap() error { return e.Err }
+
+// placed returns err with the place of a byte of a text.
+func placed(err error, text []byte, at int) error {
+	before := text[:min(at, len(text))]
+	return &PlaceError{
+		Err: err, Line: bytes.Count(before, []byte{'\n'}) + 1,
+		Column: len(before) - bytes.LastIndexByte(before, '\n'),
+	}
+}
 
 // JSONLimits are the limits on a JSON text.
 type JSONLimits struct {
@@ -66,8 +90,9 @@ type jsonNode struct {
 
 // IndexJSON checks text by the rules of Python's json.loads, and finds its values.
 // Beyond RFC 8259 Python takes NaN, Infinity, -Infinity and lone surrogates. Strings may
-// hold bytes that are not UTF-8. The error is ErrSyntax, ErrExtraData, ErrDigits, ErrDepth
-// or ErrSize, for the first thing that is wrong. The caller must not change text later.
+// hold bytes that are not UTF-8. The error is ErrSyntax or ErrExtraData in a [PlaceError], or
+// ErrDigits, ErrDepth or ErrSize, for the first thing that is wrong. The caller must not change
+// text later.
 func IndexJSON(text []byte, limits JSONLimits) (*JSONIndex, error) {
 	if len(text) > math.MaxUint32 {
 		return nil, ErrSize
@@ -78,10 +103,13 @@ func IndexJSON(text []byte, limits JSONLimits) (*JSONIndex, error) {
 	}
 	s.space()
 	if !s.value(0) {
+		if errors.Is(s.err, ErrSyntax) {
+			return nil, placed(s.err, text, s.at)
+		}
 		return nil, s.err
 	}
 	if s.space(); s.at < len(text) {
-		return nil, ErrExtraData
+		return nil, placed(ErrExtraData, text, s.at)
 	}
 	return &s.JSONIndex, nil
 }

@@ -4,6 +4,7 @@ package localfile
 import (
 	"context"
 	"errors"
+	"fmt"
 	"path/filepath"
 	"strings"
 	"unicode/utf8"
@@ -32,8 +33,18 @@ type content struct {
 }
 
 // add builds one connection. The last of several with one id counts. An id that is no
-// text cannot be asked for; its connection must be sound all the same.
+// text cannot be asked for; its connection must be sound all the same. The error names the id.
 func (l *content) add(id string, isText bool, value any) error {
+	err := l.build(id, isText, value)
+	var e *conn.Error
+	if errors.As(err, &e) {
+		return &conn.Error{Kind: e.Kind, Reason: fmt.Sprintf("the connection %q: %s", id, e.Reason),
+			Hint: e.Hint, Err: err}
+	}
+	return err
+}
+
+func (l *content) build(id string, isText bool, value any) error {
 	if list, ok := value.([]any); ok {
 		switch len(list) {
 		case 0:
@@ -86,8 +97,9 @@ func newStore(path string, parse func(string, *content) error) *Store {
 		Parse: func(path string, text []byte) (*content, error) {
 			all, err := parseText(string(text), parse)
 			if err != nil {
+				reason, hint := reasonOf(err)
 				return nil, &conn.Error{Kind: conn.Invalid, Source: source,
-					Reason: path + ": " + reasonOf(err), Err: err}
+					Reason: path + ": " + reason, Hint: hint, Err: err}
 			}
 			return all, nil
 		},
@@ -152,7 +164,7 @@ func parseJSON(text string, into *content) error {
 	// An entry's extra lies two levels below the text of the file.
 	value, err := python.LoadJSON(text, python.MaxDepth+2)
 	if err != nil {
-		return conn.Errorf(conn.Invalid, "", "%v", err)
+		return conn.Errorf(conn.Invalid, "", "%v", err) // which shows nothing of the text
 	}
 	o, ok := value.(*python.Object)
 	if !ok {
@@ -185,19 +197,21 @@ func parseEnv(text string, into *content) error {
 		}
 		seen[id] = true
 		if err := into.add(id, true, value); err != nil {
-			return conn.Errorf(conn.Invalid, "", "line %d: %s", i+1, reasonOf(err))
+			reason, hint := reasonOf(err)
+			return &conn.Error{Kind: conn.Invalid, Hint: hint,
+				Reason: fmt.Sprintf("line %d: %s", i+1, reason)}
 		}
 	}
 	return nil
 }
 
-// reasonOf returns why an error of package conn is one.
-func reasonOf(err error) string {
+// reasonOf returns why an error of package conn is one, and what to do about it.
+func reasonOf(err error) (reason, hint string) {
 	var ce *conn.Error
 	if errors.As(err, &ce) {
-		return ce.Reason
+		return ce.Reason, ce.Hint
 	}
-	return "the file cannot be read"
+	return "the file cannot be read", ""
 }
 
 // Local implements [backend.Local].

@@ -298,3 +298,37 @@ func TestFilesAreNeverReadInPart(t *testing.T) {
 	close(done)
 	wg.Wait()
 }
+
+// One wrong entry hides the others, as in Airflow, so the message says which one it is.
+func TestWhatSpoilsAFileIsNamed(t *testing.T) {
+	for _, c := range []struct{ suffix, text, want string }{
+		{"json", `{"a": "x://h", "b": {"conn_type": "x", "hsot": "s3cret"}}`,
+			`the connection "b": it has the key "hsot", which Airflow does not take ` +
+				`(did you mean "host"?)`},
+		{"json", "{\"a\": \"x://h\",\n \"b\": s3cret}",
+			"the JSON does not parse, at line 2, column 7"},
+		{"json", `{"a": "x://h", "b": "x://u:s3cret/2@h:5/"}`,
+			`the connection "b": the port is not an integer (in the login and the password, ` +
+				`"@", "/", "?" and "#" must be written %40, %2F, %3F and %23)`},
+		{"json", `{"a": "x://h", "b": ["x://h", "x://i"]}`,
+			`the connection "b": one connection has several values`},
+		{"yaml", "a: x://h\nb: {conn_type: x, pot: 5}\n",
+			`the connection "b": it has the key "pot", which Airflow does not take ` +
+				`(did you mean "port"?)`},
+		{"yaml", "a: x://h\nb:\n  c: x\n s3cret: y\n",
+			"the file is not YAML, at line 3 or near it"},
+		{"env", "a=x://h\nb=x://h:s3cret/\n",
+			`line 2: the connection "b": the port is not an integer (in the login and the ` +
+				`password, "@", "/", "?" and "#" must be written %40, %2F, %3F and %23)`},
+		{"env", "a=x://h\n\ns3cret\n", "line 3 is not ID=URI"},
+	} {
+		path := filepath.Join(t.TempDir(), "c."+c.suffix)
+		resolvetest.ReplaceFile(t, path, c.text)
+		b := resolvetest.Open(t, localfile.Open, map[string]any{"connections_file_path": path})
+		_, err := b.Connection(t.Context(), "a")
+		want := "local_filesystem: invalid: " + path + ": " + c.want
+		if err == nil || err.Error() != want {
+			t.Errorf("%s:\n got %v\nwant %s", c.text, err, want)
+		}
+	}
+}

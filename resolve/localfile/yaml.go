@@ -24,7 +24,7 @@ func parseYAML(text string, into *content) error {
 	var document yaml.Node
 	d := yaml.NewDecoder(strings.NewReader(text))
 	if err := d.Decode(&document); err != nil {
-		return errNotYAML
+		return notYAML(err)
 	}
 	if err := d.Decode(new(yaml.Node)); !errors.Is(err, io.EOF) {
 		return conn.Errorf(conn.Invalid, "", "the file does not hold one YAML document")
@@ -50,6 +50,18 @@ func parseYAML(text string, into *content) error {
 }
 
 var errNotYAML = conn.Errorf(conn.Invalid, "", "the file is not YAML")
+
+// yamlLine finds the line in an error of the library, which has no other form for it. The rest of
+// its text can hold something of the file.
+var yamlLine = regexp.MustCompile(`\bline ([0-9]+)\b`)
+
+// notYAML returns what an error of the grammar is.
+func notYAML(err error) error {
+	if m := yamlLine.FindStringSubmatch(err.Error()); m != nil {
+		return conn.Errorf(conn.Invalid, "", "the file is not YAML, at line %s or near it", m[1])
+	}
+	return errNotYAML
+}
 
 // maxYAMLDepth is how deep values may nest; Python gives up before.
 const maxYAMLDepth = 1000

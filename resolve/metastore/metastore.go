@@ -93,6 +93,16 @@ func Open(settings Settings, fernet Decrypter) (*Store, error) {
 		table: schema + db.quote("connection"), fernet: fernet}, nil
 }
 
+// CheckURL returns the error that [Open] would return for a database URL. It connects to nothing,
+// and the error shows nothing of the URL but the names of parameters.
+func CheckURL(url string) error {
+	m, err := Open(Settings{URL: url}, nil)
+	if err != nil {
+		return err
+	}
+	return m.Close()
+}
+
 // Local implements [backend.Local]: whether the database is a file.
 func (m *Store) Local() bool {
 	_, ok := m.db.(*sqliteFile)

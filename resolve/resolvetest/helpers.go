@@ -87,8 +87,8 @@ func FieldsOf(c *conn.Connection) map[string]any {
 	return fields
 }
 
-// Patience is how much longer than it should something may take on a busy machine. What takes longer
-// hangs.
+// Patience is how much longer than it should something may take on a busy machine. What takes
+// longer hangs.
 const Patience = 20 * time.Second
 
 // Within tries until f succeeds or d has passed, and returns its last error.

@@ -4,8 +4,10 @@
 package configparser
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -157,6 +159,23 @@ func (d *Document) find(section, name string) (option, bool) {
 	}
 	o, ok := d.sections[defaultSection][name]
 	return o, ok
+}
+
+// Option is the name of an option, and the line on which it is.
+type Option struct {
+	Name string
+	Line int
+}
+
+// Options returns the options that stand in a section, by their lines. Those that it inherits are
+// not among them.
+func (d *Document) Options(section string) []Option {
+	var all []Option
+	for name, o := range d.sections[section] {
+		all = append(all, Option{name, o.line})
+	}
+	slices.SortFunc(all, func(a, b Option) int { return cmp.Compare(a.Line, b.Line) })
+	return all
 }
 
 // Get returns an option's value with %(name)s and %% resolved, and the line on which it is.
