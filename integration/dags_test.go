@@ -6,7 +6,9 @@ import (
 	"database/sql"
 	"fmt"
 	"os"
+	"os/user"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -161,4 +163,98 @@ func TestHostileDocumentsLoseOnlyThemselves(t *testing.T) {
 		}
 	}
 	d.await("is ignored")
+}
+
+// dagWith writes a DAG of Airflow 2 whose n tasks run as users of their own, beside numeric_user.
+func dagWith(t *testing.T, db *sql.DB, id, prefix string, n int) {
+	t.Helper()
+	var tasks []string
+	for i := range n {
+		tasks = append(tasks, fmt.Sprintf(`{"task_id":"t%d","run_as_user":"%s%d"}`, i, prefix, i))
+	}
+	data := fmt.Sprintf(`{"__version":1,"dag":{"_dag_id":%q,"tasks":[%s]}}`, id,
+		strings.Join(tasks, ","))
+	for _, statement := range []struct {
+		text string
+		args []any
+	}{
+		{"CREATE TEMP TABLE d AS SELECT * FROM dag WHERE dag_id = 'numeric_user'", nil},
+		{"UPDATE d SET dag_id = ?", []any{id}},
+		{"INSERT INTO dag SELECT * FROM d", nil},
+		{"CREATE TEMP TABLE s AS SELECT * FROM serialized_dag WHERE dag_id = 'numeric_user'", nil},
+		{"UPDATE s SET dag_id = ?, data = ?", []any{id, data}},
+		{"INSERT INTO serialized_dag SELECT * FROM s", nil},
+		{"DROP TABLE d", nil},
+		{"DROP TABLE s", nil},
+	} {
+		_, err := db.Exec(statement.text, statement.args...)
+		must(t, err)
+	}
+}
+
+// Tens of thousands of made-up users in DAGs delay nobody whom the configuration names, nor a
+// reload, and do not flood the log. DAGs that name few users keep their grants.
+func TestVeryManyUsersInDAGsHarmNobodyElse(t *testing.T) {
+	t.Parallel()
+	grants := func(user string) string {
+		return numericGrant + fmt.Sprintf(
+			"[[grant]]\nrun_as_user = %q\nconnections = [\"x\"]\n", user)
+	}
+	s := derivedSite(t, "2.10", `dags_every = "1s"`, grants("games"))
+	db, err := sql.Open("sqlite", filepath.Join(s.home, "airflow.db"))
+	must(t, err)
+	defer db.Close()
+	db.SetMaxOpenConns(1)
+	_, err = db.Exec("BEGIN")
+	must(t, err)
+	for i := range 70 {
+		dagWith(t, db, fmt.Sprintf("numeric_many_%02d", i), fmt.Sprintf("made-up-%d-", i), 900)
+	}
+	dagWith(t, db, "numeric_over", "made-up-", 1001)
+	_, err = db.Exec("COMMIT")
+	must(t, err)
+
+	games, news := as(t, accountOf(t, "games")), as(t, accountOf(t, "news"))
+	d := s.serve()
+	games.reads(s.file("x"), dagFile)
+	news.fails(s.file("x"), "EACCES")
+	as(t, dagUser).reads(s.file("x"), dagFile)
+
+	text, err := os.ReadFile(s.config)
+	must(t, err, os.WriteFile(s.config, []byte(strings.Replace(string(text), `"games"`, `"news"`,
+		1)), 0o600))
+	d.reload("connfs: reloaded")
+	news.reads(s.file("x"), dagFile)
+	games.fails(s.file("x"), "EACCES")
+	eventually(t, "the log says what grants nothing", func() bool {
+		return strings.Contains(d.log(), "those that name the most grant nothing") &&
+			strings.Contains(d.log(), "users whom serialized DAGs name")
+	})
+	as(t, dagUser).reads(s.file("x"), dagFile)
+	if log := d.log(); strings.Count(log, "\n") > 60 || len(log) > 20_000 {
+		t.Errorf("the log has %d lines and %d bytes", strings.Count(log, "\n"), len(log))
+	}
+
+	out, stderr, _ := output(t, 0, connfsBinary, "check", "--config", s.config)
+	for _, want := range []string{
+		"more than 5000 users in all, and those that name the most grant nothing: numeric_many_",
+		`ignored: "numeric_over": too many users`,
+	} {
+		if !strings.Contains(string(out)+stderr, want) {
+			t.Errorf("check does not say %q:\n%s%s", want, out, stderr)
+		}
+	}
+	if n := strings.Count(string(out), "\n"); n > 100 {
+		t.Errorf("check prints %d lines", n)
+	}
+}
+
+// accountOf returns the uid of an account of this machine.
+func accountOf(t *testing.T, name string) int {
+	t.Helper()
+	u, err := user.Lookup(name)
+	must(t, err)
+	uid, err := strconv.Atoi(u.Uid)
+	must(t, err)
+	return uid
 }

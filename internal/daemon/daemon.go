@@ -25,10 +25,6 @@ import (
 	"github.com/connfs/connfs/internal/settings"
 )
 
-// usersEvery is roughly how often user names are looked up again: uids are reused, and a
-// directory service may have been down.
-const usersEvery = time.Minute
-
 // Mount mounts and serves until ctx ends or SIGTERM or SIGINT arrives, and then unmounts. On
 // SIGHUP it reads the configuration again. It logs "ready", and tells systemd, once reads work.
 // Its errors are of type *[MountError] where a mountpoint is the cause.
@@ -50,7 +46,7 @@ func Mount(ctx context.Context, o session.Options) (err error) {
 	if err != nil {
 		return err
 	}
-	d := &daemon{Session: s, log: o.Log, manager: newManager()}
+	d := &daemon{Session: s, log: o.Log, manager: newManager(), changed: make(chan bool, 1)}
 	defer func() { d.Close() }()
 	log, err := s.OpenAudit()
 	if err != nil {
@@ -74,31 +70,49 @@ func Mount(ctx context.Context, o session.Options) (err error) {
 		d.manager.flush(time.Second)
 	}()
 
-	users := time.NewTimer(jitter(usersEvery))
-	dags := time.NewTimer(d.nextDAGs())
-	var reading *dagReading // nil while nobody reads
-	defer func() { reading.stop() }()
+	users, dags := time.NewTimer(d.nextUsers()), time.NewTimer(d.nextDAGs())
+	var looking, reading *work // nil while nobody does
+	again := false             // the look-up under way does not know all names
+	defer func() {
+		looking.stop()
+		reading.stop()
+	}()
 	for {
 		select {
 		case <-ctx.Done():
 			o.Log.Info("stopping")
 			return nil
 		case <-hup:
+			looking.stop()
 			reading.stop()
-			reading = nil
-			d.reload(ctx)
-			dags.Reset(d.nextDAGs())
+			reloaded := d.reload(ctx)
+			d.AskForUnknownUsers()
+			looking, reading, again = d.lookUp(ctx), d.readDAGs(ctx, reloaded), false
+		case <-d.changed:
+			d.broker.SetPolicy(d.Policy())
 		case <-users.C:
-			if d.RefreshUsers(ctx) {
-				d.broker.SetPolicy(d.Policy())
+			if looking == nil {
+				looking = d.lookUp(ctx)
 			}
-			users.Reset(jitter(usersEvery))
+		case <-looking.result():
+			looking = nil
+			if again {
+				looking, again = d.lookUp(ctx), false
+			}
+			users.Reset(d.nextUsers())
 		case <-dags.C:
-			reading = d.readDAGs(ctx)
+			if reading == nil {
+				reading = d.readDAGs(ctx, false)
+			}
 		case err := <-reading.result():
-			d.endDAGs(ctx, reading, err)
 			reading = nil
 			dags.Reset(d.nextDAGs())
+			if d.dagsChanged(err) {
+				d.broker.SetPolicy(d.Policy())
+				if again = looking != nil; !again {
+					looking = d.lookUp(ctx)
+				}
+			}
 		case path := <-d.lost:
 			return mountError(path, "", "the mount is gone: somebody unmounted it")
 		}
@@ -120,6 +134,7 @@ type daemon struct {
 	mounts  []*mount
 	retired []context.CancelFunc // end the last sessions that were replaced
 	lost    chan string          // paths whose mount has ended
+	changed chan bool            // receives when the uid of a user has changed
 }
 
 // logStart logs where the daemon looks for connections, and what it protects.
@@ -183,15 +198,17 @@ func (d *daemon) unmountAll() error {
 	return errors.Join(errs...)
 }
 
-// reload reads the configuration again. If anything is wrong with it, the old one stays.
-func (d *daemon) reload(ctx context.Context) {
+// reload reads the configuration again, and reports whether it is in force now. If anything is
+// wrong with it, the old one stays.
+func (d *daemon) reload(ctx context.Context) bool {
 	d.manager.tell(reloading())
 	defer d.manager.tell(sd.SdNotifyReady)
 	if err := d.replace(ctx); err != nil {
 		d.log.Error("not reloaded: the old configuration stays in force", "error", err)
-		return
+		return false
 	}
 	d.log.Info("reloaded")
+	return true
 }
 
 // replace makes everything that the new configuration needs, and then swaps it in at once.
@@ -211,9 +228,8 @@ func (d *daemon) replace(ctx context.Context) error {
 		return err
 	}
 	old, oldLog := d.Session, d.audit
+	next.RefreshUsers(ctx)
 	d.Session, d.audit = next, log
-	d.renewDAGs(ctx)
-	d.RefreshUsers(ctx)
 	d.broker.Replace(state(next, log))
 	d.retire(old)
 	if oldLog != log {

@@ -25,67 +25,24 @@ func (d *daemon) nextDAGs() time.Duration {
 	}
 }
 
-// dagReading is one reading of the serialized DAGs, beside the daemon's other work.
-type dagReading struct {
-	cancel context.CancelFunc
-	done   chan error    // gets nil if the DAGs have changed
-	ended  chan struct{} // is closed afterwards
-}
-
-// readDAGs begins a reading. If no rule needs one, it returns nil.
-func (d *daemon) readDAGs(ctx context.Context) *dagReading {
+// readDAGs begins a reading of what changed in the serialized DAGs, or with anew of all of them:
+// a reload may have brought another metastore. It returns nil if no rule needs one.
+func (d *daemon) readDAGs(ctx context.Context, anew bool) *work {
 	if d.Front.DAGs == nil {
 		return nil
 	}
-	ctx, cancel := context.WithCancel(ctx)
-	r := &dagReading{cancel, make(chan error, 1), make(chan struct{})}
 	s := d.Session
-	go func() {
-		defer close(r.ended)
-		changed, err := s.RefreshDAGs(ctx, false)
+	return begin(ctx, func(ctx context.Context) error {
+		changed, err := s.RefreshDAGs(ctx, anew)
 		if err == nil && !changed {
 			err = errUnchanged
 		}
-		r.done <- err
-	}()
-	return r
+		return err
+	})
 }
 
 // errUnchanged is the outcome of a reading that found the DAGs as they were.
 var errUnchanged = errors.New("unchanged")
-
-// result returns the channel that gets the outcome. It is nil if r is.
-func (r *dagReading) result() <-chan error {
-	if r == nil {
-		return nil
-	}
-	return r.done
-}
-
-// stop ends the reading, if there is one, and waits for its end.
-func (r *dagReading) stop() {
-	if r != nil {
-		r.cancel()
-		<-r.ended
-	}
-}
-
-// endDAGs takes the outcome of a reading, and renews the policy if the DAGs have changed.
-func (d *daemon) endDAGs(ctx context.Context, r *dagReading, err error) {
-	r.cancel()
-	if !d.dagsChanged(err) {
-		return
-	}
-	d.RefreshUsers(ctx)
-	d.broker.SetPolicy(d.Policy())
-}
-
-// renewDAGs reads the DAGs after a reload, which may have brought another metastore.
-func (d *daemon) renewDAGs(ctx context.Context) {
-	if d.Front.DAGs != nil {
-		d.dagsChanged(d.FirstDAGs(ctx))
-	}
-}
 
 // dagsChanged reports whether a reading with this outcome changed what is known of the DAGs,
 // and logs what went wrong.

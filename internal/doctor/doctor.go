@@ -97,6 +97,10 @@ func (r *report) failStart(err error) {
 	}
 }
 
+// maxFindings is how many findings of one kind are shown that serialized DAGs cause: they can hold
+// any number.
+const maxFindings = 20
+
 // checkUsers examines to whom the configuration grants connections.
 func (r *report) checkUsers(s *session.Session) {
 	granted, never := commands.Grants(s, nil, "")
@@ -122,9 +126,26 @@ func (r *report) checkUsers(s *session.Session) {
 		r.warn("users", "their tasks cannot run here either",
 			"this machine does not know users that DAGs name: %s", session.JoinNames(inDAGs))
 	}
-	for _, g := range never {
+	for i, g := range never {
+		if i == maxFindings {
+			r.warn("users", "", "%d more users of DAGs to whom no DAG can grant anything",
+				len(never)-i)
+			break
+		}
 		r.warn("users", "", "DAG %q names %s (uid %d), to whom no DAG can grant anything",
 			g.DAG, g.RunAsUser, *g.UID)
+	}
+	skipped := s.SkippedDAGs()
+	for _, why := range skipped[:min(len(skipped), maxFindings)] {
+		r.warn("dags", "", "a serialized DAG, or a part of it, is ignored: %s", why)
+	}
+	if more := len(skipped) - maxFindings; more > 0 {
+		r.warn("dags", "", "%d more serialized DAGs, or parts of them, are ignored", more)
+	}
+	if over := s.DAGsOver(); len(over) > 0 {
+		r.fail("dags", "a grant that also names its run_as_user does not depend on what DAGs name",
+			"serialized DAGs name more than %d users in all, and those that name the most grant "+
+				"nothing: %s", policy.MaxUsers, session.JoinNames(over))
 	}
 	if s.Front.DAGs != nil && s.DAGsFail() {
 		r.fail("dags", "the database role needs SELECT on the tables of serialized DAGs",

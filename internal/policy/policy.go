@@ -117,19 +117,79 @@ func (cfg *Config) grant(r *Rule, dag, user, from string) Grant {
 	return g
 }
 
-// Names returns the user names that have to be looked up, each once, in the order of the
-// rules.
-func (cfg *Config) Names() []string {
-	var names []string
+// Names returns the user names that have to be looked up, each once, in the order of the rules:
+// those that the configuration names, and the others, which come from DAGs.
+func (cfg *Config) Names() (config, dags []string) {
 	seen := make(map[string]bool)
-	granted, never := cfg.Grants()
-	for _, g := range slices.Concat(granted, never) {
-		if _, numeric := uidOf(g.RunAsUser); !numeric && !seen[g.RunAsUser] {
-			seen[g.RunAsUser] = true
-			names = append(names, g.RunAsUser)
+	add := func(names []string, user string) []string {
+		if _, numeric := uidOf(user); numeric || seen[user] {
+			return names
+		}
+		seen[user] = true
+		return append(names, user)
+	}
+	for i := range cfg.Rules {
+		if r := &cfg.Rules[i]; !r.Derived() {
+			config = add(config, r.User())
 		}
 	}
-	return names
+	for i := range cfg.Rules {
+		if r := &cfg.Rules[i]; r.Derived() {
+			granted, never := cfg.ruleGrants(r)
+			for _, g := range slices.Concat(granted, never) {
+				dags = add(dags, g.RunAsUser)
+			}
+		}
+	}
+	return config, dags
+}
+
+// MaxUsers is how many users derived rules take from DAGs in all.
+const MaxUsers = 5000
+
+// Bound drops from cfg.Facts the DAGs that no derived rule matches. Where the others name more than
+// [MaxUsers] users in all, it also drops those that name the most, which then grant nothing, and
+// returns their ids: whoever can write one DAG, with any number of users, takes no place of others.
+func (cfg *Config) Bound() (over []string) {
+	var covered []Fact
+	for i := range cfg.Facts {
+		f := &cfg.Facts[i]
+		covers := func(r Rule) bool { return r.Derived() && r.covers(f) }
+		if slices.ContainsFunc(cfg.Rules, covers) {
+			covered = append(covered, *f)
+		}
+	}
+	order := make([]int, len(covered))
+	for i := range order {
+		order[i] = i
+	}
+	slices.SortStableFunc(order, func(a, b int) int {
+		return len(covered[a].Users) - len(covered[b].Users)
+	})
+	users, dropped := make(map[string]bool), make([]bool, len(covered))
+	for _, i := range order {
+		added := 0
+		for _, user := range covered[i].Users {
+			if !users[user] {
+				added++
+			}
+		}
+		if dropped[i] = len(users)+added > MaxUsers; dropped[i] {
+			continue
+		}
+		for _, user := range covered[i].Users {
+			users[user] = true
+		}
+	}
+	cfg.Facts = covered[:0:0]
+	for i, f := range covered {
+		if !dropped[i] {
+			cfg.Facts = append(cfg.Facts, f)
+		} else if len(over) == 0 || over[len(over)-1] != f.DAG {
+			over = append(over, f.DAG)
+		}
+	}
+	return over
 }
 
 // Policy answers who may read what. The zero Policy lets nobody read anything. A Policy
@@ -207,8 +267,9 @@ func (p *Policy) add(rule []Grant) {
 			continue
 		}
 		uid := *g.UID
-		if g.DAG != "" && !slices.Contains(dags[uid], g.DAG) {
-			dags[uid] = append(dags[uid], g.DAG)
+		// The grants of a DAG follow one another.
+		if have := dags[uid]; g.DAG != "" && (len(have) == 0 || have[len(have)-1] != g.DAG) {
+			dags[uid] = append(have, g.DAG)
 		}
 		if decisions[uid] != nil {
 			continue

@@ -173,9 +173,13 @@ func TestDerivedRulesGrantTheUsersOfTheirDAGs(t *testing.T) {
 	if len(never) != 3 {
 		t.Errorf("never granted: %v", never)
 	}
+	inConfig, inDAGs := cfg.Names()
+	if inConfig != nil {
+		t.Errorf("the configuration names %q", inConfig)
+	}
 	names := []string{"billing", "ghost", "etl", "root", "worker"}
-	if diff := cmp.Diff(names, cfg.Names()); diff != "" {
-		t.Errorf("names (-want +got):\n%s", diff)
+	if diff := cmp.Diff(names, inDAGs); diff != "" {
+		t.Errorf("names in DAGs (-want +got):\n%s", diff)
 	}
 
 	p := policy.New(cfg)
@@ -240,5 +244,64 @@ func TestLiteralMatchesItsOwnTextAlone(t *testing.T) {
 				t.Errorf("%q matches %q", p, other)
 			}
 		}
+	}
+}
+
+func TestNamesOfTheConfigurationAreApartFromThoseOfDAGs(t *testing.T) {
+	cfg := policy.Config{
+		Rules: []policy.Rule{
+			{DAG: "*", Connections: []string{"x"}},
+			{RunAsUser: "billing", Connections: []string{"x"}},
+			{UID: uid(7), Connections: []string{"x"}},
+			{RunAsUser: "etl", Connections: []string{"x"}},
+		},
+		Facts: []policy.Fact{{DAG: "d", Users: []string{"#8", "billing", "other"}}},
+	}
+	inConfig, inDAGs := cfg.Names()
+	if diff := cmp.Diff([]string{"billing", "etl"}, inConfig); diff != "" {
+		t.Errorf("in the configuration (-want +got):\n%s", diff)
+	}
+	if diff := cmp.Diff([]string{"other"}, inDAGs); diff != "" {
+		t.Errorf("in DAGs (-want +got):\n%s", diff)
+	}
+}
+
+// Whoever writes DAGs with very many users takes no place of others.
+func TestDAGsThatNameTooManyUsersInAllGrantNothing(t *testing.T) {
+	users := func(prefix string, n int) []string {
+		names := make([]string, n)
+		for i := range names {
+			names[i] = fmt.Sprint(prefix, i)
+		}
+		return names
+	}
+	cfg := policy.Config{
+		Rules: []policy.Rule{{DAG: "in_*", Connections: []string{"x"}}},
+		Facts: []policy.Fact{
+			{DAG: "in_1", Users: users("a", policy.MaxUsers-2)},
+			{DAG: "in_2", Users: users("b", policy.MaxUsers-1)},
+			{DAG: "in_2", Users: users("c", policy.MaxUsers-1)},
+			{DAG: "in_3", Users: []string{"billing", "etl"}},
+			{DAG: "in_4", Users: users("a", policy.MaxUsers-2)}, // no more than in_1
+			{DAG: "out", Users: []string{"other"}},
+		},
+	}
+	before := len(cfg.Facts)
+	facts := cfg.Facts
+	if diff := cmp.Diff([]string{"in_2"}, cfg.Bound()); diff != "" {
+		t.Errorf("over (-want +got):\n%s", diff)
+	}
+	var kept []string
+	for _, f := range cfg.Facts {
+		kept = append(kept, f.DAG)
+	}
+	if diff := cmp.Diff([]string{"in_1", "in_3", "in_4"}, kept); diff != "" {
+		t.Errorf("kept (-want +got):\n%s", diff)
+	}
+	if len(facts) != before || facts[5].DAG != "out" {
+		t.Error("the facts of others changed")
+	}
+	if over := cfg.Bound(); over != nil {
+		t.Errorf("once more: %q", over)
 	}
 }

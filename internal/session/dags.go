@@ -2,6 +2,7 @@ package session
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"maps"
 	"slices"
@@ -22,6 +23,7 @@ type dagTable struct {
 	rows map[string]resolver.DAGRow // by their key
 	read time.Time                  // when the metastore last answered
 	down bool                       // it did not answer the last time
+	over []string                   // the DAGs of the last line of logOver
 }
 
 func newDAGTable(log *slog.Logger) *dagTable { return &dagTable{log: log} }
@@ -84,6 +86,19 @@ func (t *dagTable) logSkipped(row resolver.DAGRow, skips *int) {
 	}
 }
 
+// logOver logs which DAGs grant nothing because they name too many users, if these are not the same
+// as before.
+func (t *dagTable) logOver(over []string) {
+	t.mu.Lock()
+	same := slices.Equal(over, t.over)
+	t.over = over
+	t.mu.Unlock()
+	if !same && len(over) > 0 {
+		t.log.Warn("serialized DAGs name too many users in all: those that name the most grant "+
+			"nothing", "dags", JoinNames(over), "limit", policy.MaxUsers)
+	}
+}
+
 // failing reports whether the metastore did not answer when it was last asked.
 func (t *dagTable) failing() bool {
 	t.mu.Lock()
@@ -112,6 +127,20 @@ func (t *dagTable) dags() []resolver.DAG {
 		all = append(all, t.rows[key].DAGs...)
 	}
 	slices.SortStableFunc(all, func(a, b resolver.DAG) int { return strings.Compare(a.DAG, b.DAG) })
+	return all
+}
+
+// skipped says of which DAGs, or parts of them, nothing is known, and why, sorted by DAG.
+func (t *dagTable) skipped() []string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	var all []string
+	for _, row := range t.rows {
+		for _, why := range row.Skipped {
+			all = append(all, fmt.Sprintf("%q: %s", row.ID, why))
+		}
+	}
+	slices.Sort(all)
 	return all
 }
 
@@ -147,6 +176,9 @@ func (s *Session) RefreshDAGs(ctx context.Context, anew bool) (bool, error) {
 
 // DAGs returns what is known of the serialized DAGs, sorted by DAG.
 func (s *Session) DAGs() []resolver.DAG { return s.dags.dags() }
+
+// SkippedDAGs says which serialized DAGs, or parts of them, are ignored, and why.
+func (s *Session) SkippedDAGs() []string { return s.dags.skipped() }
 
 // DAGsFail reports whether the metastore did not answer when it was last asked for DAGs.
 func (s *Session) DAGsFail() bool { return s.dags.failing() }

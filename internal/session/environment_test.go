@@ -3,7 +3,6 @@ package session
 import (
 	"bytes"
 	"fmt"
-	"log/slog"
 	"os"
 	"os/exec"
 	"slices"
@@ -164,27 +163,6 @@ func TestChildrenGetNeitherSecretsNorTheServiceManager(t *testing.T) {
 	}
 	if command(nil).Credential != nil {
 		t.Error("children of an ordinary user are given another one")
-	}
-}
-
-func TestUsersAreLookedUpAgainAndUnknownOnesAreLoggedOnce(t *testing.T) {
-	var log bytes.Buffer
-	table := newUserTable(slog.New(slog.NewTextHandler(&log, nil)))
-	names := []string{"root", "no-such-user-of-connfs"}
-	if !table.refresh(t.Context(), names) {
-		t.Error("a new name changes nothing")
-	}
-	if table.refresh(t.Context(), names) {
-		t.Error("the same answer is a change")
-	}
-	if uid, ok := table.table()["root"]; !ok || uid != 0 {
-		t.Errorf("root is %d, %v", uid, ok)
-	}
-	if uid, ok := table.table()["no-such-user-of-connfs"]; ok {
-		t.Errorf("the unknown user has uid %d", uid)
-	}
-	if n := strings.Count(log.String(), "no-such-user-of-connfs"); n != 1 {
-		t.Errorf("%d lines in the log:\n%s", n, log.String())
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"os"
 	"syscall"
 	"time"
@@ -53,8 +54,10 @@ type Session struct {
 	env   *environment
 	blob  *cache.Region // the children's part of the configuration, which only they can read
 	key   []byte        // of the digests of values
-	users *userTable
-	dags  *dagTable
+	users *userTable    // those that the configuration names
+	// dagUsers are those that serialized DAGs name.
+	dagUsers *userTable
+	dags     *dagTable
 }
 
 // command returns how children are started, as the user that the settings name. nil means the
@@ -164,17 +167,20 @@ func New(ctx context.Context, o Options) (*Session, error) {
 	if !o.NeedMount {
 		quiet = slog.New(slog.DiscardHandler)
 	}
-	s.users, s.dags = newUserTable(quiet), newDAGTable(quiet)
+	s.users = newUserTable(quiet, "grants name", 0)
+	s.dagUsers = newUserTable(quiet, "serialized DAGs name", unknownAgain)
+	s.dags = newDAGTable(quiet)
 	if s.Pool, err = s.newPool(ctx); err != nil {
 		return nil, err
 	}
+	s.RefreshUsers(ctx)
 	if s.Front.DAGs != nil {
 		// Other grants hold while the metastore is down, and it is asked again soon.
 		if err := s.FirstDAGs(ctx); err != nil {
 			o.Log.Warn("no users of serialized DAGs are known yet", "error", err)
 		}
+		s.firstDAGUsers(ctx)
 	}
-	s.RefreshUsers(ctx)
 	return s, nil
 }
 
@@ -210,20 +216,31 @@ func (s *Session) newPool(ctx context.Context) (*resolver.Pool, error) {
 
 // Rules returns what the policy is made of, with the users and DAGs that are known now.
 func (s *Session) Rules() policy.Config {
-	cfg := policy.Config{
+	cfg, _ := s.rules()
+	return cfg
+}
+
+// rules returns what Rules does, and the DAGs that name too many users.
+func (s *Session) rules() (cfg policy.Config, over []string) {
+	cfg = policy.Config{
 		Rules: s.Front.Rules, Users: s.users.table(), SealedBy: s.Front.SealedBy,
 		Owner: s.Front.OwnerOnly,
 	}
 	if d := s.Front.DAGs; d != nil {
 		cfg.Facts, cfg.DefaultUser, cfg.Never = s.dags.facts(), d.DefaultUser, d.Never
+		over = cfg.Bound()
+		inDAGs := maps.Clone(s.dagUsers.table())
+		maps.Copy(inDAGs, cfg.Users)
+		cfg.Users = inDAGs
 	}
-	return cfg
+	return cfg, over
 }
 
-// RefreshUsers looks up the users of the rules, and reports whether any uid changed.
-func (s *Session) RefreshUsers(ctx context.Context) bool {
-	cfg := s.Rules()
-	return s.users.refresh(ctx, cfg.Names())
+// DAGsOver returns the ids of the DAGs that grant nothing because all DAGs together name more than
+// [policy.MaxUsers] users, and these name the most.
+func (s *Session) DAGsOver() []string {
+	_, over := s.rules()
+	return over
 }
 
 // Policy returns the policy with the users and DAGs that are known now.

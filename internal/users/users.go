@@ -65,8 +65,7 @@ func LookupUID(ctx context.Context, uid uint32) (User, error) {
 
 // Lookup is [Lookup] in this directory.
 func (d *Directory) Lookup(ctx context.Context, name string) (User, error) {
-	// Such a name cannot be an account, and must never reach getent as an option.
-	if name == "" || name[0] == '-' || strings.ContainsAny(name, ":\n\x00") {
+	if !possible(name) {
 		return User{}, fmt.Errorf("user %q: %w", name, ErrUnknown)
 	}
 	getent, ok := program(d.Getent)
@@ -74,6 +73,12 @@ func (d *Directory) Lookup(ctx context.Context, name string) (User, error) {
 		return local(name, func() (*user.User, error) { return user.Lookup(name) })
 	}
 	return d.ask(ctx, getent, name, func(User) bool { return true })
+}
+
+// possible reports whether name can be that of an account. No other may reach getent, which would
+// take it for an option.
+func possible(name string) bool {
+	return name != "" && name[0] != '-' && !strings.ContainsAny(name, ":\n\x00")
 }
 
 // LookupUID is [LookupUID] in this directory.
@@ -91,6 +96,22 @@ func (d *Directory) LookupUID(ctx context.Context, uid uint32) (User, error) {
 func (d *Directory) ask(
 	ctx context.Context, getent, key string, same func(User) bool,
 ) (User, error) {
+	u, err := d.passwd(ctx, getent, key)
+	if err != nil {
+		return User{}, err
+	}
+	if !same(u) {
+		return User{}, fmt.Errorf("user %q: %w", key, ErrUnknown)
+	}
+	u.Groups, err = d.groups(ctx, u)
+	if err != nil {
+		return User{}, fmt.Errorf("looking up the groups of user %q: %w", key, err)
+	}
+	return u, nil
+}
+
+// passwd looks up key, a name or a uid, with getent, and leaves out the groups.
+func (d *Directory) passwd(ctx context.Context, getent, key string) (User, error) {
 	out, err := d.output(ctx, getent, "passwd", key)
 	var exit *exec.ExitError
 	// getent(1), of exit code 2: "one or more supplied key could not be found".
@@ -103,13 +124,6 @@ func (d *Directory) ask(
 	u, err := parsePasswd(out)
 	if err != nil {
 		return User{}, fmt.Errorf("looking up user %q: %w", key, err)
-	}
-	if !same(u) {
-		return User{}, fmt.Errorf("user %q: %w", key, ErrUnknown)
-	}
-	u.Groups, err = d.groups(ctx, u)
-	if err != nil {
-		return User{}, fmt.Errorf("looking up the groups of user %q: %w", key, err)
 	}
 	return u, nil
 }
