@@ -213,3 +213,47 @@ func TestAJournalThatStallsHoldsUpNobody(t *testing.T) {
 		next++
 	}
 }
+
+// Ctrl-S on a terminal.
+func TestATerminalThatIsStoppedHoldsUpNobody(t *testing.T) {
+	master, err := unix.Open("/dev/ptmx", unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := os.NewFile(uintptr(master), "terminal")
+	defer r.Close()
+	number, err := unix.IoctlGetInt(master, unix.TIOCGPTN)
+	if err == nil {
+		err = unix.IoctlSetPointerInt(master, unix.TIOCSPTLCK, 0)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	tty, err := unix.Open(fmt.Sprint("/dev/pts/", number), unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC,
+		0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(tty)
+	const off, on = 0, 1 // TCOOFF and TCOON of tcflow(3)
+	if err := unix.IoctlSetInt(tty, unix.TCXONC, off); err != nil {
+		t.Fatal(err)
+	}
+	w := stderr.NewWriter(tty, report)
+	for i := range 3 {
+		fmt.Fprintln(w, "line", i)
+	}
+	if _, _, done := w.TryWrite([]byte("at once\n")); done {
+		t.Error("a line was written at once to a terminal that is stopped")
+	}
+	w.Flush(time.Millisecond)
+	if err := unix.IoctlSetInt(tty, unix.TCXONC, on); err != nil {
+		t.Fatal(err)
+	}
+	s := bufio.NewScanner(r)
+	for i := range 3 {
+		if want := fmt.Sprint("line ", i); !s.Scan() || s.Text() != want {
+			t.Errorf("%q, want %q, %v", s.Text(), want, s.Err())
+		}
+	}
+}
