@@ -271,7 +271,7 @@ func (p *program) write(ctx context.Context, line []byte) error {
 		p.end(conn.Errorf(conn.Timeout, source, "the program does not read its requests"))
 		return backend.ContextError(source, ctx.Err())
 	}
-	p.end(conn.Errorf(conn.Unreachable, source, "the program does not read its requests"))
+	p.end(conn.Errorf(conn.Unreachable, source, "the program ended, or closed its standard input"))
 	return p.reason()
 }
 
