@@ -51,7 +51,13 @@ func (c Credentials) logIn(ctx context.Context) (*Token, error) {
 		Proxy: http.ProxyFromEnvironment, TLSHandshakeTimeout: 5 * time.Second,
 	}}
 	// The libraries do not all look at their context.
-	client := &http.Client{Timeout: loginTime, Transport: watch}
+	client := &http.Client{
+		Timeout: loginTime, Transport: watch,
+		// Nothing that logs in goes to where another server says.
+		CheckRedirect: func(*http.Request, []*http.Request) error {
+			return http.ErrUseLastResponse
+		},
+	}
 	defer watch.base.CloseIdleConnections()
 	ctx = context.WithValue(ctx, oauth2.HTTPClient, client)
 	found, err := c.find(ctx)

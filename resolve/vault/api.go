@@ -212,6 +212,9 @@ func cutOff(ctx context.Context, cause error) (again bool, err error) {
 	if ctx.Err() != nil {
 		return false, backend.ContextError("", ctx.Err())
 	}
+	if redirected := (*conn.Error)(nil); errors.As(cause, &redirected) {
+		return false, redirected
+	}
 	e := network.Classify(cause)
 	e.Err = cause
 	return e.Kind == conn.Unreachable, e

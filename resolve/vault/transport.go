@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/connfs/connfs/conn"
 	"github.com/connfs/connfs/internal/arguments"
 )
 
@@ -42,18 +43,26 @@ func newTransport(kw *arguments.Object) *http.Transport {
 	}
 }
 
-// redirects returns what decides whether a redirect is followed: a standby node sends its
-// clients to the active one. The token goes along, as in Airflow, but never from TLS to
-// plain text.
+// redirects returns what decides whether a redirect is followed: only to the same host and
+// port, or from http to https of the same host. The token and what logs in go along, as in
+// Airflow, so they never go where the configuration does not send them.
 func redirects(follow bool) func(*http.Request, []*http.Request) error {
 	return func(next *http.Request, before []*http.Request) error {
+		first := before[0].URL
+		secured := first.Scheme == "http" && next.URL.Scheme == "https"
 		switch {
 		case !follow:
 			return http.ErrUseLastResponse
 		case len(before) > 5:
-			return errors.New("too many redirects")
-		case before[0].URL.Scheme == "https" && next.URL.Scheme != "https":
-			return errors.New("a redirect from https to http")
+			return conn.Errorf(conn.Unreachable, "", "Vault redirects too often")
+		case first.Scheme == "https" && next.URL.Scheme != "https":
+			return conn.Errorf(conn.Unreachable, "", "Vault redirects from https to http, and the "+
+				"token does not go there")
+		case next.URL.Hostname() != first.Hostname(), next.URL.Host != first.Host && !secured:
+			e := conn.Errorf(conn.Unreachable, "", "Vault redirects to %.100q, and the token "+
+				"goes to no other host", next.URL.Host)
+			e.Hint = "a standby node should forward requests; or name the active node in url"
+			return e
 		}
 		return nil
 	}
