@@ -124,6 +124,9 @@ func (l *loader) settleMetastore(a *airflow, h home) {
 	default:
 		a.why = fmt.Sprintf("searched: %s, its URL is from %s", dialect(a.url.v), a.url.origin)
 	}
+	if stake, hint := metastore.Exposed(strings.TrimSuffix(a.url.v, "\n")); stake != "" {
+		l.warn("%s: %s (%s)", a.url.from(), stake, hint)
+	}
 	a.metastore = &metastore.Settings{
 		URL: strings.TrimSuffix(a.url.v, "\n"), Schema: a.schema.v, FernetKey: a.fernetKey.v,
 	}

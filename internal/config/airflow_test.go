@@ -324,6 +324,9 @@ func TestAirflowWarnings(t *testing.T) {
 		"[core] sql_alchemy_conn (" + cfg + ":2) is the old name of [database] sql_alchemy_conn, " +
 			"which not every Airflow reads",
 		cfg + " holds a secret, and everybody can read it; run: chmod o-rwx " + cfg,
+		cfg + ":2: the database server at h need not prove who it is: whoever is on the network " +
+			"in between can read and change what it answers, and get the password (add " +
+			"sslmode=verify-full and sslrootcert=/path to the URL)",
 		"there is no configuration file: uid 1000, and nobody else, may read every connection",
 	}
 	if diff := cmp.Diff(want, load(t, src).Warnings); diff != "" {

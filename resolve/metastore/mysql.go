@@ -95,6 +95,9 @@ func mysqlConfig(u *sqlURL) (*mysql.Config, error) {
 	if socket != "" {
 		config.Net, config.Addr = "unix", socket
 	}
+	if config.Net == "tcp" && elsewhere(u.Host) {
+		config.DialFunc = withoutRSA
+	}
 	config.Timeout, config.ReadTimeout, config.WriteTimeout = timeout, readTimeout, writeTimeout
 	// Without it every query is prepared, which costs a round trip.
 	config.InterpolateParams = true
@@ -261,6 +264,11 @@ func classifyMySQL(used tables, err error) *conn.Error {
 	var me *mysql.MySQLError
 	if !errors.As(err, &me) {
 		switch {
+		case errors.Is(err, errRSAExchange):
+			e := answer(conn.Denied, "the server asks for the password without TLS, under a key "+
+				"that anybody on the network could have sent")
+			e.Hint = "use TLS: add ssl_ca=/path to the database URL"
+			return e
 		case errors.Is(err, mysql.ErrNoTLS):
 			return answer(conn.Unreachable,
 				"the server offers no TLS, and the database URL demands it")

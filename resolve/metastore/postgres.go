@@ -1,8 +1,11 @@
 package metastore
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
+	"net"
 	"os"
 	"regexp"
 	"slices"
@@ -28,7 +31,11 @@ func openPostgres(u *sqlURL) (database, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := newPool(stdlib.GetConnector(*config), classifyPostgres, deadPostgres)
+	classify := classifyPostgres
+	if config.RequireAuth != "" {
+		classify = classifyRequiredLogin
+	}
+	p := newPool(stdlib.GetConnector(*config), classify, deadPostgres)
 	p.refused = refusedPostgres
 	return postgres{p}, nil
 }
@@ -82,6 +89,7 @@ func postgresConfig(u *sqlURL) (*pgx.ConnConfig, error) {
 		"sslpassword": text("sslpassword"), "sslsni": word("sslsni", "0", "1"),
 		"sslnegotiation":  word("sslnegotiation", "postgres", "direct"),
 		"channel_binding": word("channel_binding", "disable", "prefer", "require"),
+		"require_auth":    text("require_auth"), // pgx checks the methods
 		"target_session_attrs": word("target_session_attrs", "any", "read-write", "read-only",
 			"primary", "standby", "prefer-standby"),
 
@@ -223,6 +231,25 @@ func deadPostgres(err error) bool {
 		return false
 	}
 	return pgconn.SafeToRetry(err)
+}
+
+// classifyRequiredLogin is classifyPostgres where require_auth is set. A login that fails, and
+// neither by the server's word nor by the network's or TLS's fault, failed for that.
+func classifyRequiredLogin(used tables, err error) *conn.Error {
+	var (
+		login  *pgconn.ConnectError
+		netErr net.Error
+		verify *tls.CertificateVerificationError
+		alert  tls.AlertError
+		header tls.RecordHeaderError
+	)
+	if e := classifyPostgres(used, err); e != nil || !errors.As(err, &login) ||
+		errors.As(err, &netErr) || errors.As(err, &verify) || errors.As(err, &alert) ||
+		errors.As(err, &header) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		return e
+	}
+	return conn.Errorf(conn.Denied, "",
+		"the server asks for another kind of login than require_auth in the database URL takes")
 }
 
 // classifyPostgres is the table of SQLSTATEs.

@@ -537,6 +537,25 @@ func bouncerURL(t *testing.T, pg *servers.Postgres) string {
 }
 
 // A database may keep its text in an encoding of its own, which cannot hold every id.
+func TestPostgresTakesNoOtherLoginThanRequired(t *testing.T) {
+	s := servers.StartPostgres(t)
+	s.Exec("airflow", kindsOfServer[0].reset)
+	for methods, kind := range map[string]conn.Kind{
+		"scram-sha-256": conn.Absent, "md5,scram-sha-256": conn.Absent, "!password": conn.Absent,
+		"none": conn.Denied, "md5": conn.Denied, "password": conn.Denied,
+		"!scram-sha-256": conn.Denied,
+	} {
+		m := open(t, metastore.Settings{
+			URL: s.URL("airflow", s.Password, "airflow", "require_auth="+methods)})
+		_, err := m.Connection(t.Context(), "x")
+		resolvetest.WantKind(t, methods, err, kind)
+	}
+	if _, err := metastore.Open(metastore.Settings{
+		URL: s.URL("airflow", s.Password, "airflow", "require_auth=hunter2")}, nil); err == nil {
+		t.Error("an unknown method is taken")
+	}
+}
+
 func TestPostgresInAnotherEncoding(t *testing.T) {
 	pg := servers.StartPostgres(t)
 	pg.Exec("airflow", "CREATE DATABASE latin ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0")
