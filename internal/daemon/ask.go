@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/connfs/connfs/internal/process"
 )
 
 // AskCommand is the command of this binary that asks a file system whether it answers. No help
@@ -34,11 +36,11 @@ func Ask(path string) int {
 func ask(path string) error {
 	cmd := exec.Command("/proc/self/exe", AskCommand, path)
 	cmd.Args[0], cmd.Dir, cmd.Env = "connfs", "/", []string{}
-	if err := cmd.Start(); err != nil {
+	if err := process.Start(cmd); err != nil {
 		return fmt.Errorf("asking the file system: %w", err)
 	}
 	done := make(chan error, 1)
-	go func() { done <- cmd.Wait() }()
+	go func() { done <- process.Wait(cmd) }()
 	select {
 	case err := <-done:
 		var exit *exec.ExitError

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/connfs/connfs/fs"
+	"github.com/connfs/connfs/internal/process"
 )
 
 // mount is one mounted tree.
@@ -63,7 +64,10 @@ func mountTree(t *target, tree fuse.RawFileSystem, others bool) (*mount, error) 
 		o.AllowOther = others
 		o.Options = []string{"ro", "nosuid", "nodev", "noexec"}
 	}
-	server, err := fuse.NewServer(tree, point, &o)
+	var server *fuse.Server
+	var err error
+	// For an ordinary user, go-fuse runs fusermount3.
+	process.Hold(func() { server, err = fuse.NewServer(tree, point, &o) })
 	if err != nil {
 		return m, mountError(t.path, "", "mounting failed: %s", strings.TrimSpace(err.Error()))
 	}

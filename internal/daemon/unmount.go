@@ -12,6 +12,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/connfs/connfs/internal/process"
 )
 
 // errInUse is the outcome of an unmounting that left the file system in use.
@@ -123,7 +125,7 @@ func unmountAsUser(e mountEntry) error {
 		var output bytes.Buffer
 		cmd := exec.Command(tool, args...)
 		cmd.Env, cmd.Stderr = []string{}, &output
-		if err = cmd.Run(); err == nil && failed != nil {
+		if err = process.Run(cmd); err == nil && failed != nil {
 			return errInUse
 		} else if err == nil {
 			return nil

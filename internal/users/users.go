@@ -20,6 +20,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/connfs/connfs/internal/process"
 )
 
 // ErrUnknown says that the machine works and knows no such account. Every other
@@ -213,7 +215,7 @@ func (d *Directory) output(ctx context.Context, path string, args ...string) (st
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	cmd.WaitDelay = time.Second
-	err := cmd.Run()
+	err := process.Run(cmd)
 	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
 		return "", fmt.Errorf("%s did not answer within %v", path, d.Timeout)
 	}
