@@ -17,13 +17,10 @@ import (
 func (d *daemon) processes() (front int, children []int) {
 	d.t.Helper()
 	front = d.cmd.Process.Pid
-	paths, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", front))
-	must(d.t, err)
-	for _, path := range paths {
-		text, _ := os.ReadFile(path) // the thread may have ended
-		for _, field := range strings.Fields(string(text)) {
-			pid, err := strconv.Atoi(field)
-			must(d.t, err)
+	for _, pid := range processChildren(d.t, front) {
+		// Until it executes its program, a new process is a copy of the front.
+		text, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
+		if strings.Contains(string(text), "\x00resolver\x00") {
 			children = append(children, pid)
 		}
 	}

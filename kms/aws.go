@@ -57,7 +57,7 @@ func (c *awsClient) region(ctx context.Context, region string) (*awskms.Client, 
 }
 
 var awsKind = &Kind{
-	Type: "aws",
+	Type: "aws", Programs: true,
 	Keys: []Key{
 		{
 			Name: "key", Sample: "alias/airflow",

@@ -52,7 +52,7 @@ var gcpName = regexp.MustCompile(`^(projects/[^/\s]+/locations/[a-zA-Z0-9-]+` +
 	`(/cryptoKeyVersions/[0-9]+)?$`)
 
 var gcpKind = &Kind{
-	Type: "gcp",
+	Type: "gcp", Programs: true,
 	Keys: []Key{
 		{
 			Name: "key", Check: checkGCPKey,

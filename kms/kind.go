@@ -15,6 +15,8 @@ type Kind struct {
 	// Keys are what a [kms.NAME] of this type may hold beside type, mode, cache_ttl and
 	// cache_uses, in the order in which the documentation shows them.
 	Keys []Key
+	// Programs says that the client of a [kms.NAME] may start a program to log in.
+	Programs bool
 
 	// open makes the client of a [kms.NAME], whose settings are right. It calls nothing
 	// over a network.

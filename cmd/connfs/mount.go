@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"github.com/connfs/connfs/internal/config"
@@ -87,9 +88,16 @@ func (p *program) resolver() int {
 	// The front ends a child, by SIGKILL or by closing the pipe. A terminal does not.
 	harden.IgnoreTerminal()
 	harden.LockAll(false)
+	writes := len(p.args) > 1 && p.args[1] == session.WritesArgument
+	if err := harden.LimitChild(writes); err != nil {
+		fmt.Fprintln(p.stderr, err)
+		return exitFailed
+	}
+	// Its log goes to the front, which has a place for it.
+	slog.SetDefault(slog.New(&logHandler{mu: new(sync.Mutex), w: p.stderr, level: slog.LevelWarn}))
 	err := child.Serve(p.stdin, p.stdout, child.Configure)
 	if err != nil && err != io.ErrUnexpectedEOF {
-		fmt.Fprintln(p.stderr, "connfs resolver:", err)
+		fmt.Fprintln(p.stderr, err)
 		return exitFailed
 	}
 	return exitOK

@@ -168,6 +168,7 @@ func (p *program) seal(ctx context.Context, fl *flags) error {
 	if err != nil {
 		return err
 	}
+	o.Rewrites = patterns != nil && !fl.dryRun
 	s, err := session.New(ctx, o)
 	if err != nil {
 		return err

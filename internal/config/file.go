@@ -31,6 +31,7 @@ type file struct {
 	timeout     value[time.Duration]
 	shareNames  value[bool]
 	user        value[string]
+	writable    value[[]string]
 	memoryLock  value[string]
 
 	kmsConnections value[[]string]
@@ -153,6 +154,13 @@ func (l *loader) readTop(t *table, f *file) {
 	t.duration("timeout", &f.timeout, minTimeout, maxTimeout)
 	t.boolean("share_names", &f.shareNames)
 	t.text("user", &f.user)
+	t.texts("writable", &f.writable)
+	for i, path := range f.writable.v {
+		if !filepath.IsAbs(path) {
+			t.report.add(&Error{File: t.file, Line: t.pos.at("writable").elem(i).line,
+				Key: "writable", Message: "it must hold absolute paths"})
+		}
+	}
 	t.text("memory_lock", &f.memoryLock, oneOf("require", "try"))
 	t.texts("kms_connections", &f.kmsConnections)
 	t.refuse("socket", "", "/run/connfs/connfs.sock")

@@ -15,7 +15,7 @@ var keys = []struct {
 }{
 	{"", []string{
 		"include", "airflow_home", "order", "on_error", "ttl", "negative_ttl", "epoch", "timeout",
-		"share_names", "user", "memory_lock", "kms_connections", "socket", "metastore",
+		"share_names", "user", "writable", "memory_lock", "kms_connections", "socket", "metastore",
 		"environment", "secrets", "kms", "audit", "grant", "tenant", "mount",
 	}},
 	{"metastore", []string{

@@ -11,6 +11,7 @@ package config
 import (
 	"context"
 	"fmt"
+	"path/filepath"
 
 	"github.com/connfs/connfs/internal/settings"
 	"github.com/connfs/connfs/internal/users"
@@ -80,8 +81,14 @@ func Load(ctx context.Context, src Source) (*Result, error) {
 		MemoryLock:  f.memoryLock.v,
 		Audit: settings.Audit{File: f.auditFile.v, Required: f.auditRequired.v,
 			Cgroup: f.auditCgroup.v},
-		Child: child.Child,
-		DAGs:  deriving,
+		Child:    child.Child,
+		DAGs:     deriving,
+		Writable: f.writable.v,
+	}
+	if a.metastore != nil {
+		if file := a.metastore.File(); file != "" {
+			front.DatabaseDir = filepath.Dir(file)
+		}
 	}
 	if !f.epoch.set {
 		front.Epoch = defaultEpoch(front.TTL)

@@ -83,6 +83,7 @@ func (l *loader) effective(f *file, a *airflow, h home, child account,
 	add("timeout", short(f.timeout.v), f.timeout.from())
 	add("share_names", f.shareNames.v, f.shareNames.from())
 	add("user", child.name, cmp.Or(child.origin, "default"))
+	add("writable", orEmpty(f.writable.v), f.writable.from())
 	add("memory_lock", f.memoryLock.v, f.memoryLock.from())
 	add("kms_connections", orEmpty(f.kmsConnections.v), f.kmsConnections.from())
 

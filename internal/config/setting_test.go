@@ -59,6 +59,7 @@ epoch = "1s"  # default
 timeout = "5s"  # default
 share_names = false  # default
 user = ""  # default
+writable = []  # default
 memory_lock = "require"  # default
 kms_connections = []  # default
 metastore.url = "[redacted]"  # CONFIG:3

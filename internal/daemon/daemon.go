@@ -145,11 +145,20 @@ func (d *daemon) logStart(locked bool) {
 	if c := d.Front.Child; c != nil {
 		d.log.Info("resolver children run as another user", "uid", c.UID, "why", c.Why)
 	}
-	if state := harden.SwapState(locked); state == harden.NotProtected {
-		d.log.Warn("memory of the resolver children can be swapped out: " +
-			"raise LimitMEMLOCK= to infinity, or set MemorySwapMax=0")
-	} else {
-		d.log.Info("memory is kept from swap: " + state)
+	children := d.Pool.State()
+	for _, who := range []struct{ name, swap string }{
+		{"the daemon", harden.SwapState(locked)}, {"the resolver children", children.Swap},
+	} {
+		if who.swap == harden.NotProtected {
+			d.log.Warn("memory of " + who.name + " can be swapped out: " +
+				"raise LimitMEMLOCK= to infinity, or set MemorySwapMax=0")
+		} else {
+			d.log.Info("memory of " + who.name + " is kept from swap: " + who.swap)
+		}
+	}
+	d.log.Info("each resolver child is confined: " + children.String())
+	for _, what := range children.Missing() {
+		d.log.Warn("resolver children are confined less than they could be: " + what)
 	}
 }
 

@@ -77,6 +77,7 @@ func Check(ctx context.Context, o session.Options) []Finding {
 	r.checkBackends(ctx, s)
 	r.checkFuse(s)
 	r.checkMemory(s)
+	r.checkConfinement(s)
 	r.checkBinary()
 	r.checkAudit(s)
 	return r.findings
@@ -267,12 +268,26 @@ func (r *report) checkMemory(s *session.Session) {
 	} else {
 		r.ok("memory", "memory for values is locked")
 	}
-	if state := harden.SwapState(harden.LockAll(true)); state == harden.NotProtected {
-		r.warn("memory", "LimitMEMLOCK=infinity or MemorySwapMax=0",
-			"memory of the resolver children can be swapped out")
-	} else {
-		r.ok("memory", "it cannot be swapped out: %s", state)
+	for _, who := range []struct{ name, swap string }{
+		{"the daemon", harden.SwapState(harden.LockAll(true))},
+		{"the resolver children", s.Pool.State().Swap},
+	} {
+		if who.swap == harden.NotProtected {
+			r.warn("memory", "LimitMEMLOCK=infinity or MemorySwapMax=0",
+				"memory of %s can be swapped out", who.name)
+		} else {
+			r.ok("memory", "memory of %s cannot be swapped out: %s", who.name, who.swap)
+		}
 	}
+}
+
+// checkConfinement examines what keeps resolver children from harm.
+func (r *report) checkConfinement(s *session.Session) {
+	state := s.Pool.State()
+	for _, what := range state.Missing() {
+		r.warn("resolver", "", "children are confined less than they could be: %s", what)
+	}
+	r.ok("resolver", "each child is confined: %v", state)
 }
 
 // checkBinary examines whether others than root can read this binary.

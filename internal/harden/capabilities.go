@@ -9,8 +9,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// capIPCLock is CAP_IPC_LOCK of capabilities(7).
-const capIPCLock = 14
+// Some capabilities of capabilities(7).
+const (
+	capDACOverride   = 1
+	capDACReadSearch = 2
+	capSetgid        = 6
+	capSetuid        = 7
+	capSetpcap       = 8
+	capIPCLock       = 14
+)
 
 // capabilitySets are the capabilities of a thread, one bit each.
 type capabilitySets struct {
@@ -50,6 +57,16 @@ func (c capabilitySets) set() error {
 	return nil
 }
 
+// forReading returns those of the permitted capabilities with which a process can read every file,
+// become another user, and give up the rest.
+func (c capabilitySets) forReading() uint64 {
+	reads := uint64(1 << capDACReadSearch)
+	if c.permitted&reads == 0 {
+		reads = 1 << capDACOverride // which many containers have instead
+	}
+	return c.permitted & (reads | 1<<capSetgid | 1<<capSetuid | 1<<capSetpcap)
+}
+
 // hasCapability reports whether the calling thread has the capability of this number.
 func hasCapability(n uint) bool {
 	caps, err := capabilities()
@@ -63,6 +80,7 @@ var ErrCgo = errors.New("a process with cgo cannot drop the capabilities of ever
 // DropCapabilities drops every capability of every thread. A process that [Start] started cannot
 // get them back. With cgo it fails with [ErrCgo] and changes nothing.
 func DropCapabilities() error {
+	dropBoundingSet()
 	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
 	var data [2]unix.CapUserData
 	_, _, errno := syscall.AllThreadsSyscall(syscall.SYS_CAPSET,
@@ -74,6 +92,21 @@ func DropCapabilities() error {
 		return ErrCgo
 	}
 	return fmt.Errorf("dropping capabilities: %w", errno)
+}
+
+// dropBoundingSet empties the bounding set of every thread, where that is possible. It is not with
+// cgo, where no_new_privs alone has to do.
+func dropBoundingSet() {
+	for c := uintptr(0); c < 64; c++ {
+		if has, err := unix.PrctlRetInt(unix.PR_CAPBSET_READ, c, 0, 0, 0); err != nil || has == 0 {
+			continue
+		}
+		if _, _, errno := syscall.AllThreadsSyscall(
+			syscall.SYS_PRCTL, unix.PR_CAPBSET_DROP, c, 0,
+		); errno != 0 {
+			return
+		}
+	}
 }
 
 // CheckRights fails unless the calling thread has no capability and can never gain one, as in a

@@ -8,6 +8,7 @@ import (
 	"os/signal"
 	"strings"
 	"syscall"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -16,8 +17,10 @@ import (
 // roles call it first of all in main, because exec resets it.
 func Process() error {
 	// A process that was executed through /proc/self/exe is listed as "exe". Another name is
-	// not worth an error.
-	_ = os.WriteFile("/proc/self/comm", []byte("connfs"), 0)
+	// not worth an error. A thread names itself so, and a process has the name of its main thread.
+	if name := []byte("connfs\x00"); unix.Gettid() == unix.Getpid() {
+		_ = unix.Prctl(unix.PR_SET_NAME, uintptr(unsafe.Pointer(&name[0])), 0, 0, 0)
+	}
 	// The kernel ignores the limit if core_pattern is a pipe, so both are needed.
 	if err := unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{}); err != nil {
 		return fmt.Errorf("turning core dumps off: %w", err)
@@ -35,8 +38,11 @@ const mclOnFault = 4
 // LockAll locks all memory of the process, now and later, and reports whether it did. If the
 // limit on locked memory is finite it does nothing: a later allocation would fail by that limit,
 // which the Go runtime does not survive. keepsCapabilities says that the process will keep its
-// capabilities, of which one lifts the limit.
+// capabilities, of which one lifts the limit, or may raise it.
 func LockAll(keepsCapabilities bool) bool {
+	if keepsCapabilities {
+		raiseLockLimit()
+	}
 	var lim unix.Rlimit
 	if unix.Getrlimit(unix.RLIMIT_MEMLOCK, &lim) != nil {
 		return false
@@ -55,6 +61,7 @@ func BecomeUser(uid, gid uint32, groups []uint32) error {
 	for i, g := range groups {
 		ids[i] = int(g)
 	}
+	dropBoundingSet()
 	if err := syscall.Setgroups(ids); err != nil {
 		return fmt.Errorf("setting supplementary groups: %w", err)
 	}
@@ -64,7 +71,10 @@ func BecomeUser(uid, gid uint32, groups []uint32) error {
 	if err := syscall.Setresuid(int(uid), int(uid), int(uid)); err != nil {
 		return fmt.Errorf("becoming uid %d: %w", uid, err)
 	}
-	// A change of the uid undoes what Process set.
+	// A change of the uid undoes what Process set, and that the process dies with its parent.
+	if err := unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL), 0, 0, 0); err != nil {
+		return fmt.Errorf("dying with the parent: %w", err)
+	}
 	return Process()
 }
 

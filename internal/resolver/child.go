@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"os"
@@ -15,6 +16,7 @@ import (
 	"github.com/connfs/connfs/conn"
 	"github.com/connfs/connfs/internal/cache"
 	"github.com/connfs/connfs/internal/harden"
+	"github.com/connfs/connfs/internal/process"
 )
 
 // Command says how a child is started.
@@ -24,16 +26,22 @@ type Command struct {
 	Env  []string
 	// Credential is the user that the child runs as; nil: the same as the front.
 	Credential *syscall.Credential
-	// KeepCapabilities leaves the child the capabilities of the front.
-	KeepCapabilities bool
+	// Confine says what the child may do that no child needs.
+	Confine harden.Confinement
+	Log     *slog.Logger // of what the child writes to standard error; nil: the default logger
 }
 
-// Start starts the child's process with the ends of its pipes. It can gain no rights.
+// Start starts the child's process with the ends of its pipes. The child is confined, and ends
+// with the front.
 func (c *Command) Start() (*Process, error) {
+	process.Adopt()
 	cmd := exec.Command(c.Path, c.Args[1:]...)
-	cmd.Args, cmd.Env, cmd.Dir, cmd.Stderr = c.Args, append([]string{}, c.Env...), "/", os.Stderr
-	// A process group of its own: Ctrl-C on a terminal is for the front.
-	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: c.Credential, Setpgid: true}
+	cmd.Args, cmd.Env, cmd.Dir = c.Args, append([]string{}, c.Env...), "/"
+	// A session of its own: it cannot reach a terminal, and Ctrl-C there is for the front. In a
+	// PID namespace of its own the child has no parent, and Go then has it signal itself in vain.
+	cmd.SysProcAttr = &syscall.SysProcAttr{
+		Credential: c.Credential, Setsid: true, Pdeathsig: syscall.SIGKILL,
+	}
 	in, err := cmd.StdinPipe()
 	if err != nil {
 		return nil, err
@@ -42,13 +50,26 @@ func (c *Command) Start() (*Process, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := harden.Start(cmd, c.KeepCapabilities); err != nil {
+	stderr, writer, err := os.Pipe()
+	if err != nil {
+		return nil, err
+	}
+	defer writer.Close()
+	cmd.Stderr = writer
+	if err := harden.Start(cmd, c.Confine); err != nil {
+		stderr.Close()
 		return nil, &conn.Error{
 			Kind: conn.Failed, Reason: "no resolver child can be started: " + err.Error(), Err: err,
 		}
 	}
-	p := &Process{In: in, Out: out, cmd: cmd, gone: make(chan struct{})}
-	return p, nil
+	log := c.Log
+	if log == nil {
+		log = slog.Default()
+	}
+	go relay(stderr, log.With("pid", cmd.Process.Pid))
+	return &Process{
+		In: in, Out: out, cmd: cmd, stderr: stderr, log: log, gone: make(chan struct{}),
+	}, nil
 }
 
 // Process is a running child.
@@ -56,18 +77,29 @@ type Process struct {
 	In  io.WriteCloser
 	Out io.Reader
 
-	cmd  *exec.Cmd
-	once sync.Once
-	gone chan struct{}
+	cmd    *exec.Cmd
+	stderr *os.File // the end of the front
+	log    *slog.Logger
+	once   sync.Once
+	gone   chan struct{}
 }
 
-// Kill ends the child and waits until the kernel has taken back its memory.
+// endOrphans bounds the wait for what a child started.
+const endOrphans = time.Second
+
+// Kill ends the child and all that it started, and waits until the kernel has taken back the
+// memory of the child.
 func (p *Process) Kill() {
 	p.once.Do(func() {
 		// All three fail only if the child has ended by itself, or say that it was killed.
 		_ = p.cmd.Process.Kill()
 		_ = p.In.Close()
-		_ = p.cmd.Wait()
+		_ = process.Wait(p.cmd)
+		// Where the child has no PID namespace, what it started is the front's to end.
+		if !process.EndOrphans(endOrphans) {
+			p.log.Warn("what a resolver child started does not end")
+		}
+		_ = p.stderr.SetReadDeadline(time.Now().Add(lastWords))
 		close(p.gone)
 	})
 	<-p.gone
@@ -86,6 +118,12 @@ type answer struct {
 // epoch was over, before it answered.
 var errGone = errors.New("the resolver child is gone")
 
+// request is a question that waits for its answer.
+type request struct {
+	op     Op
+	answer chan<- answer
+}
+
 // child is a process that has been given the settings.
 type child struct {
 	proc  *Process
@@ -94,7 +132,7 @@ type child struct {
 	began time.Time
 
 	mu       sync.Mutex
-	waiting  map[uint64]chan<- answer
+	waiting  map[uint64]request
 	next     uint64
 	dead     bool
 	late     bool      // it was given up
@@ -116,7 +154,7 @@ func startChild(
 	}
 	c := &child{
 		proc: proc, cache: cfg.Cache, began: time.Now(),
-		waiting: make(map[uint64]chan<- answer),
+		waiting: make(map[uint64]request),
 	}
 	c.onFirst = func() { onFirst(c) }
 	c.onDead = func() { onDead(c) }
@@ -139,7 +177,7 @@ func (c *child) ask(ctx context.Context, f Frame) (answer, error) {
 	}
 	c.next++
 	f.ID = c.next
-	c.waiting[f.ID] = ch
+	c.waiting[f.ID] = request{f.Op, ch}
 	if f.Op != OpWarm && f.Op != OpReady && f.Op != OpIdentity {
 		c.served++
 	}
@@ -226,6 +264,10 @@ func (c *child) read() {
 		if err != nil {
 			break
 		}
+		if err := c.check(h); err != nil {
+			c.proc.log.Error("a resolver child is killed: it broke the protocol", "error", err)
+			break
+		}
 		a := answer{header: h, meta: meta}
 		// Only a body with a digest is secret, and goes into locked memory.
 		if h.Digest != 0 {
@@ -243,16 +285,32 @@ func (c *child) read() {
 	waiting := c.waiting
 	c.waiting = nil
 	c.mu.Unlock()
-	for _, ch := range waiting {
-		ch <- answer{err: errGone}
+	for _, r := range waiting {
+		r.answer <- answer{err: errGone}
 	}
 	c.onDead()
 	c.proc.Kill()
 }
 
+// check fails if an answer is to no request of this child, or claims what no answer to its request
+// can. Whoever made the request may have given up.
+func (c *child) check(h Header) error {
+	c.mu.Lock()
+	asked, ok := c.waiting[h.ID]
+	made := h.ID > 0 && h.ID <= c.next
+	c.mu.Unlock()
+	switch {
+	case !made:
+		return fmt.Errorf("an answer to request %d, which was never made", h.ID)
+	case !ok:
+		return h.check(OpIdentity) // which may claim the most
+	}
+	return h.check(asked.op)
+}
+
 func (c *child) deliver(id uint64, a answer) {
 	c.mu.Lock()
-	ch := c.waiting[id]
+	ch := c.waiting[id].answer
 	delete(c.waiting, id)
 	first := c.answered.IsZero() && c.served > 0
 	if first {
@@ -304,7 +362,7 @@ func Configure(
 ) (front, body []byte, err error) {
 	if req.EUID == 0 {
 		first := *cmd
-		first.KeepCapabilities = true
+		first.Confine.KeepCapabilities = true
 		front, body, err = configure(ctx, &first, req, env, keep)
 		if e, ok := asError(err); !ok || e.Source != SourceCapabilities {
 			return front, body, err

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/connfs/connfs/conn"
+	"github.com/connfs/connfs/internal/harden"
 	"github.com/connfs/connfs/internal/resolver"
 )
 
@@ -43,8 +44,15 @@ func (f *fake) note(what string) {
 	if err != nil {
 		os.Exit(9)
 	}
-	fmt.Fprintf(file, "%s %d\n", what, os.Getpid())
+	fmt.Fprintf(file, "%s %d\n", what, hostPID())
 	file.Close()
+}
+
+// hostPID is the process id of this process outside of its PID namespace.
+func hostPID() int {
+	name, _ := os.Readlink("/proc/self")
+	pid, _ := strconv.Atoi(name)
+	return pid
 }
 
 func (f *fake) has(name string) bool {
@@ -101,7 +109,7 @@ func (f *fake) other(frame *resolver.Frame) {
 			f.fail(frame, conn.Errorf(conn.Invalid, "settings", "they are not usable"))
 		case "never ready":
 		default:
-			f.answer(frame, nil, nil, 0)
+			f.answer(frame, resolver.EncodeState(harden.StateOf()), nil, 0)
 		}
 	case resolver.OpWarm:
 		f.note("warm")
@@ -154,7 +162,7 @@ func (f *fake) check(frame *resolver.Frame) {
 		return
 	}
 	f.answer(frame, resolver.EncodeChecks([]conn.Check{
-		{Name: "fake", Call: "pid " + strconv.Itoa(os.Getpid())},
+		{Name: "fake", Call: "pid " + strconv.Itoa(hostPID())},
 		{Name: "fake", Call: "fake:Get", Err: &conn.Error{
 			Kind: conn.Denied, Reason: "no right", Hint: "grant it",
 		}},
@@ -187,7 +195,7 @@ func (f *fake) get(frame *resolver.Frame) {
 	n, _ := strconv.Atoi(rest)
 	switch verb {
 	case "pid":
-		f.value(frame, strconv.Itoa(os.Getpid()))
+		f.value(frame, strconv.Itoa(hostPID()))
 	case "size":
 		f.value(frame, strings.Repeat("v", n))
 	case "settings":
@@ -215,24 +223,29 @@ func (f *fake) get(frame *resolver.Frame) {
 		// The end comes in the middle of a value.
 		f.out.Lock()
 		var b bytes.Buffer
-		resolver.WriteAnswer(&b, resolver.Header{ID: frame.ID, OK: true, Digest: 7}, fakeOrigin,
+		resolver.WriteAnswer(&b, resolver.Header{ID: frame.ID, OK: true, Digest: 7},
+			fakeOrigin(id),
 			make([]byte, 5000))
 		os.Stdout.Write(b.Bytes()[:b.Len()-1000])
 		os.Exit(7)
 	case "nonsense":
 		f.out.Lock()
 		os.Stdout.Write(bytes.Repeat([]byte{0xff}, 100))
+	case "unasked":
+		f.answer(&resolver.Frame{ID: frame.ID + 1000}, nil, nil, 0)
+	case "other id":
+		f.answer(frame, fakeOrigin("another"), []byte("v"), 7)
 	case "log in":
 		// The first child that is asked logs in; its successors use the same login.
 		f.mu.Lock()
 		defer f.mu.Unlock()
 		if f.login == "" {
-			f.login = strings.Repeat("login", 2000) + strconv.Itoa(os.Getpid())
+			f.login = strings.Repeat("login", 2000) + strconv.Itoa(hostPID())
 			f.note("login")
 		}
 		f.value(frame, f.login)
 	case "no value":
-		f.answer(frame, fakeOrigin, nil, 0)
+		f.answer(frame, fakeOrigin(id), nil, 0)
 	default:
 		f.fail(frame, &conn.Error{
 			Kind: conn.Absent, Source: "fake", Reason: "there is none", Hint: "make one",
@@ -241,7 +254,7 @@ func (f *fake) get(frame *resolver.Frame) {
 }
 
 func (f *fake) value(frame *resolver.Frame, text string) {
-	f.answer(frame, fakeOrigin, []byte(text), digest(text))
+	f.answer(frame, fakeOrigin(string(frame.Body)), []byte(text), digest(text))
 }
 
 func digest(text string) uint64 {
@@ -250,8 +263,10 @@ func digest(text string) uint64 {
 	return h.Sum64()
 }
 
-// fakeOrigin is where every value of a fake is from.
-var fakeOrigin = resolver.EncodeOrigin(resolver.Origin{Backend: "fake", KMS: "main", Key: "k 1"})
+// fakeOrigin is where the value of an id is from, whatever the id.
+func fakeOrigin(id string) []byte {
+	return resolver.EncodeOrigin(id, resolver.Origin{Backend: "fake", KMS: "main", Key: "k 1"})
+}
 
 func (f *fake) answer(frame *resolver.Frame, meta, body []byte, digest uint64) {
 	f.out.Lock()

@@ -10,6 +10,7 @@ import (
 
 	"github.com/connfs/connfs/conn"
 	"github.com/connfs/connfs/internal/cache"
+	"github.com/connfs/connfs/internal/harden"
 )
 
 // Config describes a [Pool].
@@ -49,7 +50,11 @@ type Pool struct {
 	starts sync.WaitGroup // children that are being started, which need cfg.Blob
 
 	identity identity
+	state    harden.State // of the first child
 }
+
+// State returns what protects the children.
+func (p *Pool) State() harden.State { return p.state }
 
 // NewPool starts the first child and returns when the child says that it works, or its
 // reason why it does not.
@@ -78,6 +83,10 @@ func NewPool(ctx context.Context, cfg Config) (*Pool, error) {
 			err = conn.Errorf(conn.Timeout, "", "the resolver child did not start up in time")
 		}
 		return nil, err
+	}
+	if err := json.Unmarshal(a.meta, &p.state); err != nil {
+		p.Close()
+		return nil, conn.Errorf(conn.Failed, "", "the resolver child's answer is not readable")
 	}
 	p.mu.Lock()
 	p.spare = c
@@ -338,7 +347,7 @@ func (p *Pool) Get(
 		return nil, Origin{}, conn.Errorf(conn.Failed, "",
 			"the resolver answered without a value")
 	}
-	origin, err := decodeOrigin(a.meta)
+	origin, err := decodeOrigin(a.meta, id)
 	if err != nil {
 		a.value.Release()
 		return nil, Origin{}, err

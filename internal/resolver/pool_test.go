@@ -21,6 +21,7 @@ import (
 
 	"github.com/connfs/connfs/conn"
 	"github.com/connfs/connfs/internal/cache"
+	"github.com/connfs/connfs/internal/harden"
 	"github.com/connfs/connfs/internal/resolver"
 )
 
@@ -50,8 +51,10 @@ func config(t *testing.T, mode string) resolver.Config {
 }
 
 func command(t *testing.T, mode string) resolver.Command {
+	dir := t.TempDir()
 	return resolver.Command{
-		Path: "/proc/self/exe", Args: []string{"connfs", "fake-child", mode, t.TempDir()},
+		Path: "/proc/self/exe", Args: []string{"connfs", "fake-child", mode, dir},
+		Confine: harden.Confinement{Writable: []string{dir}},
 	}
 }
 
@@ -263,7 +266,7 @@ func TestARequestThatSeveralEpochsCutOffIsRepeated(t *testing.T) {
 
 func TestARequestIsRepeatedOnlyOnce(t *testing.T) {
 	f := start(t, config(t, ""))
-	for _, id := range []string{"die", "half", "nonsense"} {
+	for _, id := range []string{"die", "half", "nonsense", "unasked"} {
 		_, _, err := f.Get(t.Context(), 0, id, conn.FormatJSON)
 		wantKind(t, err, conn.Failed, "ended twice")
 		// And the next one finds a child that works.
@@ -274,6 +277,13 @@ func TestARequestIsRepeatedOnlyOnce(t *testing.T) {
 		t.Fatal("the slot of a value that broke off is lost")
 	}
 	v.Release()
+}
+
+func TestAValueOfAnotherConnectionIsRefused(t *testing.T) {
+	f := start(t, config(t, ""))
+	_, _, err := f.Get(t.Context(), 0, "other id", conn.FormatJSON)
+	wantKind(t, err, conn.Failed, "another connection")
+	f.pid()
 }
 
 func TestAChildThatHangsIsATimeoutWithinTheDeadline(t *testing.T) {

@@ -21,6 +21,7 @@ import (
 
 	"github.com/connfs/connfs/conn"
 	"github.com/connfs/connfs/internal/cache"
+	"github.com/connfs/connfs/internal/harden"
 	"github.com/connfs/connfs/internal/policy"
 )
 
@@ -35,10 +36,10 @@ const (
 	// OpInit: take the settings blob (the body) and the digest key (Meta, 32 bytes),
 	// and be ready for requests. It comes once, first, and has no answer.
 	OpInit
-	// OpReady: answer whether the settings were taken.
+	// OpReady: answer whether the settings were taken. Meta is a [harden.State].
 	OpReady
 	// OpGet: resolve the id (the body) and answer with it in the format that Meta
-	// names. The meta of the answer is an [Origin].
+	// names. The meta of the answer is that of [EncodeOrigin].
 	OpGet
 	// OpExplain: ask the backends for the id (the body) and answer with what each
 	// one said, without the value.
@@ -279,22 +280,34 @@ func DecodeFailure(h Header, meta []byte) error {
 // Origin says where a value comes from.
 type Origin = cache.Origin
 
-// EncodeOrigin returns o as the meta of an answer.
-func EncodeOrigin(o Origin) []byte {
-	b, _ := json.Marshal(o)
+// valueMeta is the meta of a value. An id can hold any byte, which a JSON text cannot.
+type valueMeta struct {
+	Origin
+	ID []byte `json:"id"`
+}
+
+// EncodeOrigin returns o as the meta of an answer with the connection id.
+func EncodeOrigin(id string, o Origin) []byte {
+	b, _ := json.Marshal(valueMeta{o, []byte(id)})
 	return b
 }
 
-// decodeOrigin is the reverse of EncodeOrigin. A member that it does not know means that the
-// child says something of the value that the front does not understand.
-func decodeOrigin(meta []byte) (o Origin, err error) {
+// decodeOrigin is the reverse of EncodeOrigin. It fails if the answer is for another connection. A
+// member that it does not know means that the child says something of the value that the front
+// does not understand.
+func decodeOrigin(meta []byte, id string) (Origin, error) {
+	var v valueMeta
 	d := json.NewDecoder(bytes.NewReader(meta))
 	d.DisallowUnknownFields()
-	if err := d.Decode(&o); err != nil {
+	if err := d.Decode(&v); err != nil {
 		return Origin{}, conn.Errorf(conn.Failed, "",
 			"the resolver does not say where a value is from")
 	}
-	return o, nil
+	if string(v.ID) != id {
+		return Origin{}, conn.Errorf(conn.Failed, "",
+			"the resolver answered for another connection")
+	}
+	return v.Origin, nil
 }
 
 // Answer is what one backend said.
@@ -313,6 +326,12 @@ type Answer struct {
 	Reason   string        `json:"reason,omitempty"`
 	Hint     string        `json:"hint,omitempty"`
 	Duration time.Duration `json:"duration_ns"`
+}
+
+// EncodeState returns a state as the meta of an answer.
+func EncodeState(s harden.State) []byte {
+	b, _ := json.Marshal(s)
+	return b
 }
 
 // EncodeAnswers returns answers as the meta of an answer.

@@ -156,13 +156,38 @@ func TestChildrenGetNeitherSecretsNorTheServiceManager(t *testing.T) {
 			t.Errorf("passed on: %s", strings.SplitN(entry, "=", 2)[0])
 		}
 	}
-	c := command(&settings.Child{UID: 7, GID: 8, Groups: []uint32{9}})
+	child := &settings.Child{UID: 7, GID: 8, Groups: []uint32{9}}
+	s := &Session{Front: settings.Front{Child: child}}
+	c := s.poolCommand()
 	if c.Credential == nil || c.Credential.Uid != 7 || c.Credential.Gid != 8 ||
 		!slices.Equal(c.Credential.Groups, []uint32{9}) {
 		t.Errorf("credential %+v", c.Credential)
 	}
-	if command(nil).Credential != nil {
+	if (&Session{}).poolCommand().Credential != nil {
 		t.Error("children of an ordinary user are given another one")
+	}
+}
+
+func TestChildrenMayWriteWhatTheConfigurationSaysAndWhatIsRewritten(t *testing.T) {
+	front := settings.Front{Writable: []string{"/cache"}, DatabaseDir: "/airflow"}
+	for _, c := range []struct {
+		name     string
+		front    settings.Front
+		rewrites bool
+		want     []string
+	}{
+		{"nothing", settings.Front{DatabaseDir: "/airflow"}, false, nil},
+		{"writable", front, false, []string{"/cache"}},
+		{"a database in a file, to rewrite rows", front, true, []string{"/cache", "/airflow"}},
+		{"a server, to rewrite rows", settings.Front{}, true, nil},
+	} {
+		got := (&Session{Front: c.front, Options: Options{Rewrites: c.rewrites}}).poolCommand()
+		if got.Confine.WriteAnywhere || !slices.Equal(got.Confine.Writable, c.want) {
+			t.Errorf("%s: %+v, want %q", c.name, got.Confine, c.want)
+		}
+		if told := slices.Contains(got.Args, WritesArgument); told != (len(c.want) > 0) {
+			t.Errorf("%s: the child is told that it may write: %v", c.name, told)
+		}
 	}
 }
 

@@ -19,6 +19,7 @@ import (
 	"github.com/connfs/connfs/conn"
 	"github.com/connfs/connfs/internal/audit"
 	"github.com/connfs/connfs/internal/cache"
+	"github.com/connfs/connfs/internal/harden"
 	"github.com/connfs/connfs/internal/policy"
 	"github.com/connfs/connfs/internal/resolver"
 	"github.com/connfs/connfs/internal/settings"
@@ -26,6 +27,9 @@ import (
 
 // ResolverCommand is the command of this binary that runs as a resolver child. No help shows it.
 const ResolverCommand = "resolver"
+
+// WritesArgument tells a resolver child that it may write files.
+const WritesArgument = "writes"
 
 // CacheSize is the size of the cache in bytes. It fits the usual limit of 8 MiB on locked memory.
 const CacheSize = 4 << 20
@@ -40,6 +44,7 @@ type Options struct {
 	AirflowHome    string // absolute; empty: as the configuration says
 	Mountpoint     string // absolute; only for the command mount, and may be empty
 	NeedMount      bool   // a configuration without a mountpoint is wrong
+	Rewrites       bool   // rows of the metastore are to be rewritten
 	Log            *slog.Logger
 	Stderr         audit.Stderr // who writes the audit to standard error; nil: the audit itself
 }
@@ -60,13 +65,33 @@ type Session struct {
 	dags     *dagTable
 }
 
-// command returns how children are started, as the user that the settings name. nil means the
-// user of this process.
-func command(child *settings.Child) resolver.Command {
+// command returns how children are started.
+func command(confine harden.Confinement, log *slog.Logger) resolver.Command {
 	c := resolver.Command{
 		Path: "/proc/self/exe", Args: []string{"connfs", ResolverCommand}, Env: childEnvironment(),
+		Confine: confine, Log: log,
 	}
-	if child != nil {
+	if confine.Writes() {
+		c.Args = append(c.Args, WritesArgument)
+	}
+	return c
+}
+
+// configureCommand returns how the child is started that reads the configuration. The commands that
+// airflow.cfg names run there, and may write what their user may write: Airflow lets them.
+func configureCommand(o *Options) resolver.Command {
+	return command(harden.Confinement{WriteAnywhere: true}, o.Log)
+}
+
+// poolCommand returns how the children are started that answer for this configuration.
+func (s *Session) poolCommand() resolver.Command {
+	var confine harden.Confinement
+	confine.Writable = append(confine.Writable, s.Front.Writable...)
+	if s.Options.Rewrites && s.Front.DatabaseDir != "" {
+		confine.Writable = append(confine.Writable, s.Front.DatabaseDir)
+	}
+	c := command(confine, s.Options.Log)
+	if child := s.Front.Child; child != nil {
 		c.Credential = &syscall.Credential{Uid: child.UID, Gid: child.GID, Groups: child.Groups}
 	}
 	return c
@@ -91,7 +116,7 @@ func configure(
 		return settings.Front{}, nil, err
 	}
 	defer block.Close()
-	cmd := command(nil)
+	cmd := configureCommand(o)
 	var blob *cache.Region
 	keep := func(n int) ([]byte, error) {
 		if blob, err = cache.NewRegion(n); err != nil {
@@ -130,7 +155,7 @@ func ShowSettings(ctx context.Context, o Options, w io.Writer, secrets, asJSON b
 	if asJSON {
 		req.Show = "json"
 	}
-	cmd := command(nil)
+	cmd := configureCommand(&o)
 	keep := func(n int) ([]byte, error) { return make([]byte, n), nil }
 	_, text, err := resolver.Configure(ctx, &cmd, req, block.Bytes(), keep)
 	if err != nil {
@@ -209,7 +234,7 @@ func (s *Session) newPool(ctx context.Context) (*resolver.Pool, error) {
 	ctx, cancel := context.WithTimeout(ctx, configureTimeout)
 	defer cancel()
 	return resolver.NewPool(ctx, resolver.Config{
-		Command: command(s.Front.Child), Cache: s.Cache, Key: s.key, Blob: s.blob.Bytes(),
+		Command: s.poolCommand(), Cache: s.Cache, Key: s.key, Blob: s.blob.Bytes(),
 		Epoch: s.Front.Epoch, Timeout: s.Front.Timeout, Log: s.Options.Log,
 	})
 }

@@ -38,6 +38,12 @@ type Front struct {
 	Child *Child `json:"child,omitempty"` // nil: children run as the user of the front
 	DAGs  *DAGs  `json:"dags,omitempty"`  // nil: no rule takes its users from serialized DAGs
 
+	// Writable are absolute paths at or below which children, and programs that they start, may
+	// write.
+	Writable []string `json:"writable,omitempty"`
+	// DatabaseDir is the directory of an SQLite metastore; empty: the metastore is another one.
+	DatabaseDir string `json:"database_dir,omitempty"`
+
 	// Path is the search path in its order. Each sentence names a backend, and says why it is
 	// searched or not.
 	Path []string `json:"path"`

@@ -41,6 +41,9 @@ type alternative struct {
 	open  backend.Opener
 	// older are class paths of Airflow 1.10, which Airflow 2 takes for class.
 	older []string
+	// programs says that the backend is a program, or that its client may start one to log in
+	// (credential_process of AWS, executable-sourced credentials of Google).
+	programs bool
 }
 
 // alternatives are all the alternative backends there are, sorted by name. A new one is a line
@@ -49,23 +52,24 @@ var alternatives = []alternative{
 	{"aws_secrets_manager",
 		"airflow.providers.amazon.aws.secrets.secrets_manager.SecretsManagerBackend",
 		aws.OpenSecretsManager,
-		[]string{"airflow.contrib.secrets.aws_secrets_manager.SecretsManagerBackend"}},
+		[]string{"airflow.contrib.secrets.aws_secrets_manager.SecretsManagerBackend"}, true},
 	{"aws_ssm",
 		"airflow.providers.amazon.aws.secrets.systems_manager.SystemsManagerParameterStoreBackend",
 		aws.OpenSSM,
 		[]string{
-			"airflow.contrib.secrets.aws_systems_manager.SystemsManagerParameterStoreBackend"}},
-	{"exec", "", exec.Open, nil},
+			"airflow.contrib.secrets.aws_systems_manager.SystemsManagerParameterStoreBackend"},
+		true},
+	{"exec", "", exec.Open, nil, true},
 	{"gcp_secret_manager",
 		"airflow.providers.google.cloud.secrets.secret_manager.CloudSecretManagerBackend",
 		gcpsm.Open,
 		[]string{
 			"airflow.contrib.secrets.gcp_secrets_manager.CloudSecretManagerBackend",
-			"airflow.contrib.secrets.gcp_secrets_manager.CloudSecretsManagerBackend"}},
+			"airflow.contrib.secrets.gcp_secrets_manager.CloudSecretsManagerBackend"}, true},
 	{"local_filesystem", "airflow.secrets.local_filesystem.LocalFilesystemBackend",
-		localfile.Open, nil},
+		localfile.Open, nil, false},
 	{"vault", "airflow.providers.hashicorp.secrets.vault.VaultBackend", vault.Open,
-		[]string{"airflow.contrib.secrets.hashicorp_vault.VaultBackend"}},
+		[]string{"airflow.contrib.secrets.hashicorp_vault.VaultBackend"}, true},
 }
 
 // Names returns the short names of all alternative backends, sorted.
@@ -108,6 +112,17 @@ func openAlternative(s *backend.Secrets) (backend.Backend, string, error) {
 	i := slices.IndexFunc(alternatives, func(a alternative) bool { return a.name == name })
 	b, err := backend.Open(s, alternatives[i].open)
 	return b, name, err
+}
+
+// Programs reports whether a backend of the settings may have to start a program.
+func (s *Settings) Programs() bool {
+	if s.Secrets == nil || s.Secrets.Backend == "" {
+		return false
+	}
+	name, err := AlternativeName(s.Secrets.Backend)
+	return err == nil && slices.ContainsFunc(alternatives, func(a alternative) bool {
+		return a.name == name && a.programs
+	})
 }
 
 // CheckSecrets reports what is wrong with the settings of an alternative backend,

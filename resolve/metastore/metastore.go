@@ -7,6 +7,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"strings"
 
 	"github.com/connfs/connfs/conn"
@@ -29,6 +30,28 @@ type Settings struct {
 	Schema string
 	// [core] fernet_key, verbatim: comma-separated, first one writes; empty: no key
 	FernetKey string
+}
+
+// File returns the absolute path of the database if it is a file, with links followed where it
+// exists; "" for a server, and where the URL is wrong.
+func (s Settings) File() string {
+	u, err := parseSQLURL(s.URL)
+	if err != nil || dialects[u.Dialect] == nil {
+		return ""
+	}
+	db, err := dialects[u.Dialect](u)
+	if err != nil {
+		return ""
+	}
+	defer func() { _ = db.Close() }() // nothing was opened
+	file, ok := db.(*sqliteFile)
+	if !ok {
+		return ""
+	}
+	if path, err := filepath.EvalSymlinks(file.path); err == nil {
+		return path
+	}
+	return file.path
 }
 
 // database is what the metastore needs of a kind of database. Its errors are of kind

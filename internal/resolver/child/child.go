@@ -24,9 +24,6 @@ import (
 	"github.com/connfs/connfs/resolve/all"
 )
 
-// maxValue is the largest rendering that is served, in bytes.
-const maxValue = 1 << 20
-
 // Serve answers the frames that arrive on in, each in a goroutine of its own, until
 // in ends with the front. configure answers OpConfigure.
 func Serve(
@@ -89,6 +86,12 @@ func (s *server) init(key, blob []byte) {
 		s.failed = conn.Errorf(conn.Failed, "", "the resolver cannot read its settings")
 		return
 	}
+	if !settings.programs() {
+		if err := harden.ForbidPrograms(); err != nil {
+			s.failed = conn.Errorf(conn.Failed, "", "the resolver cannot be confined: %v", err)
+			return
+		}
+	}
 	setLogin(settings.Path.Login)
 	fernet := ""
 	if settings.Path.Metastore != nil {
@@ -125,7 +128,7 @@ func (s *server) handle(f *resolver.Frame) {
 	defer cancel()
 	switch f.Op {
 	case resolver.OpReady:
-		s.reply(f, nil, nil, 0, nil)
+		s.reply(f, resolver.EncodeState(harden.StateOf()), nil, 0, nil)
 	case resolver.OpGet:
 		s.get(ctx, f)
 	case resolver.OpExplain:
@@ -174,7 +177,7 @@ func (s *server) get(ctx context.Context, f *resolver.Frame) {
 	mac.Write(body)
 	// Zero means "not a value" on the pipe.
 	digest := max(1, binary.LittleEndian.Uint64(mac.Sum(nil)))
-	s.reply(f, resolver.EncodeOrigin(resolver.Origin{
+	s.reply(f, resolver.EncodeOrigin(id, resolver.Origin{
 		Backend: found.Source, KMS: found.Seal.KMS, Key: found.Seal.Key,
 	}), body, digest, nil)
 }
@@ -190,9 +193,10 @@ func render(id string, c *conn.Connection, source string, format conn.Format) ([
 
 // servable returns an error for a rendering that is too large.
 func servable(body []byte, source string) error {
-	if len(body) > maxValue {
+	if len(body) > resolver.MaxValue {
 		return conn.Errorf(conn.TooLarge, source,
-			"the connection is %d bytes long, and %d are served at most", len(body), maxValue)
+			"the connection is %d bytes long, and %d are served at most", len(body),
+			resolver.MaxValue)
 	}
 	return nil
 }

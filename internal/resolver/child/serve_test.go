@@ -19,6 +19,7 @@ import (
 
 	"github.com/connfs/connfs/conn"
 	"github.com/connfs/connfs/internal/harden"
+	"github.com/connfs/connfs/internal/process"
 	"github.com/connfs/connfs/internal/resolver"
 	"github.com/connfs/connfs/internal/resolver/child"
 	"github.com/connfs/connfs/resolve/all"
@@ -88,12 +89,12 @@ func spawn(t *testing.T) *served {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := harden.Start(cmd, false); err != nil {
+	if err := harden.Start(cmd, harden.Confinement{}); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
 		in.Close()
-		if err := cmd.Wait(); err != nil {
+		if err := process.Wait(cmd); err != nil {
 			t.Errorf("the child ended with %v", err)
 		}
 	})
@@ -147,7 +148,8 @@ func TestGetAnswersInEveryFormat(t *testing.T) {
 		"env":  "AIRFLOW_CONN_WAREHOUSE='" + content + "'\n",
 	} {
 		h, source, body := c.ask(resolver.OpGet, format, "warehouse")
-		if !h.OK || source != `{"backend":"environment"}` || h.Digest == 0 {
+		const origin = `{"backend":"environment","id":"d2FyZWhvdXNl"}`
+		if !h.OK || source != origin || h.Digest == 0 {
 			t.Errorf("%s: %+v from %q", format, h, source)
 		}
 		if diff := cmp.Diff(want, body); diff != "" {

@@ -17,6 +17,17 @@ type Settings struct {
 	KMSConnections []string
 }
 
+// programs reports whether a child with these settings may have to start a program: a backend, or
+// what logs in to a backend or a KMS.
+func (s *Settings) programs() bool {
+	for _, k := range s.KMS {
+		if kind := kms.Lookup(k.Type); kind != nil && kind.Programs {
+			return true
+		}
+	}
+	return len(s.KMSConnections) > 0 || s.Path.Programs()
+}
+
 // Encode returns the blob. It is not JSON, which cannot hold bytes that are not UTF-8.
 func (s *Settings) Encode() ([]byte, error) {
 	var b bytes.Buffer
