@@ -197,6 +197,18 @@ func TestALoginOutlivesTheCallerThatGivesUp(t *testing.T) {
 	}
 }
 
+// What logs in goes nowhere but to where the credentials say.
+func TestALoginFollowsNoRedirect(t *testing.T) {
+	elsewhere := serve(t)
+	redirecting := httptest.NewServer(http.RedirectHandler(elsewhere.URL,
+		http.StatusTemporaryRedirect))
+	defer redirecting.Close()
+	_, err := call(googlelogin.New((&server{Server: redirecting}).user("")))
+	if err == nil || elsewhere.logins.Load() != 0 {
+		t.Errorf("%d logins elsewhere: %v", elsewhere.logins.Load(), err)
+	}
+}
+
 func TestFailuresOfLogins(t *testing.T) {
 	s := serve(t)
 	become := credentials("", map[string]any{
