@@ -380,7 +380,8 @@ func TestListsFoldersWithinBounds(t *testing.T) {
 
 func TestTLS(t *testing.T) {
 	v, c := servers.StartVaultTLS(t)
-	kwargs := map[string]any{"url": v.URL, "token": v.Token}
+	// The server has no engine: an id that names a mount which is not there is absent.
+	kwargs := map[string]any{"url": v.URL, "token": v.Token, "mount_point": nil}
 	for name, verify := range map[string]any{"unknown authority": nil,
 		"another authority": c.OtherCA, "its authority": c.CA, "not verified": false} {
 		kwargs["verify"] = verify
@@ -388,11 +389,11 @@ func TestTLS(t *testing.T) {
 		if name == "unknown authority" || name == "another authority" {
 			want = conn.Unreachable
 		}
-		_, err := resolvetest.Open(t, vault.Open, kwargs).Connection(t.Context(), "x")
+		_, err := resolvetest.Open(t, vault.Open, kwargs).Connection(t.Context(), "mount/x")
 		resolvetest.WantKind(t, name, err, want)
 	}
 	t.Setenv("REQUESTS_CA_BUNDLE", c.CA)
 	kwargs["verify"] = true
-	_, err := resolvetest.Open(t, vault.Open, kwargs).Connection(t.Context(), "x")
+	_, err := resolvetest.Open(t, vault.Open, kwargs).Connection(t.Context(), "mount/x")
 	resolvetest.WantKind(t, "authority of the environment", err, conn.Absent)
 }
