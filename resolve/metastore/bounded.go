@@ -48,7 +48,7 @@ func (m *Store) bounded(condition string) string {
 		" (SELECT CASE WHEN %s THEN %s END FROM %s own WHERE own.id = c.id) AS bytes"+
 		" FROM %s c CROSS JOIN (SELECT %s) missing%s) sized"+
 		" LEFT JOIN %s found ON found.id = sized.number AND sized.bytes <= %d"+
-		" WHERE sized.bytes IS NOT NULL ORDER BY sized.number",
+		" ORDER BY sized.number",
 		strings.Join(teamless, " AND "), strings.Join(lengths, " + "), m.table,
 		m.table, strings.Join(missing, ", "), condition, m.table, maxRow)
 }
@@ -83,9 +83,9 @@ func (m *Store) eachBounded(ctx context.Context, c *sql.Conn, query string, argu
 			return err
 		}
 		r := &row{db: m.db, column: names, values: slices.Clone(all.values[before:])}
-		r.bytes, _ = all.values[0].(int64)
-		id, ok := m.db.text(all.values[1])
-		if !ok {
+		id, isText := m.db.text(all.values[1])
+		var ours bool // else it is a team's
+		if r.bytes, ours = all.values[0].(int64); !ours || !isText {
 			continue
 		}
 		if err := f(id, r); err != nil {
