@@ -21,10 +21,10 @@ const maxID = 1024
 // measured are the text columns of the table connection.
 var measured = []string{"conn_type", "description", "host", "schema", "login", "password", "extra"}
 
-// bounded returns the query for the rows without a team that meet a condition about the table
-// c; empty: all. Each row begins with its size and its id. Of a row that is larger than maxRow
-// nothing else comes, so that it costs nobody more than a small one: the server does not
-// even have to look at a text to know its length.
+// bounded returns the query for the rows that meet a condition about the table c; empty: all.
+// Each row begins with its size and its id. Of a row that is larger than maxRow
+// nothing else comes, so that it costs nobody more than a small one: PostgreSQL and SQLite need
+// not even read a text to know its length. A row of a team has no size.
 //
 // Not all versions of Airflow have all of the columns. Where one is missing its name means, in
 // the innermost query, that of the table missing around it.
@@ -54,7 +54,7 @@ func (m *Store) bounded(condition string) string {
 }
 
 // eachBounded calls f with the id and the row of each answer to a query that bounded made.
-// A row whose id is no text is left out.
+// Rows of teams are left out, and rows whose id is no text.
 func (m *Store) eachBounded(ctx context.Context, c *sql.Conn, query string, arguments []any,
 	f func(id string, r *row) error) error {
 	rows, err := c.QueryContext(ctx, query, arguments...)
