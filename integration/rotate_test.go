@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // Lines are written all the time while the file is renamed and opened again: each open has
@@ -69,5 +71,63 @@ func TestRotationLosesNoLine(t *testing.T) {
 			}
 			t.Logf("%d reads, %d rotations", reads, rotations)
 		})
+	}
+}
+
+// A full disk tears the last line of the audit. What comes when there is room again, from the same
+// daemon or from the next, begins a line of its own.
+func TestALineAfterATornOneIsItsOwn(t *testing.T) {
+	t.Parallel()
+	for _, required := range []bool{false, true} {
+		s := newSite(t)
+		disk := filepath.Join(s.dir, "disk")
+		must(t, os.Mkdir(disk, 0o700), unix.Mount("connfs-test", disk, "tmpfs", 0, "size=64k"))
+		t.Cleanup(func() { unix.Unmount(disk, unix.MNT_DETACH) })
+		s.audit = filepath.Join(disk, "audit.jsonl")
+		text := fileText("http", "h", "made-up", "")
+		s.configure("", fmt.Sprintf("required = %v\n", required)+
+			s.environment("AIRFLOW_CONN_A="+strings.TrimSpace(text))+grant(alice, "*"))
+		d, a := s.serve(), as(t, alice)
+		filler := filepath.Join(disk, "filler")
+		tear := func() {
+			a.reads(d.file("a"), text) // so that a part of a page is left
+			f, err := os.Create(filler)
+			must(t, err)
+			for err == nil {
+				_, err = f.Write(make([]byte, 4096))
+			}
+			f.Close()
+			eventually(t, "a line is torn", func() bool {
+				a.read(d.file("a"))
+				text, err := os.ReadFile(s.audit)
+				must(t, err)
+				return len(text) > 0 && text[len(text)-1] != '\n'
+			})
+		}
+		// torn returns how many lines are no entries, and whether the last line is one.
+		torn := func() (n int, last bool) {
+			for _, line := range s.auditLines() {
+				last = json.Valid([]byte(line))
+				if !last {
+					n++
+				}
+			}
+			return n, last
+		}
+		tear()
+		must(t, os.Remove(filler))
+		a.reads(d.file("a"), text)
+		if n, last := torn(); n != 1 || !last {
+			t.Errorf("required %v: %d torn lines, the last is whole: %v", required, n, last)
+		}
+		tear()
+		d.stop()
+		must(t, os.Remove(filler))
+		d = s.serve()
+		a.reads(d.file("a"), text)
+		if n, last := torn(); n != 2 || !last {
+			t.Errorf("required %v, after a restart: %d torn lines, the last is whole: %v", required,
+				n, last)
+		}
 	}
 }

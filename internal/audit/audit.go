@@ -89,11 +89,11 @@ func Open(cfg Config) (*Log, error) {
 	case "-":
 		if cfg.Stderr != nil {
 			l := NewLog(writeWait{cfg.Stderr}, cfg)
-			l.queue.direct = tryWrite{cfg.Stderr}
+			l.queue.use(l.queue.w, tryWrite{cfg.Stderr}, endsTorn(os.Stderr))
 			return l, nil
 		}
 		l := NewLog(os.Stderr, cfg)
-		l.queue.direct = newDirect(os.Stderr, false)
+		l.queue.use(os.Stderr, newDirect(os.Stderr, false), endsTorn(os.Stderr))
 		return l, nil
 	case "syslog":
 		s, err := openSyslog(syslogSocket)
@@ -109,8 +109,7 @@ func Open(cfg Config) (*Log, error) {
 		return nil, err
 	}
 	l := NewLog(f, cfg)
-	l.file, l.queue.direct = f, newDirect(f, !cfg.Required)
-	l.fast.Store(newFast(f, cfg.Required))
+	l.use(f)
 	return l, nil
 }
 
@@ -140,6 +139,31 @@ func openFile(path string) (*os.File, error) {
 	return f, nil
 }
 
+// use writes to f from now on. l.queue.mu is held, or l is new.
+func (l *Log) use(f *os.File) {
+	l.file = f
+	l.queue.use(f, newDirect(f, !l.cfg.Required), endsTorn(f))
+	l.fast.Store(newFast(f, l.cfg.Required))
+}
+
+// endsTorn reports whether f is a file that ends with a part of a line: a full disk, or the end
+// of the machine, can tear one.
+func endsTorn(f *os.File) bool {
+	st, err := f.Stat()
+	if err != nil || !st.Mode().IsRegular() || st.Size() == 0 {
+		return false
+	}
+	// It is open for writing only.
+	r, err := os.Open(fmt.Sprintf("/proc/self/fd/%d", f.Fd()))
+	if err != nil {
+		return true // not known: an empty line does no harm
+	}
+	defer r.Close()
+	var last [1]byte
+	n, _ := r.ReadAt(last[:], st.Size()-1)
+	return n == 0 || last[0] != '\n'
+}
+
 // Reopen opens the file anew, as after a rotation by rename. On an error the old
 // one stays in use.
 func (l *Log) Reopen() error {
@@ -156,8 +180,7 @@ func (l *Log) Reopen() error {
 	l.queue.mu.Lock()
 	defer l.queue.mu.Unlock()
 	l.queue.retire(l.file)
-	l.file, l.queue.w, l.queue.direct = f, f, newDirect(f, !l.cfg.Required)
-	l.fast.Store(newFast(f, l.cfg.Required))
+	l.use(f)
 	return nil
 }
 

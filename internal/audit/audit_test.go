@@ -120,6 +120,66 @@ func TestReopenFollowsARotation(t *testing.T) {
 	}
 }
 
+// A full disk tears a line, and the next daemon must not write on behind it.
+func TestAFileThatEndsWithAPartOfALineGetsItsEndFirst(t *testing.T) {
+	for _, required := range []bool{false, true} {
+		for before, separator := range map[string]string{
+			"": "", "{\"id\":\"old\"}\n": "", "{\"id\":\"old\"}\n{\"id\":\"to": "\n", "{": "\n",
+		} {
+			file := filepath.Join(t.TempDir(), "audit.log")
+			write := func(l *audit.Log, id string) {
+				t.Helper()
+				if err := l.Write(&audit.Entry{ID: id, Cached: true}, soon()); err != nil {
+					t.Fatal(err)
+				}
+			}
+			check := func(ids ...string) {
+				t.Helper()
+				got, err := os.ReadFile(file)
+				if err != nil {
+					t.Fatal(err)
+				}
+				lines, ok := strings.CutPrefix(string(got), before+separator)
+				if !ok || strings.Count(lines, "\n") != len(ids) {
+					t.Fatalf("required %v, after %q: %q", required, before, got)
+				}
+				for _, id := range ids {
+					line, rest, _ := strings.Cut(lines, "\n")
+					if !strings.HasPrefix(line, "{") || !strings.Contains(line, `"id":"`+id+`"`) {
+						t.Errorf("required %v, after %q: %q", required, before, line)
+					}
+					lines = rest
+				}
+			}
+			prepare := func() {
+				if err := os.WriteFile(file, []byte(before), 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			prepare()
+			l, err := audit.Open(audit.Config{File: file, Required: required})
+			if err != nil {
+				t.Fatal(err)
+			}
+			write(l, "one")
+			write(l, "two")
+			check("one", "two")
+			if err := os.Remove(file); err != nil {
+				t.Fatal(err)
+			}
+			prepare()
+			if err := l.Reopen(); err != nil {
+				t.Fatal(err)
+			}
+			write(l, "three")
+			check("three")
+			if err := l.Close(); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+}
+
 func TestOpenRefusesWhatIsNotARegularFile(t *testing.T) {
 	dir := t.TempDir()
 	link := filepath.Join(dir, "link")

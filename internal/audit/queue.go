@@ -107,7 +107,7 @@ func (q *queue) begin(e *Entry) (*batch, error) {
 		go q.drain(b)
 		return b, nil
 	}
-	q.account(b.lines, n, 0, 0)
+	q.account(b.lines, n, 0, 0, d == q.direct)
 	if b = q.end(b, err); b != nil {
 		go q.drain(b)
 	}
@@ -134,6 +134,13 @@ func (q *queue) end(b *batch, err error) *batch {
 	}
 	q.retired = nil
 	return q.writing
+}
+
+// use writes to w, and with d where that cannot block, from now on. torn says that w ends with a
+// part of a line. q.mu is held, or q is new.
+func (q *queue) use(w io.Writer, d direct, torn bool) {
+	q.w, q.direct, q.torn = w, d, torn
+	q.reportFirst.Store(q.torn || q.lost > 0)
 }
 
 // retire closes the old file as soon as nothing is being written to it. q.mu is held.
@@ -221,7 +228,7 @@ func (q *queue) drain(b *batch) {
 		q.mu.Unlock()
 		n, err := w.Write(lines)
 		q.mu.Lock()
-		q.account(lines, n, prefix, reported)
+		q.account(lines, n, prefix, reported, w == q.w)
 		b = q.end(b, err)
 	}
 }
@@ -247,15 +254,16 @@ func (q *queue) withReport(lines []byte) (all []byte, prefix int, reported uint6
 }
 
 // account notes which of lines are lost if only n bytes of them are written. Their first
-// prefix bytes report the loss of reported lines. q.mu is held.
-func (q *queue) account(lines []byte, n, prefix int, reported uint64) {
+// prefix bytes report the loss of reported lines. present says that they went to what q writes
+// to now, and not to a file that was in use before. q.mu is held.
+func (q *queue) account(lines []byte, n, prefix int, reported uint64, present bool) {
 	if n >= prefix {
 		q.lost -= reported
 	}
 	if n < len(lines) {
 		q.lost += uint64(bytes.Count(lines[max(n, prefix):], []byte{'\n'}))
 	}
-	if n > 0 {
+	if n > 0 && present {
 		q.torn = lines[n-1] != '\n'
 	}
 	q.reportFirst.Store(q.torn || q.lost > 0)
