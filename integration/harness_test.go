@@ -239,10 +239,17 @@ func (s *site) serve(env ...string) *daemon {
 // launch is serve with another command line.
 func (s *site) launch(cmd *exec.Cmd) *daemon {
 	s.t.Helper()
+	return s.launchTo(cmd, func(log *os.File) *os.File { return log })
+}
+
+// launchTo is launch with an output of the daemon's that out makes, and that ends up in the log.
+func (s *site) launchTo(cmd *exec.Cmd, out func(log *os.File) *os.File) *daemon {
+	s.t.Helper()
 	log, err := os.CreateTemp(s.dir, "log")
 	must(s.t, err)
 	defer log.Close()
-	cmd.Stderr, cmd.Stdout = log, log
+	output := out(log)
+	cmd.Stderr, cmd.Stdout = output, output
 	d := &daemon{site: s, cmd: cmd, path: log.Name(), exited: make(chan struct{})}
 	must(s.t, cmd.Start())
 	s.t.Cleanup(d.end)

@@ -6,10 +6,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -570,18 +568,6 @@ func TestMountpointIsMade(t *testing.T) {
 	as(t, alice).lists(s.mount, []string{"a.json"})
 }
 
-// inNamespace returns a command that runs script, and then the daemon's command line
-// in its place, in a mount namespace of its own.
-func inNamespace(script string, cmd *exec.Cmd) *exec.Cmd {
-	args := append(
-		[]string{"--mount", "--propagation", "private", "sh", "-ec", script + `; exec "$@"`, "sh"},
-		cmd.Args...,
-	)
-	wrapped := exec.Command("unshare", args...)
-	wrapped.Dir, wrapped.Env = cmd.Dir, cmd.Env
-	return wrapped
-}
-
 func TestMissingDevice(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
@@ -590,74 +576,6 @@ func TestMissingDevice(t *testing.T) {
 		s.command()))
 	if code != 8 || !strings.Contains(printed, "there is no /dev/fuse on this machine") ||
 		!strings.Contains(printed, "modprobe fuse") {
-		t.Errorf("exit code %d: %s", code, printed)
-	}
-}
-
-// ordinary returns the script that gives alice an account and a device that she may
-// open, in a mount namespace of its own.
-func (s *site) ordinary() string {
-	return fmt.Sprintf(`mknod -m 666 %[1]s/fuse c 10 229 && mount --bind %[1]s/fuse /dev/fuse
-cp /etc/passwd %[1]s/passwd && echo 'connfs-it:x:%[2]d:%[2]d::%[1]s:/bin/sh' >>%[1]s/passwd && mount --bind %[1]s/passwd /etc/passwd`, s.dir, alice)
-}
-
-// asAlice returns a command that drops to alice first.
-func asAlice(args ...string) *exec.Cmd {
-	uid := strconv.Itoa(alice)
-	cmd := exec.Command("setpriv",
-		append([]string{"--reuid=" + uid, "--regid=" + uid, "--clear-groups"}, args...)...)
-	cmd.Dir, cmd.Env = "/", []string{"PATH=" + os.Getenv("PATH")}
-	return cmd
-}
-
-func TestOrdinaryUserMountsForHerself(t *testing.T) {
-	t.Parallel()
-	s, cmd := hers(t, "conn")
-	d := s.launch(cmd)
-	a := d.inside(alice)
-	n := 0
-	for id, answer := range readAnswers(t, "2.10") {
-		if name, ok := conn.FileName(id); ok && answer.JSON != nil {
-			a.reads(s.mount+"/"+name, *answer.JSON)
-			n++
-		}
-	}
-	if n < 60 {
-		t.Errorf("only %d connections", n)
-	}
-	for _, uid := range []int{bob, 0} {
-		r := d.inside(uid)
-		r.fails(s.file("plain_all"), "EACCES")
-		if got := r.do(request{Op: "list", Path: s.mount}); got.failure() != "EACCES" {
-			t.Errorf("uid %d lists: %q %q, want EACCES", uid, got.failure(), got.Names)
-		}
-	}
-	if !strings.Contains(d.log(), "connfs: ") {
-		t.Errorf("the log:\n%s", d.log())
-	}
-	if code := d.stop(); code != 0 {
-		t.Errorf("exit code %d", code)
-	}
-}
-
-func TestOrdinaryUserNeedsLeaveToMountForOthers(t *testing.T) {
-	t.Parallel()
-	s := newSite(t)
-	s.audit = s.home + "/audit.jsonl"
-	s.configure("", grant(alice, "*"))
-	must(t, os.Mkdir(s.mount, 0o755))
-	for _, path := range []string{s.mount, s.config, s.home} {
-		must(t, os.Chown(path, alice, alice))
-	}
-	script := fmt.Sprintf(
-		"%s; echo 'mount_max = 10' >%[2]s/fuse.conf; mount --bind %[2]s/fuse.conf /etc/fuse.conf",
-		s.ordinary(), s.dir,
-	)
-	code, printed := s.refused(inNamespace(script,
-		asAlice(connfsBinary, "mount", "--config", s.config, s.mount)))
-	if code != 8 ||
-		!strings.Contains(printed, "/etc/fuse.conf does not let an ordinary user mount for them") ||
-		!strings.Contains(printed, "user_allow_other") {
 		t.Errorf("exit code %d: %s", code, printed)
 	}
 }

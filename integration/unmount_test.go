@@ -3,12 +3,10 @@
 package integration_test
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -76,8 +74,8 @@ func TestWhatSomebodyMountedOnTopStays(t *testing.T) {
 	s, text := alone(t)
 	d := s.serve()
 	file := cover(t, s.mount)
-	if code := d.stop(); code != 8 ||
-		!strings.Contains(d.log(), s.mount+": not unmounted: somebody mounted a file system (tmpfs)") {
+	const says = ": not unmounted: somebody mounted a file system (tmpfs) on it"
+	if code := d.stop(); code != 8 || !strings.Contains(d.log(), s.mount+says) {
 		t.Errorf("exit code %d:\n%s", code, d.log())
 	}
 	wantKept(t, file)
@@ -267,7 +265,8 @@ func TestMountThatLeavesItsNamespaceIsServed(t *testing.T) {
 	must(t, unix.Mount("", shared, "", unix.MS_SHARED, ""))
 	s.mount = shared + "/conn"
 	cmd := s.command()
-	cmd.Args = append([]string{"unshare", "--mount", "--propagation", "unchanged", "--"}, cmd.Args...)
+	cmd.Args = append([]string{"unshare", "--mount", "--propagation", "unchanged", "--"},
+		cmd.Args...)
 	cmd.Path = "/usr/bin/unshare"
 	cmd.Env = append(cmd.Env, "NOTIFY_SOCKET=/nowhere/notify")
 	d := s.launch(cmd)
@@ -278,43 +277,6 @@ func TestMountThatLeavesItsNamespaceIsServed(t *testing.T) {
 	if code := d.stop(); code != 0 || mounted(t, s.mount) {
 		t.Errorf("exit code %d, still mounted: %v", code, mounted(t, s.mount))
 	}
-}
-
-// hers returns a site of alice's with a metastore, whose mountpoint is at path below her
-// directory, and the command that mounts there as alice in a mount namespace of its own.
-func hers(t *testing.T, path string) (*site, *exec.Cmd) {
-	t.Helper()
-	s := newSite(t)
-	s.copyMetastore("2.10")
-	dir := s.dir + "/hers"
-	s.mount = filepath.Join(dir, path)
-	must(t, os.MkdirAll(s.mount, 0o755), filepath.WalkDir(dir,
-		func(path string, _ os.DirEntry, err error) error {
-			return errors.Join(err, os.Chown(path, alice, alice))
-		}))
-	for _, path := range []string{s.home, s.home + "/airflow.cfg", s.home + "/airflow.db"} {
-		must(t, os.Chown(path, alice, alice))
-	}
-	return s, inNamespace(s.ordinary(),
-		asAlice(connfsBinary, "mount", "--airflow-home", s.home, s.mount))
-}
-
-// inside returns a command that runs in the mount namespace of a process.
-func inside(pid int, cmd *exec.Cmd) *exec.Cmd {
-	args := append([]string{"-t", strconv.Itoa(pid), "-m", "--"}, cmd.Args...)
-	wrapped := exec.Command("nsenter", args...)
-	wrapped.Dir, wrapped.Env = cmd.Dir, cmd.Env
-	return wrapped
-}
-
-// inside starts a helper under uid in the mount namespace of the daemon.
-func (d *daemon) inside(uid int) *reader {
-	d.t.Helper()
-	id := strconv.Itoa(uid)
-	r := startReader(d.t, uid, inside(d.cmd.Process.Pid, exec.Command(
-		"setpriv", "--reuid="+id, "--regid="+id, "--clear-groups", helperBinary)))
-	r.read("/dev/null") // once it answers, it is inside
-	return r
 }
 
 // mounts returns what the helper's mount table says of mounts in dir.
@@ -372,7 +334,8 @@ func TestOrdinaryUsersMountIsUnmountedAndNothingElse(t *testing.T) {
 		if n := strings.Count(r.mounts(s.dir+"/hers"), "fuse.connfs"); n != 1 {
 			t.Errorf("%d mounts:\n%s", n, r.mounts(s.dir+"/hers"))
 		}
-		if code := again.stop(); code != 0 || strings.Contains(r.mounts(s.dir+"/hers"), "fuse.connfs") {
+		if code := again.stop(); code != 0 ||
+			strings.Contains(r.mounts(s.dir+"/hers"), "fuse.connfs") {
 			t.Errorf("exit code %d:\n%s\n%s", code, again.log(), r.mounts(s.dir+"/hers"))
 		}
 	})

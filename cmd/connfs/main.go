@@ -211,7 +211,8 @@ func (fl *flags) unknown(args []string) error {
 // common adds the options of every command that reads the configuration.
 func (fl *flags) common() {
 	fl.StringVar(&fl.config, "config", "",
-		"configuration `file` (default: $CONNFS_CONFIG, then /etc/connfs/config.toml)")
+		"configuration `file` (default: $CONNFS_CONFIG, an ordinary user's "+
+			"~/.config/connfs/config.toml, /etc/connfs/config.toml)")
 	fl.StringVar(&fl.airflowHome, "airflow-home", "",
 		"take what the configuration does not set from the Airflow in this `directory`")
 }

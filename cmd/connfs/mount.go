@@ -2,11 +2,13 @@ package main
 
 import (
 	"context"
+	"flag"
 	"fmt"
 	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -23,6 +25,8 @@ var mountCommand = command{
 	examples: `  connfs mount --airflow-home ~/airflow ~/conn     for yourself alone, on a laptop
   connfs mount --config /etc/connfs/config.toml    as root: the file names mounts and grants
   connfs mount --airflow-home /opt/airflow /conn   as root: grants from /etc/connfs/config.toml
+
+Where an ordinary user mounts, and no grant is for anybody else, nobody else can reach the mount.
 
 It prints "ready" on standard error once files can be read. SIGTERM, SIGINT and Ctrl-C unmount
 and end it. On SIGHUP it reads its configuration again.
@@ -45,6 +49,9 @@ func (p *program) mount(ctx context.Context, fl *flags) error {
 	switch fl.NArg() {
 	case 0:
 	case 1:
+		if fl.Arg(0) == "" {
+			return &usageError{"the mountpoint is empty: is a variable not set?", fl.Name()}
+		}
 		if o.Mountpoint, err = filepath.Abs(fl.Arg(0)); err != nil {
 			return fmt.Errorf("finding the mountpoint: %w", err)
 		}
@@ -61,6 +68,9 @@ func (p *program) mount(ctx context.Context, fl *flags) error {
 
 // options returns what the options say that all commands share.
 func (p *program) options(fl *flags) (session.Options, error) {
+	if err := fl.refuseEmpty("config", "airflow-home"); err != nil {
+		return session.Options{}, err
+	}
 	o := session.Options{
 		ConfigFile: fl.config, ConfigExplicit: fl.config != "", Log: p.logger(slog.LevelWarn),
 	}
@@ -69,7 +79,7 @@ func (p *program) options(fl *flags) (session.Options, error) {
 		o.ConfigExplicit = o.ConfigFile != ""
 	}
 	if o.ConfigFile == "" {
-		o.ConfigFile = config.DefaultFile
+		o.ConfigFile, o.ConfigExplicit = config.FindFile(os.Geteuid(), os.Getenv)
 	}
 	var err error
 	if o.ConfigFile, err = filepath.Abs(o.ConfigFile); err != nil {
@@ -81,6 +91,17 @@ func (p *program) options(fl *flags) (session.Options, error) {
 		}
 	}
 	return o, nil
+}
+
+// refuseEmpty refuses options that are there and empty, as those of a variable are that is not set:
+// without them, connfs would look elsewhere.
+func (fl *flags) refuseEmpty(names ...string) (err error) {
+	fl.Visit(func(f *flag.Flag) {
+		if slices.Contains(names, f.Name) && f.Value.String() == "" {
+			err = &usageError{"--" + f.Name + " is empty: is a variable not set?", fl.Name()}
+		}
+	})
+	return err
 }
 
 // resolver runs as a resolver child, on standard input and output.

@@ -23,6 +23,7 @@ type airflow struct {
 	metastore *metastore.Settings // nil: not in the path
 	why       string              // why it is in the path, or not
 	nothing   airflowcfg.Origin   // what should have given the URL, and had nothing
+	hasFile   bool                // there is an airflow.cfg
 
 	alternative alternative
 	secrets     *backend.Secrets // nil: no alternative backend in the path
@@ -50,7 +51,8 @@ func (l *loader) readAirflow(ctx context.Context, f *file, h home, child account
 	if l.EUID == 0 {
 		cfg.TrustCommand = func(info fs.FileInfo) error { return l.trustCommand(info, child) }
 	}
-	if file, _ := cfg.File(); file == "" && h.path != "" {
+	file, _ := cfg.File()
+	if a.hasFile = file != ""; !a.hasFile && h.path != "" {
 		if named, ok := l.variable("AIRFLOW_CONFIG"); ok {
 			l.warn("the variable AIRFLOW_CONFIG names %s, which is not there", named)
 		}

@@ -472,6 +472,7 @@ func TestMountpointIsNamedOnce(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			src := source(t, tc.text)
 			src.Mountpoint, src.NeedMount = tc.mountpoint, tc.need
+			src.Environ = append(src.Environ, "AIRFLOW_CONN_A=http://h")
 			if tc.want == "" {
 				load(t, src)
 				return

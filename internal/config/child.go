@@ -19,14 +19,17 @@ type home struct {
 	uid    uint32 // who owns it
 }
 
+// homeOption is the option of the command line that names the home.
+const homeOption = "--airflow-home"
+
 // findHome settles which Airflow to read: the flag, the key, or the variable.
 func (l *loader) findHome(f *file) home {
 	var h home
 	fail := &Error{Key: "airflow_home"}
 	switch variable, ok := l.variable("AIRFLOW_HOME"); {
 	case l.AirflowHome != "":
-		h = home{path: l.AirflowHome, origin: "--airflow-home"}
-		fail.Key = "--airflow-home"
+		h = home{path: l.AirflowHome, origin: homeOption}
+		fail.Key = homeOption
 	case f.airflowHome.v != "":
 		h = home{path: f.airflowHome.v, origin: f.airflowHome.origin}
 		fail.File, fail.Line = f.path, f.airflowHome.line

@@ -107,7 +107,11 @@ func (l *loader) readConfig() file {
 	}
 	f.path = l.ConfigFile
 	if err != nil {
-		l.add(&Error{File: f.path, Message: err.Error()})
+		e := &Error{File: f.path, Message: err.Error()}
+		if errors.Is(err, fs.ErrPermission) && !l.ConfigExplicit {
+			e.Hint = "your own is ~/.config/connfs/config.toml, or what --config names"
+		}
+		l.add(e)
 		return f
 	}
 	f.info, f.found = info, true

@@ -10,9 +10,15 @@ package config
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 
+	"github.com/connfs/connfs/internal/policy"
 	"github.com/connfs/connfs/internal/settings"
 	"github.com/connfs/connfs/internal/users"
 	"github.com/connfs/connfs/resolve/all"
@@ -63,16 +69,20 @@ func Load(ctx context.Context, src Source) (*Result, error) {
 		return nil, err
 	}
 	deriving := l.deriving(&f, &a, home, child)
+	variables := environment.Variables(l.Environ)
+	l.refuseNowhere(&f, &a, home, len(variables))
 	if err := l.err(); err != nil {
 		return nil, err
 	}
+	owner, others := l.readers(ctx, &f)
 
 	front := settings.Front{
 		Config:      f.path,
 		Mounts:      f.mounts,
 		Rules:       f.rules,
 		SealedBy:    f.sealedBy(),
-		OwnerOnly:   l.ownerOnly(&f),
+		OwnerOnly:   owner,
+		Others:      others,
 		TTL:         f.ttl.v,
 		NegativeTTL: f.negativeTTL.v,
 		Epoch:       f.epoch.v,
@@ -80,7 +90,7 @@ func Load(ctx context.Context, src Source) (*Result, error) {
 		ShareNames:  f.shareNames.v,
 		MemoryLock:  f.memoryLock.v,
 		Audit: settings.Audit{File: f.auditFile.v, Required: f.auditRequired.v,
-			Cgroup: f.auditCgroup.v},
+			Cgroup: f.auditCgroup.v, Default: !f.auditFile.set},
 		Child:    child.Child,
 		DAGs:     deriving,
 		Writable: f.writable.v,
@@ -97,7 +107,7 @@ func Load(ctx context.Context, src Source) (*Result, error) {
 		Metastore: a.metastore}
 	resolver.Environment.File = f.environmentFile.v
 	if f.environmentFile.v == "" {
-		resolver.Environment.Variables = environment.Variables(l.Environ)
+		resolver.Environment.Variables = variables
 	}
 	resolver.Login = backend.Masked(l.Environ, settings.Login)
 	resolver.Environment.Spellings = f.spellings()
@@ -127,29 +137,66 @@ func (l *loader) chooseMounts(f *file) {
 	}
 }
 
-// ownerOnly returns the uid of an ordinary user who started connfs by hand
-// without any configuration, and who may read everything: that user holds the
-// keys anyway.
-func (l *loader) ownerOnly(f *file) *uint32 {
-	if len(f.rules) > 0 {
-		return nil
-	}
-	if l.EUID == 0 || f.found {
+// readers returns the uid of an ordinary user who started connfs by hand without any grant, and who
+// may read everything: that user holds the keys anyway. others says that somebody else must be able
+// to reach the mount.
+func (l *loader) readers(ctx context.Context, f *file) (owner *uint32, others bool) {
+	switch {
+	case len(f.rules) > 0:
+		others = l.EUID == 0 ||
+			slices.ContainsFunc(f.rules, func(r policy.Rule) bool { return !l.isOwn(ctx, &r) })
+		return nil, others
+	case l.EUID == 0:
 		l.warn("there is no [[grant]], so nobody may read anything")
-		return nil
+		return nil, true
+	case l.Service:
+		l.warn("there is no [[grant]], so nobody may read anything: a service manager started "+
+			"connfs; without it, uid %d alone could read", l.EUID)
+		return nil, false
 	}
-	for _, name := range []string{"INVOCATION_ID", "NOTIFY_SOCKET"} {
-		if _, ok := l.variable(name); ok {
-			l.warn("there is no [[grant]], so nobody may read anything: the variable %s says "+
-				"that a service manager started connfs; without it, uid %d alone could read",
-				name, l.EUID)
-			return nil
-		}
+	missing := "configuration file"
+	if f.found {
+		missing = "[[grant]]"
 	}
 	uid := uint32(l.EUID)
-	l.warn("there is no configuration file: uid %d, and nobody else, may read every connection",
-		uid)
-	return &uid
+	l.warn("there is no %s: uid %d, and nobody else, may read every connection", missing, uid)
+	return &uid, false
+}
+
+// isOwn reports whether a rule is for nobody but the user who started connfs.
+func (l *loader) isOwn(ctx context.Context, r *policy.Rule) bool {
+	switch {
+	case r.Derived():
+		return false // no DAG can grant anything to this user
+	case r.UID != nil:
+		return *r.UID == uint32(l.EUID)
+	}
+	u, err := l.LookupUser(ctx, r.RunAsUser)
+	return err == nil && u.UID == uint32(l.EUID)
+}
+
+// refuseNowhere reports a configuration by which no connection can ever be found: a mount would be
+// an empty directory for ever. So would one of a directory that is not Airflow's home, whatever
+// else lies in the environment.
+func (l *loader) refuseNowhere(f *file, a *airflow, h home, variables int) {
+	if a.metastore != nil || a.secrets != nil || len(l.errs) > 0 {
+		return
+	}
+	why := strings.TrimPrefix(a.why, "not searched: ")
+	_, err := os.Stat(filepath.Join(h.path, "airflow.cfg"))
+	switch {
+	case h.origin == homeOption && !a.hasFile && errors.Is(err, fs.ErrNotExist):
+		l.add(&Error{Key: homeOption,
+			Message: fmt.Sprintf("%s is not an Airflow home: it holds no airflow.cfg and no "+
+				"airflow.db", h.path),
+			Hint: "name the directory that Airflow calls AIRFLOW_HOME"})
+	case l.NeedMount && variables == 0 && f.environmentFile.v == "":
+		l.add(&Error{
+			Message: "there is nowhere to look for connections: " + why + ", there is no secrets " +
+				"backend, no [environment] file, and no variable AIRFLOW_CONN_*",
+			Hint: "connfs mount --airflow-home DIRECTORY, or set metastore.url or " +
+				"secrets.backend in the configuration"})
+	}
 }
 
 // path describes the search path, one sentence for each backend, in its order.

@@ -101,7 +101,7 @@ func TestNothingConfiguredServesTheUserAlone(t *testing.T) {
 		TTL:       5 * time.Second, NegativeTTL: time.Second, Epoch: 5 * time.Second,
 		Timeout:    5 * time.Second,
 		MemoryLock: "require",
-		Audit:      settings.Audit{File: "-"},
+		Audit:      settings.Audit{File: "-", Default: true},
 		Path: []string{
 			"alternative backend: not searched: [secrets] backend is not set",
 			"environment: searched first, always in the path; 1 AIRFLOW_CONN_* variables were " +
@@ -131,14 +131,12 @@ func TestNothingConfiguredServesTheUserAlone(t *testing.T) {
 
 func TestServiceWithoutGrantsServesNobody(t *testing.T) {
 	for name, change := range map[string]func(*config.Source){
-		"systemd": func(s *config.Source) {
-			s.Environ = append(s.Environ, "INVOCATION_ID=1")
+		"a service": func(s *config.Source) { s.Service = true },
+		"a service with a configuration file": func(s *config.Source) {
+			*s = source(t, "ttl = \"1s\"\n")
+			s.Service = true
 		},
-		"notify socket": func(s *config.Source) {
-			s.Environ = append(s.Environ, "NOTIFY_SOCKET=/run/x")
-		},
-		"root":                 func(s *config.Source) { s.EUID = 0 },
-		"a configuration file": func(s *config.Source) { *s = source(t, "ttl = \"1s\"\n") },
+		"root": func(s *config.Source) { s.EUID = 0 },
 	} {
 		t.Run(name, func(t *testing.T) {
 			src := source(t, "")
@@ -149,6 +147,133 @@ func TestServiceWithoutGrantsServesNobody(t *testing.T) {
 			}
 			if !strings.Contains(strings.Join(got.Warnings, "\n"), "nobody may read anything") {
 				t.Errorf("no warning says that nobody may read: %q", got.Warnings)
+			}
+		})
+	}
+}
+
+func TestOrdinaryUsersGrantsDecideWhoReachesTheMount(t *testing.T) {
+	const grant = "[[grant]]\nconnections = [\"x\"]\n"
+	accounts["dev"] = users.User{Name: "dev", UID: 1000}
+	for name, c := range map[string]struct {
+		text       string
+		euid       int
+		everything bool // one's own, without a grant
+		others     bool
+	}{
+		"no grant":          {"ttl = \"1s\"\n", 1000, true, false},
+		"one's own uid":     {grant + "run_as_user = 1000\n", 1000, false, false},
+		"one's own by text": {grant + "run_as_user = \"#1000\"\n", 1000, false, false},
+		"one's own name":    {grant + "run_as_user = \"dev\"\n", 1000, false, false},
+		"another uid":       {grant + "run_as_user = 1001\n", 1000, false, true},
+		"another user":      {grant + "run_as_user = \"airflow\"\n", 1000, false, true},
+		"an unknown user":   {grant + "run_as_user = \"who\"\n", 1000, false, true},
+		"one of two": {
+			grant + "run_as_user = 1000\n" + grant + "run_as_user = 7\n", 1000, false, true,
+		},
+		"root, for root":     {grant + "run_as_user = 0\n", 0, false, true},
+		"root without grant": {"ttl = \"1s\"\n", 0, false, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			src := source(t, c.text)
+			src.EUID = c.euid
+			got := load(t, src).Front
+			if (got.OwnerOnly != nil) != c.everything || got.Others != c.others {
+				t.Errorf("may read everything: %v, others reach it: %v", got.OwnerOnly, got.Others)
+			}
+		})
+	}
+}
+
+func TestFindFile(t *testing.T) {
+	home := t.TempDir()
+	other := filepath.Join(home, "other")
+	for _, dir := range []string{filepath.Join(home, ".config"), other} {
+		if err := os.MkdirAll(filepath.Join(dir, "connfs"), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		write(t, filepath.Join(dir, "connfs", "config.toml"), "", 0o600)
+	}
+	own, xdg := home+"/.config/connfs/config.toml", other+"/connfs/config.toml"
+	for name, c := range map[string]struct {
+		euid      int
+		home, xdg string
+		want      string
+		found     bool
+	}{
+		"one's own":            {1000, home, "", own, true},
+		"in XDG_CONFIG_HOME":   {1000, home, other, xdg, true},
+		"XDG is not absolute":  {1000, home, "other", own, true},
+		"none in XDG":          {1000, home, home + "/none", config.DefaultFile, false},
+		"none at home":         {1000, other, "", config.DefaultFile, false},
+		"no home":              {1000, "", "", config.DefaultFile, false},
+		"root, with a home":    {0, home, other, config.DefaultFile, false},
+		"a file for directory": {1000, home, own, config.DefaultFile, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			env := map[string]string{"HOME": c.home, "XDG_CONFIG_HOME": c.xdg}
+			got, found := config.FindFile(c.euid, func(name string) string { return env[name] })
+			if got != c.want || found != c.found {
+				t.Errorf("%s, %v; want %s, %v", got, found, c.want, c.found)
+			}
+		})
+	}
+}
+
+func TestMountThatCouldNeverShowAConnectionIsRefused(t *testing.T) {
+	empty, db := t.TempDir(), t.TempDir()
+	write(t, filepath.Join(db, "airflow.db"), "", 0o600)
+	const variable = "AIRFLOW_CONN_A=http://h"
+	notHome := "--airflow-home: EMPTY is not an Airflow home: it holds no airflow.cfg and no " +
+		"airflow.db (name the directory that Airflow calls AIRFLOW_HOME)"
+	nowhere := "there is nowhere to look for connections: "
+	variables := func(entries ...string) func(*config.Source) {
+		return func(s *config.Source) { s.Environ = append(s.Environ, entries...) }
+	}
+	home := func(path string, changes ...func(*config.Source)) func(*config.Source) {
+		return func(s *config.Source) {
+			s.AirflowHome = path
+			for _, change := range changes {
+				change(s)
+			}
+		}
+	}
+	file := func(text string, changes ...func(*config.Source)) func(*config.Source) {
+		return home("", append(changes, func(s *config.Source) {
+			write(t, s.ConfigFile, text, 0o600)
+		})...)
+	}
+	unmounted := func(s *config.Source) { s.NeedMount = false }
+	key := fmt.Sprintf("airflow_home = %q\n", empty)
+	const url = "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN=sqlite:////x.db"
+	for name, c := range map[string]struct {
+		change func(*config.Source)
+		want   string // how the message begins; empty: none
+	}{
+		"nothing":            {home(""), nowhere + "no database URL is set, there is no"},
+		"without a mount":    {unmounted, ""},
+		"only a variable":    {variables(variable), ""},
+		"a home":             {home(db), ""},
+		"a wrong home":       {home(empty), notHome},
+		"and no mount":       {home(empty, unmounted), notHome},
+		"and a variable":     {home(empty, variables(variable)), notHome},
+		"and a URL":          {home(empty, variables(url)), ""},
+		"a new home":         {home(airflowHome(t, "")), nowhere + "no database URL is set"},
+		"a file":             {file("[environment]\nfile = \"/x\"\n"), ""},
+		"a key, and no home": {file(key), nowhere},
+		"and a variable too": {file(key, variables(variable)), ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			src := source(t, "# nothing\n")
+			src.Mountpoint, src.NeedMount = "/conn", true
+			c.change(&src)
+			if c.want == "" {
+				load(t, src)
+				return
+			}
+			want := strings.ReplaceAll(c.want, "EMPTY", empty)
+			if got := loadError(t, src); !strings.HasPrefix(got, want) {
+				t.Errorf("%s\nwant %s", got, want)
 			}
 		})
 	}

@@ -2,9 +2,12 @@ package config
 
 import (
 	"context"
+	"errors"
 	"io/fs"
+	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 
 	"github.com/connfs/connfs/internal/settings"
 	"github.com/connfs/connfs/internal/users"
@@ -12,8 +15,7 @@ import (
 	"github.com/connfs/connfs/resolve/all"
 )
 
-// DefaultFile is the configuration file if neither --config nor $CONNFS_CONFIG names
-// another.
+// DefaultFile is the configuration file if nothing names another; see [FindFile].
 const DefaultFile = "/etc/connfs/config.toml"
 
 // Source is everything that a configuration is made of.
@@ -32,6 +34,8 @@ type Source struct {
 	// NeedMount says that the command mounts, so that a configuration without a
 	// mountpoint is wrong.
 	NeedMount bool
+	// Service says that a service manager started connfs, and not somebody by hand.
+	Service bool
 	// Environ is the environment that connfs was started with, as NAME=value.
 	Environ []string
 	// EUID is the effective uid that connfs was started with.
@@ -66,6 +70,28 @@ type Result struct {
 	KMSConnections []string
 	Settings       []Setting // every effective key, in the order of the contract
 	Warnings       []string  // also in Front
+}
+
+// FindFile returns the configuration file if neither --config nor $CONNFS_CONFIG names one, and
+// whether it is there for certain: an ordinary user's own (XDG's), or else [DefaultFile]. variable
+// returns a variable of the environment.
+func FindFile(euid int, variable func(string) string) (path string, found bool) {
+	if euid == 0 {
+		return DefaultFile, false
+	}
+	dir := variable("XDG_CONFIG_HOME")
+	if home := variable("HOME"); !filepath.IsAbs(dir) && filepath.IsAbs(home) {
+		dir = filepath.Join(home, ".config")
+	}
+	if filepath.IsAbs(dir) {
+		path = filepath.Join(dir, "connfs", "config.toml")
+		// One that is there and cannot be read is an error of its own.
+		_, err := os.Stat(path)
+		if err == nil || !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.ENOTDIR) {
+			return path, true
+		}
+	}
+	return DefaultFile, false
 }
 
 // variable returns an environment variable of the source.

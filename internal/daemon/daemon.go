@@ -142,6 +142,12 @@ func (d *daemon) logStart(locked bool) {
 	for _, sentence := range d.Front.Path {
 		d.log.Info("search path: " + sentence)
 	}
+	if !d.Front.Others {
+		d.log.Info("the mount is yours alone: no other user can reach it", "uid", os.Geteuid())
+	}
+	if d.AuditOff() {
+		d.log.Info(`no audit lines: they would fill this terminal; [audit] file = "-" shows them`)
+	}
 	if c := d.Front.Child; c != nil {
 		d.log.Info("resolver children run as another user", "uid", c.UID, "why", c.Why)
 	}
@@ -179,7 +185,7 @@ func (d *daemon) mountOne(path string) error {
 	}
 	defer t.close()
 	tree := fs.New(fs.Config{Provider: d.broker, Mount: path, ShareNames: d.Front.ShareNames})
-	m, err := mountTree(t, tree, d.Front.OwnerOnly == nil)
+	m, err := mountTree(t, tree, d.Front.Others)
 	if m != nil {
 		d.mounts = append(d.mounts, m)
 	}
@@ -275,8 +281,8 @@ func unchanged(old, now *settings.Front) error {
 		return errors.New("mountpoints can only be changed by a restart")
 	case old.ShareNames != now.ShareNames:
 		return errors.New("share_names can only be changed by a restart")
-	case (old.OwnerOnly == nil) != (now.OwnerOnly == nil):
-		return errors.New("a mount for one user alone can only get grants by a restart")
+	case old.Others != now.Others:
+		return errors.New("a mount for one user alone can only get grants for others by a restart")
 	}
 	return nil
 }

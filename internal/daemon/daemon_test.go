@@ -8,13 +8,12 @@ import (
 )
 
 func TestWhatARunningDaemonCannotChange(t *testing.T) {
-	owner := uint32(7)
 	base := settings.Front{Mounts: []settings.Mount{{Path: "/conn"}}}
 	for want, change := range map[string]func(*settings.Front){
 		"":            func(f *settings.Front) { f.TTL, f.Warnings = 9, []string{"x"} },
 		"mountpoints": func(f *settings.Front) { f.Mounts = []settings.Mount{{Path: "/other"}} },
 		"share_names": func(f *settings.Front) { f.ShareNames = true },
-		"one user":    func(f *settings.Front) { f.OwnerOnly = &owner },
+		"one user":    func(f *settings.Front) { f.Others = true },
 	} {
 		now := base
 		change(&now)

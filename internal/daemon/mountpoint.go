@@ -106,7 +106,7 @@ func prepareMountpoint(path string, root bool) (*target, error) {
 func resolveMountpoint(path string, root bool) (string, error) {
 	parent := filepath.Dir(path)
 	if err := ask(parent); errors.Is(err, errNoAnswer) {
-		return "", mountError(path, "a mount on the way there may have lost its server or its daemon",
+		return "", mountError(path, "a mount on the way there may have lost its server or daemon",
 			"the directory that should hold the mountpoint does not answer: %v", err)
 	}
 	if err := CheckPath(path, root); err != nil {

@@ -57,8 +57,8 @@ func rootOf(table []mountEntry) (root mountEntry, ok bool) {
 // shows fails if the mount surely serves nobody, and returns a warning if it serves only a few.
 // unit says that a service manager started connfs.
 func (m *mount) shows(unit bool) (warning string, err error) {
-	const hint = "PrivateTmp=, ProtectSystem=, ProtectHome=, PrivateDevices=, ReadWritePaths= and " +
-		"others like them make one: take them out of the unit"
+	const hint = "PrivateTmp=, ProtectSystem=, ProtectHome=, PrivateDevices=, ReadWritePaths= " +
+		"and others like them make one: take them out of the unit"
 	switch {
 	case m.visible == visibleInUnit && unit:
 		return "", mountError(m.path, hint, "nobody outside of this unit would see the mount: the "+

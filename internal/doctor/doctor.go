@@ -236,7 +236,7 @@ func (r *report) checkFuse(s *session.Session) {
 	} else {
 		r.ok("fuse", "/dev/fuse can be opened")
 		if !root {
-			if err := daemon.CheckFusermount(s.Front.OwnerOnly == nil); err != nil {
+			if err := daemon.CheckFusermount(s.Front.Others); err != nil {
 				r.failMount("fuse", err)
 			}
 		}

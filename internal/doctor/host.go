@@ -150,7 +150,7 @@ func (r *report) checkConfigPath(file string) {
 // checkReaders examines the processes that read connections, unless connfs serves its own user
 // alone.
 func (r *report) checkReaders(s *session.Session, granted []policy.Grant) {
-	if s.Front.OwnerOnly != nil {
+	if !s.Front.Others {
 		return
 	}
 	proc := os.DirFS("/proc")

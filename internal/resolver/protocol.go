@@ -72,6 +72,7 @@ type ConfigureRequest struct {
 	AirflowHome    string
 	Mountpoint     string // absolute
 	NeedMount      bool
+	Service        bool // a service manager started connfs
 	EUID           int
 	// Show asks for the effective settings as text ("text") or as JSON lines
 	// ("json") in the body, instead of the blob.

@@ -192,25 +192,26 @@ func TestChildrenMayWriteWhatTheConfigurationSaysAndWhatIsRewritten(t *testing.T
 }
 
 func TestServiceIsToldFromAShellInAService(t *testing.T) {
+	names := []string{"INVOCATION_ID", "SYSTEMD_EXEC_PID", "NOTIFY_SOCKET"}
 	own := strconv.Itoa(os.Getpid())
 	for name, c := range map[string]struct {
-		env  map[string]string
-		want bool
+		values [3]string // "-": the variable is not set
+		want   bool
 	}{
-		"by hand":                        {nil, false},
-		"a unit":                         {map[string]string{"INVOCATION_ID": "1", "SYSTEMD_EXEC_PID": own}, true},
-		"a unit of an older systemd":     {map[string]string{"INVOCATION_ID": "1"}, true},
-		"a unit that notifies":           {map[string]string{"NOTIFY_SOCKET": "/run/x"}, true},
-		"a shell in a terminal's unit":   {map[string]string{"INVOCATION_ID": "1", "SYSTEMD_EXEC_PID": "1"}, false},
-		"what a service manager emptied": {map[string]string{"INVOCATION_ID": "", "NOTIFY_SOCKET": ""}, false},
+		"by hand":                      {[3]string{"-", "-", "-"}, false},
+		"a unit":                       {[3]string{"1", own, "-"}, true},
+		"a unit of an older systemd":   {[3]string{"1", "-", "-"}, true},
+		"a unit that notifies":         {[3]string{"-", "-", "/run/x"}, true},
+		"a shell in a terminal's unit": {[3]string{"1", "1", "-"}, false},
+		"variables that are empty":     {[3]string{"", "-", ""}, false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			for _, variable := range []string{"INVOCATION_ID", "SYSTEMD_EXEC_PID", "NOTIFY_SOCKET"} {
-				t.Setenv(variable, "") // so that it is restored
-				if value, ok := c.env[variable]; ok {
-					t.Setenv(variable, value)
-				} else if err := os.Unsetenv(variable); err != nil {
-					t.Fatal(err)
+			for i, name := range names {
+				t.Setenv(name, c.values[i]) // which also restores it
+				if c.values[i] == "-" {
+					if err := os.Unsetenv(name); err != nil {
+						t.Fatal(err)
+					}
 				}
 			}
 			if got := Service(); got != c.want {

@@ -16,6 +16,8 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/connfs/connfs/conn"
 	"github.com/connfs/connfs/internal/audit"
 	"github.com/connfs/connfs/internal/cache"
@@ -100,7 +102,7 @@ func (s *Session) poolCommand() resolver.Command {
 func (o *Options) request() *resolver.ConfigureRequest {
 	return &resolver.ConfigureRequest{
 		ConfigFile: o.ConfigFile, ConfigExplicit: o.ConfigExplicit, AirflowHome: o.AirflowHome,
-		Mountpoint: o.Mountpoint, NeedMount: o.NeedMount, EUID: os.Geteuid(),
+		Mountpoint: o.Mountpoint, NeedMount: o.NeedMount, Service: Service(), EUID: os.Geteuid(),
 	}
 }
 
@@ -276,7 +278,18 @@ func (s *Session) OpenAudit() (*audit.Log, error) {
 	a := s.Front.Audit
 	return audit.Open(audit.Config{
 		File: a.File, Required: a.Required, Cgroup: a.Cgroup, Stderr: s.Options.Stderr,
+		Off: s.AuditOff(),
 	})
+}
+
+// AuditOff reports whether no audit line is written: on a terminal, of a mount that is its user's
+// alone, unless the configuration names a file for it. What fails is in the log there anyway.
+func (s *Session) AuditOff() bool {
+	if s.Front.Others || !s.Front.Audit.Default {
+		return false
+	}
+	_, err := unix.IoctlGetTermios(unix.Stderr, unix.TCGETS)
+	return err == nil
 }
 
 // Next reads the configuration again and starts its resolver. It returns a new session, which

@@ -23,6 +23,10 @@ type Front struct {
 	// everything, and nobody else may read anything.
 	OwnerOnly *uint32 `json:"owner_only,omitempty"`
 
+	// Others says that other users than the one who mounts can reach the mount. It is false where
+	// an ordinary user mounts, and no grant is for anybody else.
+	Others bool `json:"others"`
+
 	TTL         time.Duration `json:"ttl"` // 0 to 60 s
 	NegativeTTL time.Duration `json:"negative_ttl"`
 
@@ -61,6 +65,7 @@ type Audit struct {
 	File     string `json:"file"`     // a path, "-" for standard error, or "syslog"
 	Required bool   `json:"required"` // without its audit line, nothing is read
 	Cgroup   bool   `json:"cgroup"`   // lines name the reader's control group
+	Default  bool   `json:"default"`  // the configuration names no file
 }
 
 // DAGs says how the users are kept up to date that rules take from serialized DAGs.

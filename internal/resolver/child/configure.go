@@ -32,6 +32,7 @@ func Configure(
 		AirflowHome:    req.AirflowHome,
 		Mountpoint:     req.Mountpoint,
 		NeedMount:      req.NeedMount,
+		Service:        req.Service,
 		Environ:        environ,
 		EUID:           req.EUID,
 		Drop:           become,
