@@ -22,9 +22,9 @@ const maxID = 1024
 var measured = []string{"conn_type", "description", "host", "schema", "login", "password", "extra"}
 
 // bounded returns the query for the rows that meet a condition about the table c; empty: all.
-// Each row begins with its size and its id. Of a row that is larger than maxRow
-// nothing else comes, so that it costs nobody more than a small one: PostgreSQL and SQLite need
-// not even read a text to know its length. A row of a team has no size.
+// Each row begins with its size and its id. Of a row that is larger than maxRow nothing else
+// comes, so that it costs nobody more than a small one: PostgreSQL and SQLite need not even read a
+// text to know its length. A row of a team has no size.
 //
 // Not all versions of Airflow have all of the columns. Where one is missing its name means, in
 // the innermost query, that of the table missing around it.
