@@ -94,7 +94,7 @@ func Mount(ctx context.Context, o session.Options) (err error) {
 			if looking == nil {
 				looking = d.lookUp(ctx)
 			}
-		case <-looking.result():
+		case <-looking.over(): // a look-up tells the log itself what fails
 			looking = nil
 			if again {
 				looking, again = d.lookUp(ctx), false

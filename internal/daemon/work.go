@@ -32,6 +32,14 @@ func (w *work) result() <-chan error {
 	return w.done
 }
 
+// over returns the channel that is closed when the work has ended. It is nil if w is.
+func (w *work) over() <-chan struct{} {
+	if w == nil {
+		return nil
+	}
+	return w.ended
+}
+
 // stop ends the work, if there is any, and waits for its end.
 func (w *work) stop() {
 	if w != nil {
