@@ -8,8 +8,7 @@ import (
 	"github.com/connfs/connfs/conn"
 )
 
-// Open authorises the caller and makes sure that there is content. The handle is the version
-// of the content, so that it means the same to a daemon that takes over after a restart.
+// Open authorises the caller and makes sure that there is content.
 func (t *tree) Open(cancel <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) fuse.Status {
 	c := t.caller(&in.InHeader)
 	id, ok := t.find(c, in.NodeId)
@@ -30,7 +29,7 @@ func (t *tree) Open(cancel <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) 
 	if err != nil {
 		return t.refuse(cancel, c, err)
 	}
-	out.Fh = version
+	out.Fh = t.handles.add(in.NodeId, version)
 	out.OpenFlags = fuse.FOPEN_DIRECT_IO | fuse.FOPEN_NOFLUSH
 	return fuse.OK
 }
@@ -55,18 +54,30 @@ func (t *tree) Read(
 	if in.Offset > 1<<40 {
 		return fuse.ReadResultData(nil), fuse.OK
 	}
-	data, release, err := t.Provider.Read(cancel, c, id, in.Fh, int(in.Offset), int(in.Size))
-	if err != nil {
-		return nil, status(err)
+	for {
+		h := handle{in.NodeId, in.Fh}
+		data, version, release, err := t.Provider.Read(
+			cancel, c, id, t.handles.version(h), int(in.Offset), int(in.Size))
+		switch {
+		case err != nil:
+			return nil, status(err)
+		case !t.handles.read(h, version):
+			// Two first READs at once have met two versions. This one has to serve the other's.
+			if release != nil {
+				release()
+			}
+		case release == nil:
+			return fuse.ReadResultData(nil), fuse.OK
+		default:
+			return &reply{data, release}, fuse.OK
+		}
 	}
-	if release == nil {
-		return fuse.ReadResultData(nil), fuse.OK
-	}
-	return &reply{data, release}, fuse.OK
 }
 
-// Release has nothing to do: a handle holds no resources.
-func (t *tree) Release(<-chan struct{}, *fuse.ReleaseIn) {}
+// Release is told that a file was closed.
+func (t *tree) Release(_ <-chan struct{}, in *fuse.ReleaseIn) {
+	t.handles.release(handle{in.NodeId, in.Fh})
+}
 
 // Flush does nothing. The kernel does not ask for it, since Open sets FOPEN_NOFLUSH.
 func (t *tree) Flush(<-chan struct{}, *fuse.FlushIn) fuse.Status { return fuse.OK }

@@ -16,8 +16,8 @@
 // answer to GETATTR, which names its caller as the owner, must not stay there; see
 // [tree.GetAttr].
 //
-// No plaintext is kept here. A handle is the version of the content that was opened,
-// and the bytes of a reply lie in the provider's locked memory while the kernel
+// No plaintext is kept here. A handle stands for the version of the content that was opened
+// (handles.go), and the bytes of a reply lie in the provider's locked memory while the kernel
 // copies them.
 package fs
 
@@ -41,14 +41,15 @@ type Provider interface {
 	// Stat returns the size of the content in bytes, or -1 while it is not known, and when it
 	// last changed, as far as is known. It never asks a backend.
 	Stat(c conn.Caller, id string) (size int, changed time.Time, err error)
-	// Open authorises the caller and returns the version of the content.
-	Open(cancel <-chan struct{}, c conn.Caller, id string) (version uint64, err error)
-	// Read authorises the caller and returns up to n bytes of that version from
-	// offset off, which stay valid until release is called. At the end of the
-	// content there are no bytes, and release is nil.
+	// Open authorises the caller and returns the version of the content, which is never 0.
+	Open(cancel <-chan struct{}, c conn.Caller, id string) (version uint32, err error)
+	// Read authorises the caller and returns up to n bytes of that version, or of the present
+	// one where version is 0, from offset off, which stay valid until release is called. At
+	// the end of the content there are no bytes, and release is nil. served is the version that
+	// they are of.
 	Read(
-		cancel <-chan struct{}, c conn.Caller, id string, version uint64, off, n int,
-	) (data [][]byte, release func(), err error)
+		cancel <-chan struct{}, c conn.Caller, id string, version uint32, off, n int,
+	) (data [][]byte, served uint32, release func(), err error)
 	// Refuse records a read that the tree refused, and returns the error to give.
 	Refuse(c conn.Caller, id string, err error) error
 	// Pace may hold back a request that fails with err, if the caller fails too often.
@@ -93,6 +94,7 @@ type tree struct {
 	Config
 	names    *names
 	listings listings
+	handles  handles
 	started  time.Time
 	kernel   notifier // nil in tests
 }

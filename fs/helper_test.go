@@ -31,6 +31,7 @@ type store struct {
 	content map[string]string
 	unknown map[string]bool // the size of these is not known yet
 	fail    map[string]error
+	changes map[string]uint32 // how often the content changed
 	listErr error
 	listed  []string
 
@@ -52,7 +53,7 @@ func newStore() *store {
 			"100%": "p", "bobs": "b",
 		},
 		unknown: map[string]bool{"shared": true},
-		fail:    map[string]error{},
+		fail:    map[string]error{}, changes: map[string]uint32{},
 	}
 }
 
@@ -92,27 +93,31 @@ func (s *store) Stat(c conn.Caller, id string) (int, time.Time, error) {
 	return len(s.content[id]), changed, nil
 }
 
-func (s *store) Open(_ <-chan struct{}, c conn.Caller, id string) (uint64, error) {
+func (s *store) Open(_ <-chan struct{}, c conn.Caller, id string) (uint32, error) {
 	s.note("open "+id, c)
 	if err := s.decide(c, id); err != nil {
 		return 0, err
 	}
-	return version, nil
+	return s.version(id), nil
 }
 
+// version is that of what id has now.
+func (s *store) version(id string) uint32 { return version + s.changes[id] }
+
 func (s *store) Read(
-	_ <-chan struct{}, c conn.Caller, id string, v uint64, off, n int,
-) ([][]byte, func(), error) {
+	_ <-chan struct{}, c conn.Caller, id string, v uint32, off, n int,
+) ([][]byte, uint32, func(), error) {
 	s.note("read "+id, c)
 	if err := s.decide(c, id); err != nil {
-		return nil, nil, err
+		return nil, 0, nil, err
 	}
-	if v != version {
-		return nil, nil, conn.Errorf(conn.Changed, "", "changed")
+	now := s.version(id)
+	if v != 0 && v != now {
+		return nil, 0, nil, conn.Errorf(conn.Changed, "", "changed")
 	}
 	text := s.content[id]
 	if off >= len(text) || n == 0 {
-		return nil, nil, nil
+		return nil, now, nil, nil
 	}
 	text = text[off:min(len(text), off+n)]
 	s.mu.Lock()
@@ -120,7 +125,7 @@ func (s *store) Read(
 	s.mu.Unlock()
 	// Two parts, as those of a value on two pages.
 	half := len(text) / 2
-	return [][]byte{[]byte(text[:half]), []byte(text[half:])}, func() {
+	return [][]byte{[]byte(text[:half]), []byte(text[half:])}, now, func() {
 		s.mu.Lock()
 		s.pinned--
 		s.mu.Unlock()

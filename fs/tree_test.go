@@ -136,7 +136,7 @@ func TestGetAttrAccessAndOpenDecideForEachCaller(t *testing.T) {
 // read is a true read(2).
 func read(uid uint32, node, off uint64, size uint32) *fuse.ReadIn {
 	return &fuse.ReadIn{
-		InHeader: from(uid, node), Fh: version, Offset: off, Size: size,
+		InHeader: from(uid, node), Fh: version << 32, Offset: off, Size: size,
 		ReadFlags: fuse.READ_LOCKOWNER,
 	}
 }
@@ -257,7 +257,7 @@ func TestOpenIsUncached(t *testing.T) {
 	); !st.Ok() {
 		t.Fatal(st)
 	}
-	if out.OpenFlags != fuse.FOPEN_DIRECT_IO|fuse.FOPEN_NOFLUSH || out.Fh != version {
+	if out.OpenFlags != fuse.FOPEN_DIRECT_IO|fuse.FOPEN_NOFLUSH || out.Fh>>32 != version {
 		t.Errorf("flags %#x, handle %d", out.OpenFlags, out.Fh)
 	}
 }
@@ -309,7 +309,7 @@ func TestReadServesFromAnyOffset(t *testing.T) {
 		t.Errorf("%d replies were not released", s.pinned)
 	}
 	in := read(alice, n, 0, 10)
-	in.Fh = version + 1
+	in.Fh = (version + 1) << 32
 	if _, st := tr.Read(nil, in, nil); st != fuse.Status(syscall.ESTALE) {
 		t.Errorf("READ of another version: %v", st)
 	}

@@ -24,6 +24,7 @@ import (
 
 	"github.com/connfs/connfs/conn"
 	"github.com/connfs/connfs/internal/audit"
+	"github.com/connfs/connfs/internal/boottime"
 	"github.com/connfs/connfs/internal/cache"
 	"github.com/connfs/connfs/internal/policy"
 )
@@ -145,7 +146,7 @@ func (b *Broker) MayRead(c conn.Caller, id string) bool {
 
 // Open authorises the caller for id, makes sure that there is a value, writes the
 // audit line and returns the value's version. cancel ends the wait, not the fetch.
-func (b *Broker) Open(cancel <-chan struct{}, c conn.Caller, id string) (uint64, error) {
+func (b *Broker) Open(cancel <-chan struct{}, c conn.Caller, id string) (uint32, error) {
 	st := b.state.Load()
 	start := time.Now()
 	d := st.Policy.Decide(c.UID, id)
@@ -168,23 +169,27 @@ func (b *Broker) Open(cancel <-chan struct{}, c conn.Caller, id string) (uint64,
 		b.log.failure(c, id, err)
 		return 0, err
 	}
-	return v.Version(), nil
+	return version(v), nil
 }
 
-// Read authorises the caller for id once more and returns up to n bytes from off of
-// the content that Open reported as version, resolving it again if its time is up.
-// The bytes may be used until release is called. At the end of the content data and
-// release are nil.
+// version returns what tells the content of v from that of others: half of its digest, so that
+// package fs has room for more in a handle. It is never 0.
+func version(v *cache.Value) uint32 { return max(1, uint32(v.Version())) }
+
+// Read authorises the caller for id once more and returns up to n bytes from off of the
+// content that Open reported as version, or of the present one if that is 0, resolving it again
+// if its time is up. The bytes may be used until release is called. At the end of the content
+// data and release are nil. served is the version of the content.
 func (b *Broker) Read(
-	cancel <-chan struct{}, c conn.Caller, id string, version uint64, off, n int,
-) (data [][]byte, release func(), err error) {
+	cancel <-chan struct{}, c conn.Caller, id string, opened uint32, off, n int,
+) (data [][]byte, served uint32, release func(), err error) {
 	st := b.state.Load()
 	d := st.Policy.Decide(c.UID, id)
 	if !d.Allowed {
-		return nil, nil, b.refuseRead(st, c, id, d, cache.Origin{}, notGranted(d))
+		return nil, 0, nil, b.refuseRead(st, c, id, d, cache.Origin{}, notGranted(d))
 	}
 	v, origin, _, d, err := b.decidedValue(cancel, c.UID, id, d)
-	if err == nil && v.Version() != version {
+	if err == nil && opened != 0 && version(v) != opened {
 		v.Release()
 		err = &conn.Error{
 			Kind: conn.Changed, Reason: "the connection changed after it was opened",
@@ -193,13 +198,14 @@ func (b *Broker) Read(
 	}
 	if err != nil {
 		b.log.failure(c, id, err)
-		return nil, nil, b.refuseRead(st, c, id, d, origin, err)
+		return nil, 0, nil, b.refuseRead(st, c, id, d, origin, err)
 	}
+	served = version(v)
 	if data = v.Slices(off, n); len(data) == 0 {
 		v.Release()
-		return nil, nil, nil
+		return nil, served, nil, nil
 	}
-	return data, v.Release, nil
+	return data, served, v.Release, nil
 }
 
 // decidedValue returns the value of id to a caller whom the decision d allows to have it.
@@ -308,7 +314,7 @@ func (b *Broker) Stat(c conn.Caller, id string) (size int, changed time.Time, er
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if a, ok := b.absent[id]; ok && time.Now().Before(a.until) {
+	if a, ok := b.absent[id]; ok && boottime.Now().Before(a.until) {
 		return 0, time.Time{}, a.err
 	}
 	k := b.contents.get(id)

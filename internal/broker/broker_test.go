@@ -47,6 +47,8 @@ type backend struct {
 	listErr error           // it failed altogether
 	charged map[uint32]bool // of whom nothing is taken
 	payers  []uint32
+	ages    []time.Duration // of the next values
+	late    time.Duration   // how much later than its deadline the next fetch ends
 }
 
 func (b *backend) Fetch(
@@ -61,6 +63,11 @@ func (b *backend) Fetch(
 		select {
 		case <-time.After(b.delay):
 		case <-ctx.Done():
+			b.mu.Lock()
+			late := b.late
+			b.late = 0
+			b.mu.Unlock()
+			time.Sleep(late)
 			return nil, cache.Origin{}, conn.Errorf(conn.Timeout, "fake", "slow")
 		}
 	}
@@ -82,7 +89,13 @@ func (b *backend) Fetch(
 	if err != nil {
 		return nil, cache.Origin{}, conn.Errorf(conn.NoSlot, "", "full")
 	}
-	v.SetVersion(digest(text))
+	v.SetVersion(uint64(digest(text)))
+	b.mu.Lock()
+	if len(b.ages) > 0 {
+		v.SetAge(b.ages[0])
+		b.ages = b.ages[1:]
+	}
+	b.mu.Unlock()
 	for at, parts := 0, v.Slices(0, len(text)); len(parts) > 0; parts = parts[1:] {
 		at += copy(parts[0], text[at:])
 	}
@@ -138,10 +151,10 @@ func (b *backend) listed() int {
 	return b.lists
 }
 
-func digest(text string) uint64 {
-	h := fnv.New64a()
+func digest(text string) uint32 {
+	h := fnv.New32a()
 	io.WriteString(h, text)
-	return h.Sum64()
+	return h.Sum32()
 }
 
 // auditor keeps the lines.
@@ -247,7 +260,7 @@ func wantKind(t *testing.T, what string, err error, kind conn.Kind) {
 }
 
 // open opens and fails the test if that fails.
-func (f *fixture) open(t *testing.T, uid uint32, id string) uint64 {
+func (f *fixture) open(t *testing.T, uid uint32, id string) uint32 {
 	t.Helper()
 	v, err := f.Open(nil, by(uid), id)
 	if err != nil {
@@ -256,9 +269,9 @@ func (f *fixture) open(t *testing.T, uid uint32, id string) uint64 {
 	return v
 }
 
-func (f *fixture) read(t *testing.T, uid uint32, id string, version uint64) string {
+func (f *fixture) read(t *testing.T, uid uint32, id string, version uint32) string {
 	t.Helper()
-	data, release, err := f.Read(nil, by(uid), id, version, 0, 1<<20)
+	data, _, release, err := f.Read(nil, by(uid), id, version, 0, 1<<20)
 	if err != nil {
 		t.Fatalf("reading %s as %d: %v", id, uid, err)
 	}
@@ -295,7 +308,7 @@ func TestAValueThatIsNotSealedIsRefusedToWhomeverDemandsIt(t *testing.T) {
 		version := f.open(t, alice, "shared")
 		_, err := f.Open(nil, by(bob), "shared")
 		refused("a cached value", err)
-		_, _, err = f.Read(nil, by(bob), "shared", version, 0, 10)
+		_, _, _, err = f.Read(nil, by(bob), "shared", version, 0, 10)
 		refused("a READ of a descriptor that Alice opened", err)
 		if got := f.read(t, alice, "shared", version); got != "for two" {
 			t.Errorf("Alice reads %q", got)
@@ -316,14 +329,14 @@ func TestAValueThatIsNotSealedIsRefusedToWhomeverDemandsIt(t *testing.T) {
 		}
 		from(cache.Origin{Backend: "fake"})
 		time.Sleep(6 * time.Second)
-		_, _, err = f.Read(nil, by(bob), "shared", version, 0, 10)
+		_, _, _, err = f.Read(nil, by(bob), "shared", version, 0, 10)
 		refused("a READ of what was sealed when it was opened", err)
 
 		// A reload that demands it counts for open descriptors, and for what is cached.
 		demanding[0].Sealed, demanding[0].Line = true, 20
 		f.open(t, alice, "shared")
 		f.SetPolicy(policy.New(policy.Config{Rules: demanding}))
-		_, _, err = f.Read(nil, by(alice), "shared", version, 0, 10)
+		_, _, _, err = f.Read(nil, by(alice), "shared", version, 0, 10)
 		refused("after a reload", err)
 
 		var got []string
@@ -349,7 +362,7 @@ func TestWhatIsNotGrantedReachesNoBackend(t *testing.T) {
 	for _, id := range []string{"bobs", "a_db", "invented"} {
 		_, err := f.Open(nil, by(bob), id)
 		wantKind(t, "open "+id, err, conn.NotGranted)
-		_, _, err = f.Read(nil, by(bob), id, 1, 0, 10)
+		_, _, _, err = f.Read(nil, by(bob), id, 1, 0, 10)
 		wantKind(t, "read "+id, err, conn.NotGranted)
 		_, _, err = f.Stat(by(bob), id)
 		wantKind(t, "stat "+id, err, conn.NotGranted)
@@ -473,6 +486,66 @@ func TestAFetchHasADeadlineOfItsOwn(t *testing.T) {
 	})
 }
 
+// While this process is stopped, an answer grows old in the pipe.
+func TestWhatGrewOldOnItsWayIsFetchedAgain(t *testing.T) {
+	for _, c := range []struct {
+		ttl     time.Duration
+		ages    []time.Duration
+		fetches int
+	}{
+		{5 * time.Second, []time.Duration{5 * time.Second}, 1},
+		{5 * time.Second, []time.Duration{6 * time.Second}, 2},
+		{5 * time.Second, []time.Duration{time.Hour, 6 * time.Second}, 3},
+		{0, []time.Duration{time.Second}, 1}, // nothing is kept, and a second is always allowed
+		{0, []time.Duration{2 * time.Second}, 2},
+		// It is served at last: it is at least younger than the question.
+		{0, []time.Duration{time.Hour, time.Hour, time.Hour, time.Hour}, 3},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			f := newFixture(t)
+			f.state.TTL, f.backend.ages = c.ttl, c.ages
+			f.open(t, alice, "a_db")
+			if n := f.backend.fetched("a_db"); n != c.fetches {
+				t.Errorf("%v after %v: %d fetches, want %d", c.ttl, c.ages, n, c.fetches)
+			}
+		})
+	}
+}
+
+func TestATimeThatRanOutWhileTheProcessWasStoppedBeginsAnew(t *testing.T) {
+	for late, want := range map[time.Duration]int{
+		0: 1, time.Second: 1, time.Second + time.Millisecond: 2, time.Hour: 2,
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			f := newFixture(t)
+			f.backend.delay, f.backend.late = time.Hour, late
+			_, err := f.Open(nil, by(alice), "a_db")
+			wantKind(t, "open", err, conn.Timeout)
+			if n := f.backend.fetched("a_db"); n != want {
+				t.Errorf("%v late: %d fetches, want %d", late, n, want)
+			}
+		})
+	}
+}
+
+func TestAReadOfAnyVersionServesThePresentOne(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t)
+		opened := f.open(t, alice, "a_db")
+		f.backend.set("a_db", "rotated")
+		time.Sleep(6 * time.Second)
+		if got := f.read(t, alice, "a_db", 0); got != "rotated" {
+			t.Errorf("read %q", got)
+		}
+		_, served, _, err := f.Read(nil, by(alice), "a_db", 0, 100, 1)
+		if err != nil || served != digest("rotated") {
+			t.Errorf("at the end: version %x, %v", served, err)
+		}
+		_, _, _, err = f.Read(nil, by(alice), "a_db", opened, 0, 100)
+		wantKind(t, "read of the version that was opened", err, conn.Changed)
+	})
+}
+
 func TestAbsentIsRememberedForItsOwnTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t)
@@ -560,7 +633,7 @@ func TestAReadAfterTheTTLResolvesAgain(t *testing.T) {
 			t.Errorf("read %q within the TTL", got)
 		}
 		time.Sleep(6 * time.Second)
-		_, _, err := f.Read(nil, by(alice), "a_db", version, 0, 100)
+		_, _, _, err := f.Read(nil, by(alice), "a_db", version, 0, 100)
 		wantKind(t, "read of the changed content", err, conn.Changed)
 		if got := f.read(t, alice, "a_db", f.open(t, alice, "a_db")); got != "rotated" {
 			t.Errorf("the next open reads %q", got)
@@ -579,7 +652,7 @@ func TestReadServesPartsAndNothingAtTheEnd(t *testing.T) {
 		off, n int
 		want   string
 	}{{0, 3, "ali"}, {5, 100, "'s"}, {7, 10, ""}, {1 << 30, 10, ""}} {
-		data, release, err := f.Read(nil, by(alice), "a_db", version, c.off, c.n)
+		data, _, release, err := f.Read(nil, by(alice), "a_db", version, c.off, c.n)
 		if got := string(bytes.Join(data, nil)); got != c.want || err != nil ||
 			(release == nil) != (c.want == "") {
 			t.Errorf("read of %d at %d: %q, %v, release %v", c.n, c.off, got, err, release != nil)
@@ -598,7 +671,7 @@ func TestAReadByAnotherUserIsDecidedAnew(t *testing.T) {
 		t.Errorf("read %q", got)
 	}
 	for _, uid := range []uint32{bob, eve, 0, 1<<32 - 1} {
-		_, _, err := f.Read(nil, by(uid), "a_db", private, 0, 100)
+		_, _, _, err := f.Read(nil, by(uid), "a_db", private, 0, 100)
 		wantKind(t, fmt.Sprintf("read by %d", uid), err, conn.NotGranted)
 	}
 }
@@ -617,7 +690,7 @@ func TestARevokedGrantEndsOpenDescriptors(t *testing.T) {
 			f := newFixture(t)
 			version, theirs := f.open(t, alice, "a_db"), f.open(t, bob, "shared")
 			revoke(f)
-			_, _, err := f.Read(nil, by(alice), "a_db", version, 0, 100)
+			_, _, _, err := f.Read(nil, by(alice), "a_db", version, 0, 100)
 			wantKind(t, "read", err, conn.NotGranted)
 			_, err = f.Open(nil, by(alice), "a_db")
 			wantKind(t, "open", err, conn.NotGranted)
@@ -637,7 +710,7 @@ func TestAGrantRevokedDuringAFetchServesNothing(t *testing.T) {
 		f.audit.take()
 		revoked := policy.New(policy.Config{Rules: rules()[1:]})
 		time.AfterFunc(500*time.Millisecond, func() { f.SetPolicy(revoked) })
-		data, _, err := f.Read(nil, by(alice), "a_db", version, 0, 100)
+		data, _, _, err := f.Read(nil, by(alice), "a_db", version, 0, 100)
 		wantKind(t, "read", err, conn.NotGranted)
 		if data != nil {
 			t.Errorf("read %q", data)
@@ -688,7 +761,7 @@ func TestAFetchThatOutlivesAReplaceLeavesTheNewValueAlone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t)
 		f.backend.delay = 2 * time.Second
-		var before uint64
+		var before uint32
 		var wg sync.WaitGroup
 		wg.Go(func() { before = f.open(t, alice, "a_db") })
 		synctest.Wait()
@@ -721,7 +794,7 @@ func TestAFetchThatAReplaceCutsOffIsRepeated(t *testing.T) {
 		f.backend.delay = time.Second
 		f.backend.fail("a_db", fmt.Errorf("%w: %w", broker.ErrReplaced,
 			conn.Errorf(conn.Failed, "", "shut down")))
-		var version uint64
+		var version uint32
 		var wg sync.WaitGroup
 		wg.Go(func() { version = f.open(t, alice, "a_db") })
 		synctest.Wait()
@@ -1221,7 +1294,7 @@ func TestManyReadersAtOnce(t *testing.T) {
 					}
 					continue
 				}
-				data, release, err := f.Read(nil, by(alice), id, version, 0, 100)
+				data, _, release, err := f.Read(nil, by(alice), id, version, 0, 100)
 				if err != nil || string(bytes.Join(data, nil)) != want {
 					t.Errorf("read: %q, %v", data, err)
 				}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/connfs/connfs/conn"
+	"github.com/connfs/connfs/internal/boottime"
 	"github.com/connfs/connfs/internal/cache"
 )
 
@@ -30,9 +31,36 @@ type flight struct {
 	err     error
 }
 
+// maxOutdated is how often a reader is made to wait again because what was fetched for it is
+// out of date already.
+const maxOutdated = 3
+
 // value returns the value of id from the cache or from the shared fetch, pinned for the
 // caller, and whether the answer was already known.
-func (b *Broker) value(cancel <-chan struct{}, uid uint32, id string) (*cache.Value, bool, error) {
+func (b *Broker) value(
+	cancel <-chan struct{}, uid uint32, id string,
+) (v *cache.Value, cached bool, err error) {
+	for try := 1; ; try++ {
+		v, cached, err = b.valueOnce(cancel, uid, id)
+		cached = cached && try == 1 // whoever has waited is decided upon anew
+		if err != nil || cached || try == maxOutdated || !b.outdated(v) {
+			return v, cached, err
+		}
+		v.Release()
+	}
+}
+
+// outdated reports whether a value, which was just fetched, is older than a value may be: this
+// process was stopped while the value lay in the pipe. A machine that is merely busy delays it,
+// too, so a second is always allowed.
+func (b *Broker) outdated(v *cache.Value) bool {
+	return v.Age() > max(b.state.Load().TTL, time.Second)
+}
+
+// valueOnce is value, whatever the age of what was fetched.
+func (b *Broker) valueOnce(
+	cancel <-chan struct{}, uid uint32, id string,
+) (*cache.Value, bool, error) {
 	if v := b.cache.Get(id); v != nil {
 		return v, true, nil
 	}
@@ -44,7 +72,7 @@ func (b *Broker) value(cancel <-chan struct{}, uid uint32, id string) (*cache.Va
 	}
 	a, wasAbsent := b.absent[id]
 	if wasAbsent {
-		if time.Now().Before(a.until) {
+		if boottime.Now().Before(a.until) {
 			b.mu.Unlock()
 			return nil, true, a.err
 		}
@@ -110,18 +138,7 @@ func (b *Broker) leave(f *flight, uid uint32) {
 
 // fetch resolves the id of f and gives the result to everybody who waits.
 func (b *Broker) fetch(st *State, f *flight) {
-	ctx, cancel := context.WithTimeout(context.Background(), st.Timeout)
-	defer cancel()
-	v, origin, err := st.Fetcher.Fetch(ctx, f.quota.uid, f.id)
-	for errors.Is(err, ErrReplaced) {
-		// Whoever waits is decided upon anew, so the present configuration may answer.
-		now := b.state.Load()
-		if now == st {
-			break
-		}
-		st = now
-		v, origin, err = st.Fetcher.Fetch(ctx, f.quota.uid, f.id)
-	}
+	v, origin, err := b.ask(st, f)
 
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -149,6 +166,31 @@ func (b *Broker) heir(f *flight, err error) *quota {
 	}
 	return nil
 }
+
+// ask asks the resolver, within the deadline. If the time ran out while this process was stopped,
+// the answer may be there by now, and nobody has had the time that it is promised.
+func (b *Broker) ask(st *State, f *flight) (v *cache.Value, o cache.Origin, err error) {
+	for stopped := true; stopped; {
+		start := boottime.Now()
+		ctx, cancel := context.WithTimeout(context.Background(), st.Timeout)
+		v, o, err = st.Fetcher.Fetch(ctx, f.quota.uid, f.id)
+		for errors.Is(err, ErrReplaced) {
+			// Whoever waits is decided upon anew, so the present configuration may answer.
+			now := b.state.Load()
+			if now == st {
+				break
+			}
+			st = now
+			v, o, err = st.Fetcher.Fetch(ctx, f.quota.uid, f.id)
+		}
+		cancel()
+		stopped = conn.KindOf(err) == conn.Timeout && boottime.Since(start) > st.Timeout+stopSlack
+	}
+	return v, o, err
+}
+
+// stopSlack is how much later than its deadline a fetch ends on a machine that is merely busy.
+const stopSlack = time.Second
 
 // land keeps the result of a fetch and wakes those who wait for it. b.mu is held.
 func (b *Broker) land(f *flight, v *cache.Value, origin cache.Origin, err error) {
@@ -182,7 +224,7 @@ func (b *Broker) land(f *flight, v *cache.Value, origin cache.Origin, err error)
 // miss remembers for ttl that there is no connection id, and after that that there was none.
 // b.mu is held.
 func (b *Broker) miss(id string, err error, ttl time.Duration) {
-	now := time.Now()
+	now := boottime.Now()
 	if len(b.absent) >= maxAbsent {
 		for id, a := range b.absent {
 			if !now.Before(a.until) {

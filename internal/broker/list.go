@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sync/singleflight"
 
 	"github.com/connfs/connfs/conn"
+	"github.com/connfs/connfs/internal/boottime"
 )
 
 // Between two listings of the backends there is time in proportion to what one costs, so that
@@ -50,7 +51,7 @@ type listing struct {
 
 // lacks reports whether the listing is sure that id does not exist.
 func (l *listing) lacks(id string) bool {
-	return l.complete && time.Now().Before(l.until) && !l.has(id)
+	return l.complete && boottime.Now().Before(l.until) && !l.has(id)
 }
 
 // has reports whether id is in the listing, which may be old.
@@ -97,7 +98,7 @@ func (b *Broker) listed(
 	if !st.Policy.ReadsAnything(c.UID) {
 		return nil, nil
 	}
-	if time.Now().Before(b.listing.due) || b.listing.asked && !waits {
+	if boottime.Now().Before(b.listing.due) || b.listing.asked && !waits {
 		return b.listing.ids, nil
 	}
 	b.listing.asked = true
@@ -113,7 +114,7 @@ func (b *Broker) listed(
 func (b *Broker) list(st *State, group *singleflight.Group) {
 	ctx, cancel := context.WithTimeout(context.Background(), st.Timeout)
 	defer cancel()
-	start := time.Now()
+	start := boottime.Now()
 	l, err := st.Fetcher.List(ctx)
 	if err != nil && !errors.Is(err, ErrReplaced) {
 		b.log.failure(conn.Caller{}, "", err)
@@ -123,7 +124,7 @@ func (b *Broker) list(st *State, group *singleflight.Group) {
 	if b.listings != group {
 		return
 	}
-	next := b.listing.next(l, start, time.Now())
+	next := b.listing.next(l, start, boottime.Now())
 	if b.listing.complete {
 		b.contents.listed(b.listing.ids, next.ids)
 	}

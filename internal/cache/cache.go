@@ -13,6 +13,8 @@ import (
 	"errors"
 	"sync"
 	"time"
+
+	"github.com/connfs/connfs/internal/boottime"
 )
 
 // PageSize is the unit in which values are stored, in bytes.
@@ -78,14 +80,16 @@ type Value struct {
 	version uint64
 	origin  Origin
 	owner   uint32
+	fetched time.Time // by boottime.Now
 
 	// Guarded by cache.mu.
 	pins         int
 	key          string
 	committed    bool
 	timer        *time.Timer
-	number       uint64 // of its commit
-	older, newer *Value // of the same owner
+	until        time.Duration // when its time is up, by boottime.Elapsed
+	number       uint64        // of its commit
+	older, newer *Value        // of the same owner
 }
 
 // Size returns the length of the plaintext in bytes.
@@ -119,6 +123,13 @@ func (v *Value) SetOrigin(o Origin) { v.origin = o }
 // SetOwner says for which uid the value was fetched. The cache makes room at the expense of
 // the owner with the most pages. It is called once, before Commit.
 func (v *Value) SetOwner(uid uint32) { v.owner = uid }
+
+// SetAge says how long ago the value was fetched: it may have waited in a pipe. Without it, that
+// was when it was reserved. It is called once, before Commit.
+func (v *Value) SetAge(age time.Duration) { v.fetched = boottime.Now().Add(-max(0, age)) }
+
+// Age returns how long ago the value was fetched.
+func (v *Value) Age() time.Duration { return boottime.Since(v.fetched) }
 
 // Slices returns the n bytes from offset off, or fewer at the end, as they lie in
 // the locked pages.
@@ -155,7 +166,10 @@ func (c *Cache) Reserve(n int) (*Value, error) {
 		c.forget(v)
 	}
 	at := len(c.free) - need
-	v := &Value{cache: c, pages: append([]int(nil), c.free[at:]...), size: n, pins: 1}
+	v := &Value{
+		cache: c, pages: append([]int(nil), c.free[at:]...), size: n, pins: 1,
+		fetched: boottime.Now(),
+	}
 	c.free = c.free[:at]
 	return v, nil
 }
@@ -175,7 +189,7 @@ func (c *Cache) victim() *Value {
 	return victim
 }
 
-// Commit makes v the value of key for ttl from now, in place of an earlier one.
+// Commit makes v the value of key for ttl since it was fetched, in place of an earlier one.
 // Reads do not prolong it. The caller keeps its pin.
 func (c *Cache) Commit(key string, v *Value, origin Origin, ttl time.Duration) {
 	c.mu.Lock()
@@ -184,14 +198,16 @@ func (c *Cache) Commit(key string, v *Value, origin Origin, ttl time.Duration) {
 	if old := c.values[key]; old != nil {
 		c.forget(old)
 	}
-	if ttl <= 0 {
+	left := ttl - v.Age()
+	if left <= 0 {
 		return // the last Release frees it
 	}
 	c.commits++
 	v.key, v.committed, v.number = key, true, c.commits
 	c.values[key] = v
 	c.link(v)
-	v.timer = time.AfterFunc(ttl, func() {
+	v.until = boottime.Elapsed() + left
+	v.timer = time.AfterFunc(left, func() {
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		if v.committed {
@@ -200,15 +216,34 @@ func (c *Cache) Commit(key string, v *Value, origin Origin, ttl time.Duration) {
 	})
 }
 
-// Get returns the value of key with a pin of the caller's, or nil.
+// Get returns the value of key with a pin of the caller's, or nil. The timer that drops a value
+// can be late: it does not run while the process is stopped or the machine suspended.
 func (c *Cache) Get(key string) *Value {
+	now := boottime.Elapsed()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	v := c.values[key]
-	if v != nil {
-		v.pins++
+	if v == nil {
+		return nil
 	}
+	if now >= v.until {
+		c.forget(v)
+		return nil
+	}
+	v.pins++
 	return v
+}
+
+// Expire drops every value whose time is up, after the machine was suspended.
+func (c *Cache) Expire() {
+	now := boottime.Elapsed()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, v := range c.values {
+		if now >= v.until {
+			c.forget(v)
+		}
+	}
 }
 
 // Pin adds n pins to a value that the caller has pinned.

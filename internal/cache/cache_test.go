@@ -139,6 +139,56 @@ func TestReadsDoNotProlongTheLifeOfAValue(t *testing.T) {
 	})
 }
 
+// Timers do not run while the process is stopped or the machine suspended.
+func TestAValueWhoseTimerIsLateIsNotServed(t *testing.T) {
+	c := newCache(t, 4)
+	for _, drop := range []func(){
+		func() {
+			if c.Get("id") != nil {
+				t.Error("served after its time")
+			}
+		},
+		c.Expire,
+	} {
+		v := put(t, c, "id", pattern(5000, 1), time.Hour)
+		c.Expire()
+		if got := c.Get("id"); got != v {
+			t.Fatal("gone too early")
+		}
+		v.Release()
+		v.until -= time.Hour
+		drop()
+		wiped(t, c)
+	}
+}
+
+func TestTheTimeOfAValueBeginsWhenItWasFetched(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCache(t, 4)
+		for age, left := range map[time.Duration]time.Duration{
+			-time.Second: 5 * time.Second, 0: 5 * time.Second, 3 * time.Second: 2 * time.Second,
+			5 * time.Second: 0, time.Hour: 0,
+		} {
+			v := reserve(t, c, pattern(100, 1))
+			v.SetAge(age)
+			if got := v.Age(); got != max(0, age) {
+				t.Errorf("age %v, want %v", got, max(0, age))
+			}
+			c.Commit("id", v, Origin{Backend: "test"}, 5*time.Second)
+			v.Release()
+			time.Sleep(left - min(left, time.Nanosecond))
+			if v := c.Get("id"); (v != nil) != (left > 0) {
+				t.Errorf("fetched %v ago: there until its end: %v", age, v != nil)
+			} else if v != nil {
+				v.Release()
+			}
+			time.Sleep(time.Nanosecond)
+			synctest.Wait()
+			wiped(t, c)
+		}
+	})
+}
+
 func TestAPinnedValueIsWipedWithItsLastPin(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newCache(t, 4)

@@ -19,6 +19,7 @@ import (
 
 	"github.com/connfs/connfs/fs"
 	"github.com/connfs/connfs/internal/audit"
+	"github.com/connfs/connfs/internal/boottime"
 	"github.com/connfs/connfs/internal/broker"
 	"github.com/connfs/connfs/internal/harden"
 	"github.com/connfs/connfs/internal/session"
@@ -70,6 +71,10 @@ func Mount(ctx context.Context, o session.Options) (err error) {
 		d.manager.flush(time.Second)
 	}()
 
+	resumed, err := boottime.Resumed(ctx)
+	if err != nil {
+		return err
+	}
 	users, dags := time.NewTimer(d.nextUsers()), time.NewTimer(d.nextDAGs())
 	var looking, reading *work // nil while nobody does
 	again := false             // the look-up under way does not know all names
@@ -113,6 +118,11 @@ func Mount(ctx context.Context, o session.Options) (err error) {
 					looking = d.lookUp(ctx)
 				}
 			}
+		case <-resumed:
+			o.Log.Info("the machine was suspended: what is out of date is dropped")
+			d.Expire()
+			users.Reset(0)
+			dags.Reset(0)
 		case path := <-d.lost:
 			return mountError(path, "", "the mount is gone: somebody unmounted it")
 		}

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/connfs/connfs/conn"
+	"github.com/connfs/connfs/internal/boottime"
 	"github.com/connfs/connfs/internal/cache"
 	"github.com/connfs/connfs/internal/harden"
 	"github.com/connfs/connfs/internal/process"
@@ -114,6 +115,10 @@ type answer struct {
 	err    error        // there is no room for the value, or the child is gone
 }
 
+// outdated reports whether a failure lay in the pipe for so long that this process must have been
+// stopped meanwhile. A value has its age, and whoever waits for it judges that.
+func (a *answer) outdated() bool { return boottime.Elapsed()-a.header.Written > time.Second }
+
 // errGone is the failure of a request whose child died, or was killed because its
 // epoch was over, before it answered.
 var errGone = errors.New("the resolver child is gone")
@@ -137,7 +142,7 @@ type child struct {
 	dead     bool
 	late     bool      // it was given up
 	served   int       // requests so far that may bring plaintext into the child
-	answered time.Time // when the first answer came
+	answered time.Time // when the first answer came, by boottime.Now
 
 	onFirst func() // called once, at the first answer to a request
 	onDead  func() // called once, when the pipe has ended
@@ -254,7 +259,7 @@ func (c *child) giveUp() {
 func (c *child) expected(epoch time.Duration) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.late || !c.answered.IsZero() && time.Since(c.answered) >= epoch
+	return c.late || !c.answered.IsZero() && boottime.Since(c.answered) >= epoch
 }
 
 // read takes answers until the pipe ends.
@@ -271,7 +276,7 @@ func (c *child) read() {
 		a := answer{header: h, meta: meta}
 		// Only a body with a digest is secret, and goes into locked memory.
 		if h.Digest != 0 {
-			a.value, a.err = c.readValue(int(h.Body), h.Digest)
+			a.value, a.err = c.readValue(&h)
 		} else if h.Body > 0 {
 			a.body, err = readPart(c.proc.Out, h.Body, maxBody)
 		}
@@ -314,7 +319,7 @@ func (c *child) deliver(id uint64, a answer) {
 	delete(c.waiting, id)
 	first := c.answered.IsZero() && c.served > 0
 	if first {
-		c.answered = time.Now()
+		c.answered = boottime.Now()
 	}
 	c.mu.Unlock()
 	if first {
@@ -327,9 +332,10 @@ func (c *child) deliver(id uint64, a answer) {
 	}
 }
 
-// readValue reads n bytes by read(2) from the pipe straight into locked pages of the cache.
-// The value is pinned for the request that gets the answer.
-func (c *child) readValue(n int, digest uint64) (*cache.Value, error) {
+// readValue reads the body of h by read(2) from the pipe straight into locked pages of the
+// cache. The value is pinned for the request that gets the answer.
+func (c *child) readValue(h *Header) (*cache.Value, error) {
+	n := int(h.Body)
 	v, err := c.cache.Reserve(n)
 	if err != nil {
 		if c.cache.Discard(n, c.proc.Out.Read) != nil {
@@ -339,7 +345,8 @@ func (c *child) readValue(n int, digest uint64) (*cache.Value, error) {
 			Kind: conn.NoSlot, Reason: "every locked slot is in use by a reply under way",
 		}
 	}
-	v.SetVersion(digest)
+	v.SetVersion(h.Digest)
+	v.SetAge(boottime.Elapsed() - h.Written)
 	for _, part := range v.Slices(0, n) {
 		if _, err := io.ReadFull(c.proc.Out, part); err != nil {
 			v.Release()

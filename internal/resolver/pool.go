@@ -303,6 +303,8 @@ func (p *Pool) doWithin(ctx context.Context, f Frame, timeout time.Duration) (an
 			a, err = c.ask(ctx, f)
 		}
 		switch {
+		case err == nil && !a.header.OK && try == 0 && a.outdated():
+			continue
 		case err == nil && !a.header.OK:
 			return answer{}, DecodeFailure(a.header, a.meta)
 		case err == nil:
@@ -405,6 +407,17 @@ func (p *Pool) Children() []int {
 		pids = append(pids, c.proc.cmd.Process.Pid)
 	}
 	return pids
+}
+
+// Expire kills the children whose epoch ended while the machine was suspended, when no timer ran.
+func (p *Pool) Expire() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for c := range p.all {
+		if c.expected(p.cfg.Epoch) {
+			go c.proc.Kill()
+		}
+	}
 }
 
 // begin counts a request.

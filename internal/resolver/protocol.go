@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/connfs/connfs/conn"
+	"github.com/connfs/connfs/internal/boottime"
 	"github.com/connfs/connfs/internal/cache"
 	"github.com/connfs/connfs/internal/harden"
 	"github.com/connfs/connfs/internal/policy"
@@ -195,9 +196,12 @@ type Header struct {
 	Digest uint64    // keyed, of a body that is secret; 0: the body is not secret
 	Meta   uint32    // length: of clear text (OpGet: an [Origin]), or of a failure
 	Body   uint32    // length
+	// Written is when the child had the answer, by boottime.Elapsed: it may lie in the pipe for
+	// longer than a value may be kept. WriteAnswer fills it in.
+	Written time.Duration
 }
 
-const answerHeader = 8 + 1 + 1 + 8 + 4 + 4
+const answerHeader = 8 + 1 + 1 + 8 + 4 + 4 + 8
 
 // WriteAnswer writes an answer with its meta and body.
 func WriteAnswer(w io.Writer, h Header, meta, body []byte) error {
@@ -210,6 +214,7 @@ func WriteAnswer(w io.Writer, h Header, meta, body []byte) error {
 	binary.LittleEndian.PutUint64(b[10:], h.Digest)
 	binary.LittleEndian.PutUint32(b[18:], uint32(len(meta)))
 	binary.LittleEndian.PutUint32(b[22:], uint32(len(body)))
+	binary.LittleEndian.PutUint64(b[26:], uint64(boottime.Elapsed()))
 	if _, err := w.Write(append(b, meta...)); err != nil {
 		return err
 	}
@@ -231,6 +236,7 @@ func ReadHeader(r io.Reader) (Header, []byte, error) {
 		ID: binary.LittleEndian.Uint64(b[0:]), OK: b[8] == 1, Kind: conn.Kind(b[9]),
 		Digest: binary.LittleEndian.Uint64(b[10:]),
 		Meta:   binary.LittleEndian.Uint32(b[18:]), Body: binary.LittleEndian.Uint32(b[22:]),
+		Written: time.Duration(binary.LittleEndian.Uint64(b[26:])),
 	}
 	if h.Body > maxBody {
 		return Header{}, nil, fmt.Errorf("an answer of %d bytes in the resolver protocol: over %d",

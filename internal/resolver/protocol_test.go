@@ -15,6 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/connfs/connfs/conn"
+	"github.com/connfs/connfs/internal/boottime"
 	"github.com/connfs/connfs/internal/resolver"
 )
 
@@ -58,15 +59,21 @@ func TestAnswersRoundTrip(t *testing.T) {
 		{resolver.Header{OK: true}, "", ""},
 	} {
 		var pipe bytes.Buffer
+		before := boottime.Elapsed()
 		if err := resolver.WriteAnswer(&pipe, c.h, []byte(c.meta), []byte(c.body)); err != nil {
 			t.Fatal(err)
 		}
+		after := boottime.Elapsed()
 		want := c.h
 		want.Meta, want.Body = uint32(len(c.meta)), uint32(len(c.body))
 		got, meta, err := resolver.ReadHeader(iotest.HalfReader(&pipe))
 		if err != nil {
 			t.Fatal(err)
 		}
+		if got.Written < before || got.Written > after {
+			t.Errorf("written at %v, which is not from %v to %v", got.Written, before, after)
+		}
+		want.Written = got.Written
 		if got != want || string(meta) != c.meta {
 			t.Errorf("%+v %q, want %+v", got, meta, want)
 		}
@@ -106,7 +113,7 @@ func TestLengthsBeyondTheLimitsAreRefused(t *testing.T) {
 		return b
 	}
 	answer := func(meta, body uint32) []byte {
-		b := make([]byte, 26)
+		b := make([]byte, 34)
 		binary.LittleEndian.PutUint32(b[18:], meta)
 		binary.LittleEndian.PutUint32(b[22:], body)
 		return b

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/connfs/connfs/internal/boottime"
 	"github.com/connfs/connfs/internal/policy"
 	"github.com/connfs/connfs/internal/resolver"
 )
@@ -21,7 +22,7 @@ type dagTable struct {
 
 	mu   sync.Mutex
 	rows map[string]resolver.DAGRow // by their key
-	read time.Time                  // when the metastore last answered
+	read time.Time                  // when the metastore last answered, by boottime.Now
 	down bool                       // it did not answer the last time
 	over []string                   // the DAGs of the last line of logOver
 }
@@ -72,7 +73,7 @@ func (t *dagTable) refresh(ctx context.Context, pool *resolver.Pool, anew bool) 
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.rows, t.read = rows, time.Now()
+	t.rows, t.read = rows, boottime.Now()
 	return changed || anew, nil
 }
 
@@ -111,7 +112,7 @@ func (t *dagTable) failing() bool {
 func (t *dagTable) expire(keep time.Duration) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if len(t.rows) == 0 || time.Since(t.read) < keep {
+	if len(t.rows) == 0 || boottime.Since(t.read) < keep {
 		return false
 	}
 	t.rows = nil

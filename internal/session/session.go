@@ -321,6 +321,12 @@ func (s *Session) logWarnings() {
 	}
 }
 
+// Expire drops what would have been dropped while the machine was suspended.
+func (s *Session) Expire() {
+	s.Cache.Expire()
+	s.Pool.Expire()
+}
+
 // Retire lets the requests that are under way end, until ctx ends at the latest. Then it ends the
 // children of s and wipes their settings. What s shares with other sessions stays.
 func (s *Session) Retire(ctx context.Context) {
