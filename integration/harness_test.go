@@ -174,9 +174,13 @@ func must(t *testing.T, errs ...error) {
 	}
 }
 
-// configure writes config.toml: keys are top-level keys, tables is what follows them.
+// configure writes config.toml: keys are top-level keys, tables is what follows them. Children
+// run as the uid owner, if keys name no other user.
 func (s *site) configure(keys, tables string) {
 	s.t.Helper()
+	if !strings.Contains("\n"+keys, "\nuser = ") {
+		keys = fmt.Sprintf("user = %d\n%s", owner, keys)
+	}
 	text := fmt.Sprintf("airflow_home = %q\n%s\n[audit]\nfile = %q\n%s\n", s.home, keys, s.audit,
 		tables)
 	must(s.t, os.WriteFile(s.config, []byte(text), 0o600))

@@ -51,14 +51,14 @@ func TestProcessesAreClosedOff(t *testing.T) {
 		name, keys string
 		uid        string
 	}{
-		{"owner of airflow_home", "", fmt.Sprint(owner)},
-		{"user", `user = "nobody"`, "65534"},
+		{"a uid without an account", fmt.Sprintf("user = %d", owner), fmt.Sprint(owner)},
+		{"a user", `user = "nobody"`, "65534"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			secret := canary()
 			s := newSite(t)
-			must(t, os.Chmod(s.home, 0o755))
+			must(t, os.Chown(s.home, 0, 0), os.Chmod(s.home, 0o755))
 			s.configure("ttl = \"60s\"\n"+c.keys, grant(alice, "*"))
 			d := s.serve("AIRFLOW_CONN_A=http://u:"+secret+"@h",
 				"AIRFLOW__CORE__FERNET_KEY="+secret, "NOTIFY_SOCKET=/nowhere/notify")
@@ -169,7 +169,7 @@ func TestChildrenHaveNoRightsHoweverConnfsIsBuilt(t *testing.T) {
 	must(t, build("github.com/connfs/connfs/cmd/connfs", withCgo, true))
 	for _, c := range []struct {
 		name, binary string
-		owner        int // of airflow_home, and so the user of the children
+		owner        int // of airflow_home, and the user of the children
 	}{
 		{"without cgo, as a user", connfsBinary, owner},
 		{"without cgo, as root", connfsBinary, 0},
@@ -188,7 +188,7 @@ func TestChildrenHaveNoRightsHoweverConnfsIsBuilt(t *testing.T) {
 				seen)
 			must(t, os.WriteFile(cfg, []byte(text), 0o600))
 			must(t, os.Chown(cfg, c.owner, c.owner), os.Chown(s.home, c.owner, c.owner))
-			s.configure(`ttl = "60s"`, grant(alice, "*"))
+			s.configure(fmt.Sprintf("user = %d\nttl = \"60s\"", c.owner), grant(alice, "*"))
 			d := s.serve("AIRFLOW_CONN_A=http://u:" + secret + "@h")
 			for range 2 { // from the start on, and after a reload
 				wantNoRights(t, "the _cmd", statusFile(t, seen))

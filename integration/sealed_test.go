@@ -11,6 +11,8 @@ import (
 	"maps"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"sync"
@@ -38,10 +40,12 @@ func (s *site) sealer() *sealer {
 	p := servers.StartFaultProxy(s.t, m.URL)
 	var made struct{ KeyMetadata struct{ Arn string } }
 	must(s.t, json.Unmarshal([]byte(m.Populate("TrentService.CreateKey", "{}")), &made))
-	credentials := s.write("credentials",
-		"[default]\naws_access_key_id = test\naws_secret_access_key = test\n")
+	const login = "[default]\naws_access_key_id = test\naws_secret_access_key = test\n"
+	credentials := s.write("credentials", login)
+	own := filepath.Join(s.t.TempDir(), "credentials") // root does not log in with another's
+	must(s.t, os.WriteFile(own, []byte(login), 0o600))
 	settings := kmstest.Settings("aws", "key", made.KeyMetadata.Arn, "region", "eu-west-1",
-		"endpoint", p.URL, "credentials_file", credentials)
+		"endpoint", p.URL, "credentials_file", own)
 	k, err := kms.NewKeyring(map[string]kms.Settings{"main": settings})
 	must(s.t, err)
 	s.t.Cleanup(func() { k.Close() })

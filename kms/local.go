@@ -13,6 +13,7 @@ import (
 
 	"github.com/connfs/connfs/conn"
 	"github.com/connfs/connfs/internal/regularfile"
+	"github.com/connfs/connfs/internal/trust"
 )
 
 // local is the KMS whose key is in a file: to try things out, and for machines that get the
@@ -108,10 +109,14 @@ func GenerateLocalKey() (content []byte, id string, err error) {
 // that only its owner can write, and that nobody but its owner and group can read. The caller
 // wipes the content. The error is a *conn.Error.
 func ReadLocalKey(path string) ([]byte, error) {
-	file, info, err := regularfile.Open(path, 0)
+	file, info, err := regularfile.Open(path, 0, trust.Own())
 	if err != nil {
 		e := failed("the key file %s cannot be opened", path)
+		var untrusted *trust.Error
 		switch {
+		case errors.As(err, &untrusted):
+			e.Kind, e.Hint = conn.Denied, untrusted.Hint
+			e.Reason = "the key file " + untrusted.Error()
 		case errors.Is(err, regularfile.ErrNotRegular):
 			e.Reason = "the key file " + path + " is not a regular file"
 		case errors.Is(err, fs.ErrNotExist):

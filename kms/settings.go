@@ -1,6 +1,7 @@
 package kms
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/connfs/connfs/conn"
 	"github.com/connfs/connfs/internal/regularfile"
+	"github.com/connfs/connfs/internal/trust"
 )
 
 // Settings describe one KMS: a [kms.NAME] of the configuration.
@@ -144,8 +146,15 @@ const maxFile = 1 << 20
 
 // readFile reads a file with a secret. The error is a *conn.Error.
 func readFile(path string) ([]byte, error) {
-	content, _, err := regularfile.Read(path, 0, maxFile)
-	if err != nil {
+	content, _, err := regularfile.Read(path, 0, maxFile, trust.Own())
+	var untrusted *trust.Error
+	switch {
+	case errors.As(err, &untrusted):
+		return nil, &conn.Error{
+			Kind: conn.Denied, Reason: "the file " + untrusted.Error(), Hint: untrusted.Hint,
+			Err: err,
+		}
+	case err != nil:
 		return nil, &conn.Error{
 			Kind: conn.Denied, Reason: "the file " + path + " cannot be read", Err: err,
 			Hint: "the user that connfs runs its resolver as must be able to read it",

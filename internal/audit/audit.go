@@ -52,7 +52,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"golang.org/x/sys/unix"
+	"github.com/connfs/connfs/internal/trust"
 )
 
 // Config says where the lines go.
@@ -84,7 +84,9 @@ type Log struct {
 	syslog   io.Closer            // nil: they do not go to syslog
 }
 
-// Open opens the audit log. A file is made with mode 0600 and appended to.
+// Open opens the audit log. A file is made with mode 0600 and appended to. It, and every directory
+// above it, must belong to root or to the user of this process, and nobody else may write to it:
+// who could put another file in its place would have lines written there with these rights.
 func Open(cfg Config) (*Log, error) {
 	switch cfg.File {
 	case "-":
@@ -124,8 +126,11 @@ func NewLog(w io.Writer, cfg Config) *Log {
 }
 
 func openFile(path string) (*os.File, error) {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND|os.O_CREATE|unix.O_NOFOLLOW|unix.O_NONBLOCK,
-		0o600)
+	f, err := trust.Own().Loose().Create(path, os.O_WRONLY|os.O_APPEND, 0o600)
+	var untrusted *trust.Error
+	if errors.As(err, &untrusted) {
+		return nil, fmt.Errorf("opening the audit file %w (%s)", untrusted, untrusted.Hint)
+	}
 	if err != nil {
 		var pe *fs.PathError
 		if errors.As(err, &pe) {

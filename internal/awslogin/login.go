@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"path/filepath"
 	"slices"
 	"sync"
 	"time"
@@ -24,6 +25,7 @@ import (
 
 	"github.com/connfs/connfs/conn"
 	"github.com/connfs/connfs/internal/regularfile"
+	"github.com/connfs/connfs/internal/trust"
 )
 
 // Login is one way of speaking to AWS. It is safe for concurrent use.
@@ -52,6 +54,9 @@ func (l *Login) Config(ctx context.Context) (aws.Config, error) {
 	defer l.mu.Unlock()
 	if l.loaded != nil {
 		return l.loaded.Copy(), nil
+	}
+	if err := l.settings.checkFiles(); err != nil {
+		return aws.Config{}, err
 	}
 	cfg, err := l.load(ctx)
 	if err != nil {
@@ -83,6 +88,36 @@ func (l *Login) Close() error {
 	defer l.mu.Unlock()
 	if l.client != nil {
 		l.client.CloseIdleConnections()
+	}
+	return nil
+}
+
+// files returns the files that a login may read: those that the settings and the environment
+// name, and AWS's own shared ones, which can also name a program to run.
+func (s *Settings) files() []string {
+	shared := func(name, file string) string {
+		home, err := os.UserHomeDir()
+		if named := os.Getenv(name); named != "" || err != nil {
+			return named
+		}
+		return filepath.Join(home, ".aws", file)
+	}
+	return []string{
+		s.CAFile, s.Role.WebIdentityTokenFile,
+		first(s.CredentialsFile, shared("AWS_SHARED_CREDENTIALS_FILE", "credentials")),
+		shared("AWS_CONFIG_FILE", "config"),
+		os.Getenv("AWS_CA_BUNDLE"), os.Getenv("AWS_WEB_IDENTITY_TOKEN_FILE"),
+		os.Getenv("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE"),
+	}
+}
+
+// checkFiles reports a file that somebody else could change. What can be trusted stays so until
+// the SDK reads it; what cannot be read is the SDK's to report.
+func (s *Settings) checkFiles() error {
+	if wrong := trust.Own().Check(s.files()...); wrong != nil {
+		return &conn.Error{
+			Kind: conn.Denied, Reason: wrong.Error(), Hint: wrong.Hint, Err: wrong,
+		}
 	}
 	return nil
 }
@@ -120,7 +155,7 @@ func (l *Login) load(ctx context.Context) (aws.Config, error) {
 		options = append(options, config.WithUseFIPSEndpoint(aws.FIPSEndpointStateEnabled))
 	}
 	if s.CAFile != "" {
-		file, _, err := regularfile.Open(s.CAFile, 0)
+		file, _, err := regularfile.Open(s.CAFile, 0, trust.Own())
 		if err != nil {
 			return aws.Config{}, err
 		}

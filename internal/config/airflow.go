@@ -13,6 +13,8 @@ import (
 	"github.com/connfs/connfs/conn"
 	"github.com/connfs/connfs/internal/config/airflowcfg"
 	"github.com/connfs/connfs/internal/python/configparser"
+	"github.com/connfs/connfs/internal/settings"
+	"github.com/connfs/connfs/internal/trust"
 	"github.com/connfs/connfs/kms"
 	"github.com/connfs/connfs/resolve/backend"
 	"github.com/connfs/connfs/resolve/metastore"
@@ -43,16 +45,13 @@ func (l *loader) readAirflow(ctx context.Context, f *file, h home, child account
 	if child.Child != nil && child.home != "" {
 		env = append(env[:len(env):len(env)], "HOME="+child.home)
 	}
-	cfg, err := airflowcfg.Open(h.path, "", env)
+	cfg, err := l.openAirflow(f, h, env)
 	if err != nil {
 		l.failAirflow("", err)
 		return a
 	}
-	if l.EUID == 0 {
-		cfg.TrustCommand = func(info fs.FileInfo) error { return l.trustCommand(info, child) }
-	}
 	file, _ := cfg.File()
-	if a.hasFile = file != ""; !a.hasFile && h.path != "" {
+	if a.hasFile = file != ""; !a.hasFile && h.path != "" && !f.homeSettings.set {
 		if named, ok := l.variable("AIRFLOW_CONFIG"); ok {
 			l.warn("the variable AIRFLOW_CONFIG names %s, which is not there", named)
 		}
@@ -91,6 +90,33 @@ func (l *loader) checkFernetKey(key *value[string]) {
 		l.warn("%s: the Fernet key is set, and empty: what is encrypted in the metastore cannot "+
 			"be read", key.from())
 	}
+}
+
+// openAirflow reads the home's airflow.cfg. Whoever can write it decides where the children log
+// in, and what runs as their user. So it must be as safe from others as what that user may read,
+// unless config.toml takes nothing of it but what is harmless.
+func (l *loader) openAirflow(f *file, h home, env []string) (*airflowcfg.Config, error) {
+	some := f.homeSettings.set
+	if some && len(f.homeSettings.v) == 0 {
+		// Not even looked at, and so it need not be readable.
+		return airflowcfg.Open("", "", append(env[:len(env):len(env)], "AIRFLOW_HOME="+h.path), nil)
+	}
+	owners := &l.owners
+	if some {
+		owners = nil
+	}
+	cfg, err := airflowcfg.Open(h.path, "", env, owners)
+	if err != nil {
+		return nil, err
+	}
+	if some {
+		cfg.Only = func(_, option string) bool { return slices.Contains(f.homeSettings.v, option) }
+	}
+	if file, _ := cfg.File(); file != "" && l.EUID == 0 {
+		// The user of the children may have written it, and does not know what root knows.
+		cfg.Foreign = l.process().Check(file) != nil
+	}
+	return cfg, nil
 }
 
 // settleMetastore decides whether the metastore is in the path, and says why.
@@ -181,6 +207,9 @@ func (r *airflowReader) url() (value[string], airflowcfg.Origin) {
 		place(e, v.Origin)
 		r.add(e)
 	}
+	if r.cfg.Foreign && v.Origin.File != "" {
+		r.withhold(v.Origin.File, settings.LoginOfDatabase)
+	}
 	return r.take(v, section, option), v.Nothing
 }
 
@@ -223,6 +252,12 @@ func (r *airflowReader) warnReadable(a *airflow) {
 // failAirflow reports an option of Airflow's that could not be read.
 func (l *loader) failAirflow(key string, err error) {
 	e := &Error{Message: err.Error()}
+	var untrusted *trust.Error
+	if errors.As(err, &untrusted) {
+		e.File, e.Message = untrusted.Path, untrusted.Problem()+", and it says where connfs logs in"
+		e.Hint = untrusted.Hint + "; or set what is needed in config.toml, and " +
+			"airflow_home_settings = []"
+	}
 	if section, option, ok := strings.Cut(key, "."); ok {
 		e.Key = fmt.Sprintf("[%s] %s", section, option)
 	}
@@ -232,9 +267,6 @@ func (l *loader) failAirflow(key string, err error) {
 	case errors.As(err, &option):
 		e.Message = option.Err.Error()
 		place(e, option.Origin)
-		if errors.Is(err, errSharedCommand) {
-			e.Hint = "run: chmod go-w " + option.Origin.File
-		}
 	case errors.As(err, &parse):
 		e.File, e.Line, e.Message = parse.File, parse.Line, parse.Message
 	}
@@ -247,19 +279,4 @@ func place(e *Error, origin airflowcfg.Origin) {
 	if origin.Variable != "" {
 		e.Message = origin.String() + ": " + e.Message
 	}
-}
-
-var errSharedCommand = errors.New("root does not run a command from a file that others can write")
-
-// trustCommand is for a connfs that root started. It refuses to run what may have been written
-// by anybody but root and the user that the command runs as.
-func (l *loader) trustCommand(info fs.FileInfo, child account) error {
-	if info.Mode()&writableWide != 0 {
-		return errSharedCommand
-	}
-	uid := l.owner(info)
-	if uid == 0 || l.dropped && child.Child != nil && uid == child.UID {
-		return nil
-	}
-	return fmt.Errorf("root does not run a command from a file of uid %d", uid)
 }

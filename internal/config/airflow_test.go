@@ -8,8 +8,6 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/connfs/connfs/internal/config"
-	"github.com/connfs/connfs/internal/settings"
 	"github.com/connfs/connfs/resolve/metastore"
 )
 
@@ -331,117 +329,6 @@ func TestAirflowWarnings(t *testing.T) {
 	}
 	if diff := cmp.Diff(want, load(t, src).Warnings); diff != "" {
 		t.Errorf("warnings (-want +got):\n%s", diff)
-	}
-}
-
-func TestChildrenOfRootRunAsTheOwnerOfTheirConfiguration(t *testing.T) {
-	for name, tc := range map[string]struct {
-		owner uint32
-		toml  string
-		want  *settings.Child
-		drop  config.Identity
-	}{
-		"owner": {50000, "", &settings.Child{UID: 50000, GID: 50000, Groups: []uint32{4, 50000},
-			Why: "owner of airflow_home"},
-			config.Identity{UID: 50000, GID: 50000, Groups: []uint32{4, 50000}}},
-		"owner without an account": {61234, "",
-			&settings.Child{UID: 61234, GID: 65534, Groups: []uint32{65534},
-				Why: "owner of airflow_home"},
-			config.Identity{UID: 61234, GID: 65534, Groups: []uint32{65534}}},
-		"user": {0, "user = \"airflow\"\n",
-			&settings.Child{UID: 50000, GID: 50000, Groups: []uint32{4, 50000},
-				Why: "user = airflow"},
-			config.Identity{UID: 50000, GID: 50000, Groups: []uint32{4, 50000}}},
-		"root":         {0, "", nil, config.Identity{}},
-		"root by name": {50000, "user = \"root\"\n", nil, config.Identity{}},
-	} {
-		t.Run(name, func(t *testing.T) {
-			src := source(t, tc.toml)
-			src.EUID = 0
-			src.AirflowHome = airflowHome(t, "[database]\nsql_alchemy_conn = "+
-				"sqlite:////before.db\n")
-			cfg := filepath.Join(src.AirflowHome, "airflow.cfg")
-			src.SetOwner(func(string) uint32 { return tc.owner })
-			var dropped []config.Identity
-			src.Drop = func(id config.Identity) error {
-				dropped = append(dropped, id)
-				// Nothing under airflow_home has been read yet.
-				write(t, cfg, "[database]\nsql_alchemy_conn = sqlite:////after.db\n", 0o600)
-				return nil
-			}
-			got := load(t, src)
-			if diff := cmp.Diff(tc.want, got.Front.Child); diff != "" {
-				t.Errorf("child (-want +got):\n%s", diff)
-			}
-			if diff := cmp.Diff([]config.Identity{tc.drop}, dropped); diff != "" {
-				t.Errorf("dropped to (-want +got):\n%s", diff)
-			}
-			if url := got.Resolver.Metastore.URL; url != "sqlite:////after.db" {
-				t.Errorf("airflow.cfg was read before the rights were given up: %s", url)
-			}
-			if warned := strings.Contains(strings.Join(got.Warnings, "\n"),
-				"resolver children run as root"); warned != (tc.want == nil) {
-				t.Errorf("warnings: %q", got.Warnings)
-			}
-		})
-	}
-}
-
-func TestRootRunsNoCommandThatOthersCanWrite(t *testing.T) {
-	for name, tc := range map[string]struct {
-		owner uint32
-		mode  os.FileMode
-		want  string
-		stay  bool // root stays root
-	}{
-		"the child's own": {50000, 0o600, "", false},
-		"the child's own, run as root": {50000, 0o600,
-			"root does not run a command from a file of uid 50000", true},
-		"root's own, run as root": {0, 0o600, "", true},
-		"root's":                  {0, 0o644, "", false},
-		"group-writable": {50000, 0o664,
-			"root does not run a command from a file that others can write", false},
-		"another user's": {61234, 0o600,
-			"root does not run a command from a file of uid 61234", false},
-		"writable to all": {0, 0o646,
-			"root does not run a command from a file that others can write", false},
-	} {
-		t.Run(name, func(t *testing.T) {
-			src := source(t, "user = \"airflow\"\n")
-			src.EUID = 0
-			if !tc.stay {
-				src.Drop = func(config.Identity) error { return nil }
-			}
-			src.AirflowHome = airflowHome(t, "[database]\nsql_alchemy_conn_cmd = echo "+
-				"sqlite:////a.db\n")
-			cfg := filepath.Join(src.AirflowHome, "airflow.cfg")
-			src.SetOwner(func(string) uint32 { return tc.owner })
-			if err := os.Chmod(cfg, tc.mode); err != nil {
-				t.Fatal(err)
-			}
-			if tc.want == "" {
-				load(t, src)
-				return
-			}
-			if strings.HasSuffix(tc.want, "others can write") {
-				tc.want += " (run: chmod go-w " + cfg + ")"
-			}
-			if diff := cmp.Diff(cfg+":2: [database] sql_alchemy_conn: "+tc.want,
-				loadError(t, src)); diff != "" {
-				t.Errorf("message (-want +got):\n%s", diff)
-			}
-		})
-	}
-}
-
-func TestRootReadsNoConfigurationThatOthersCanWrite(t *testing.T) {
-	src := source(t, "ttl = \"1s\"\n")
-	src.EUID = 0
-	write(t, src.ConfigFile, "ttl = \"1s\"\n", 0o660)
-	want := src.ConfigFile + ": others can write this file, and it says what root does (run: " +
-		"chmod go-w " + src.ConfigFile + ")"
-	if diff := cmp.Diff(want, loadError(t, src)); diff != "" {
-		t.Errorf("message (-want +got):\n%s", diff)
 	}
 }
 

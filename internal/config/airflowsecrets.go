@@ -2,11 +2,14 @@ package config
 
 import (
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"unicode/utf8"
 
 	"github.com/connfs/connfs/internal/arguments"
+	"github.com/connfs/connfs/internal/config/airflowcfg"
+	"github.com/connfs/connfs/internal/settings"
 )
 
 // alternative takes the alternative backend from Airflow where config.toml does not
@@ -52,6 +55,7 @@ func (r *airflowReader) alternative(a *airflow) {
 	} else {
 		before := len(r.errs)
 		r.arguments(s)
+		r.keepApart(s)
 		if len(r.errs) == before {
 			r.checkAlternative(s, a.multiTeam.v)
 		}
@@ -97,6 +101,66 @@ func (r *airflowReader) arguments(s *alternative) {
 		}
 	}
 	slices.SortFunc(s.arguments, func(a, b argument) int { return strings.Compare(a.name, b.name) })
+}
+
+// keepApart keeps what root knows from a backend that a file of somebody else's names, or names an
+// address or a file for. With its own arguments whoever wrote that file could log in anyway.
+func (r *airflowReader) keepApart(s *alternative) {
+	if !r.cfg.Foreign {
+		return
+	}
+	var inFile, elsewhere airflowcfg.Origin
+	for _, origin := range append([]airflowcfg.Origin{s.origin}, origins(s.arguments)...) {
+		if origin.File != "" {
+			inFile = origin
+		} else {
+			elsewhere = origin
+		}
+	}
+	switch {
+	case inFile.File == "":
+	case elsewhere.Variable != "":
+		e := &Error{
+			Key: s.keys.backend,
+			Message: fmt.Sprintf("%s is not root's own, and part of the backend stands there and "+
+				"part in the variable %s", inFile.File, elsewhere.Variable),
+			Hint: "set all of it in [secrets] of config.toml",
+		}
+		place(e, inFile)
+		r.add(e)
+	default:
+		r.withhold(inFile.File, settings.LoginOfBackend)
+	}
+}
+
+func origins(list []argument) []airflowcfg.Origin {
+	all := make([]airflowcfg.Origin, len(list))
+	for i, a := range list {
+		all[i] = a.origin
+	}
+	return all
+}
+
+// withhold keeps login variables from what a file of somebody else's says.
+func (r *airflowReader) withhold(file string, login func(name string) bool) {
+	var names []string
+	for _, entry := range r.Environ {
+		name, _, _ := strings.Cut(entry, "=")
+		if login(name) && !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	if len(names) == 0 {
+		return
+	}
+	slices.Sort(names)
+	r.withheld = append(r.withheld, names...)
+	if r.Withhold != nil {
+		r.Withhold(names)
+	}
+	r.warn("%s is not root's own, and says where to log in: the children do not get %s of "+
+		"connfs's environment; name the backend or the database in config.toml if they should",
+		file, strings.Join(names, ", "))
 }
 
 // boolean reads an option that is true or false, by Airflow's rules; false where it is

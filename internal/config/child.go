@@ -60,7 +60,10 @@ func (l *loader) findHome(f *file) home {
 		fail.Message = h.path + " is not a directory"
 		l.add(fail)
 	default:
-		h.uid = l.owner(info)
+		h.uid = owner(info)
+		if l.ownerOf != nil {
+			h.uid = l.ownerOf(h.path)
+		}
 	}
 	return h
 }
@@ -73,8 +76,8 @@ type account struct {
 	home            string // of the user; empty: unknown
 }
 
-// chooseChild chooses the user that children run as if root started connfs: `user`, or else
-// the owner of airflow_home, who controls anyway what is read and run from there.
+// chooseChild chooses the user that children run as if root started connfs. There is no default
+// beside root itself: a directory of somebody else's must not decide it.
 func (l *loader) chooseChild(ctx context.Context, f *file, h home) account {
 	a := account{name: f.user.v, origin: f.user.origin}
 	if l.EUID != 0 {
@@ -85,7 +88,7 @@ func (l *loader) chooseChild(ctx context.Context, f *file, h home) account {
 	}
 	switch {
 	case f.user.v != "":
-		u, err := l.LookupUser(ctx, f.user.v)
+		u, err := l.lookup(ctx, f)
 		if err != nil {
 			message := "looking the user up: " + err.Error()
 			if errors.Is(err, users.ErrUnknown) {
@@ -95,24 +98,35 @@ func (l *loader) chooseChild(ctx context.Context, f *file, h home) account {
 			return a
 		}
 		a.become(u, "user = "+f.user.v)
-	case h.path != "" && h.uid != 0:
-		a.origin = "owner of " + h.path
-		u, err := l.LookupUID(ctx, h.uid)
-		if errors.Is(err, users.ErrUnknown) {
-			// A uid without an account, as in many containers, has no group to be in.
-			u = users.User{UID: h.uid, GID: nobody, Groups: []uint32{nobody}}
-		} else if err != nil {
-			l.add(&Error{Key: "airflow_home", Message: "looking its owner up: " + err.Error(),
-				Hint: "or set user"})
+	case h.path != "" && len(l.errs) == 0:
+		if wrong := l.process().Check(h.path); wrong != nil {
+			l.add(&Error{
+				File: f.path, Key: "user",
+				Message: "it is not set, and airflow_home is not root's own: " + wrong.At + ": " +
+					wrong.Reason,
+				Hint: `set user = "NAME", the account that resolver children run as`,
+			})
 			return a
 		}
-		a.become(u, "owner of airflow_home")
 	}
 	if a.Child == nil {
 		l.warn("resolver children run as root, without its capabilities; " +
 			"set user to give them an account of their own")
 	}
 	return a
+}
+
+// lookup finds the account of user.
+func (l *loader) lookup(ctx context.Context, f *file) (users.User, error) {
+	if f.uid == nil {
+		return l.LookupUser(ctx, f.user.v)
+	}
+	u, err := l.LookupUID(ctx, *f.uid)
+	if errors.Is(err, users.ErrUnknown) {
+		// A uid without an account, as in many containers, has no group to be in.
+		return users.User{UID: *f.uid, GID: nobody, Groups: []uint32{nobody}}, nil
+	}
+	return u, err
 }
 
 // become makes children run as u; for root it changes nothing.

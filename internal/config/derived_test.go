@@ -194,7 +194,8 @@ func TestUIDsThatNoDAGCanGrant(t *testing.T) {
 			[]uint32{0, 1000, 50000, 65534, 4294967295}},
 		"no home": {1000, 50000, "", false,
 			[]uint32{0, 1000, 65534, 4294967295}},
-		"root, child owns the home": {0, 50000, "", true, []uint32{0, 50000, 65534, 4294967295}},
+		"root, child owns the home": {0, 50000, "airflow", true,
+			[]uint32{0, 50000, 65534, 4294967295}},
 		"root, child is another": {0, 61234, "airflow", true,
 			[]uint32{0, 50000, 61234, 65534, 4294967295}},
 		"root, child without a home": {0, 0, "airflow", false,
@@ -204,12 +205,13 @@ func TestUIDsThatNoDAGCanGrant(t *testing.T) {
 			[]uint32{0, 1000, 65534, 4294967295}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			src := source(t, "user = \""+tc.user+"\"\n"+withMetastore+derived)
+			src := source(t, "user = \""+tc.user+"\"\nairflow_home_settings = []\n"+withMetastore+
+				derived)
 			src.EUID = tc.euid
 			src.Drop = func(config.Identity) error { return nil }
-			src.SetOwner(func(string) uint32 { return tc.owner })
 			if tc.home {
 				src.AirflowHome = airflowHome(t, "[core]\n")
+				src.SetOwner(belongTo(tc.owner, src.AirflowHome))
 			}
 			if diff := cmp.Diff(tc.want, load(t, src).Front.DAGs.Never); diff != "" {
 				t.Errorf("uids (-want +got):\n%s", diff)

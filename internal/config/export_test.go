@@ -1,11 +1,7 @@
 package config
 
-import "io/fs"
-
-// SetOwner makes a source take owner's word for who owns a file, by its name.
-func (s *Source) SetOwner(owner func(name string) uint32) {
-	s.owner = func(info fs.FileInfo) uint32 { return owner(info.Name()) }
-}
+// SetOwner makes a source take owner's word for who owns a file or a directory, by its path.
+func (s *Source) SetOwner(owner func(path string) uint32) { s.ownerOf = owner }
 
 // Contract is the table of keys, for the test of the example.
 var Contract = func() (tables []struct {

@@ -21,18 +21,20 @@ type file struct {
 	info  fs.FileInfo // of config.toml
 	found bool
 
-	include     value[[]string]
-	airflowHome value[string]
-	order       value[string]
-	onError     value[string]
-	ttl         value[time.Duration]
-	negativeTTL value[time.Duration]
-	epoch       value[time.Duration]
-	timeout     value[time.Duration]
-	shareNames  value[bool]
-	user        value[string]
-	writable    value[[]string]
-	memoryLock  value[string]
+	include      value[[]string]
+	airflowHome  value[string]
+	homeSettings value[[]string] // set: nothing else of airflow_home counts
+	order        value[string]
+	onError      value[string]
+	ttl          value[time.Duration]
+	negativeTTL  value[time.Duration]
+	epoch        value[time.Duration]
+	timeout      value[time.Duration]
+	shareNames   value[bool]
+	user         value[string] // a name, or "#1234"
+	uid          *uint32       // of user; nil: it is a name
+	writable     value[[]string]
+	memoryLock   value[string]
 
 	kmsConnections value[[]string]
 
@@ -95,59 +97,69 @@ func defaultEpoch(ttl time.Duration) time.Duration {
 	return max(ttl, minEpoch)
 }
 
-// readConfig reads config.toml, its includes and the files with secrets.
-func (l *loader) readConfig() file {
+// openConfig reads the top level of config.toml, and returns its tables; nil where there is no
+// such file, or it is of no use.
+func (l *loader) openConfig() (*table, file) {
 	f := defaults()
 	if l.ConfigFile == "" {
-		return f
+		return nil, f
 	}
-	text, info, err := readFile(l.ConfigFile, 0)
+	text, info, err := readFile(l.ConfigFile, 0, l.process())
 	if errors.Is(err, fs.ErrNotExist) && !l.ConfigExplicit {
-		return f
+		return nil, f
 	}
 	f.path = l.ConfigFile
 	if err != nil {
-		e := &Error{File: f.path, Message: err.Error()}
+		e := refusal(f.path, "it says what connfs does", err)
 		if errors.Is(err, fs.ErrPermission) && !l.ConfigExplicit {
 			e.Hint = "your own is ~/.config/connfs/config.toml, or what --config names"
 		}
 		l.add(e)
-		return f
+		return nil, f
 	}
 	f.info, f.found = info, true
-	if l.EUID == 0 && info.Mode()&writableWide != 0 {
-		message := "others can write this file, and it says what root does"
-		l.add(&Error{File: f.path, Message: message, Hint: "run: chmod go-w " + f.path})
-		return f
-	}
 	root := decode(f.path, text, &l.report)
-	if root == nil {
-		return f
+	if root != nil {
+		root.unknown()
+		l.readTop(root, &f)
 	}
-	root.unknown()
-	l.readTop(root, &f)
-	l.readMetastore(root, &f)
+	return root, f
+}
+
+// readTables reads the tables of config.toml, its includes and the files with secrets.
+func (l *loader) readTables(root *table, f *file) {
+	l.readMetastore(root, f)
 	root.sub("environment").text("file", &f.environmentFile)
 	if f.environmentFile.v != "" {
 		f.environmentFile.v = l.beside(f.environmentFile.v)
 	}
-	l.readSecrets(root, &f)
-	l.readKMS(root, &f)
-	readAudit(root, &f)
+	l.readSecrets(root, f)
+	l.readKMS(root, f)
+	readAudit(root, f)
 	readLater(root)
-	readMounts(root, &f)
+	readMounts(root, f)
 	f.rules = readGrants(root)
-	for _, path := range l.included(root, &f) {
-		f.rules = append(f.rules, l.readInclude(path, &f)...)
+	for _, path := range l.included(root, f) {
+		f.rules = append(f.rules, l.readInclude(path)...)
 	}
-	l.refuseDerived(&f)
-	l.checkSealed(&f)
-	return f
+	l.refuseDerived(f)
+	l.checkSealed(f)
 }
 
 func (l *loader) readTop(t *table, f *file) {
 	t.texts("include", &f.include)
 	t.text("airflow_home", &f.airflowHome, absoluteOrEmpty)
+	t.texts("airflow_home_settings", &f.homeSettings)
+	for i, name := range f.homeSettings.v {
+		if !slices.Contains(harmless, name) {
+			l.add(&Error{
+				File: f.path, Line: t.pos.at("airflow_home_settings").elem(i).line,
+				Key:     "airflow_home_settings",
+				Message: fmt.Sprintf("%q cannot be taken by itself", name),
+				Hint:    "it may be " + quotedOr(harmless) + "; set what else is needed here",
+			})
+		}
+	}
 	t.text("order", &f.order, oneOf("aip-33", "airflow"))
 	t.text("on_error", &f.onError, oneOf("stop", "next"))
 	t.duration("ttl", &f.ttl, 0, maxTTL)
@@ -157,7 +169,7 @@ func (l *loader) readTop(t *table, f *file) {
 	}
 	t.duration("timeout", &f.timeout, minTimeout, maxTimeout)
 	t.boolean("share_names", &f.shareNames)
-	t.text("user", &f.user)
+	readUser(t, f)
 	t.texts("writable", &f.writable)
 	for i, path := range f.writable.v {
 		if !filepath.IsAbs(path) {
@@ -168,6 +180,25 @@ func (l *loader) readTop(t *table, f *file) {
 	t.text("memory_lock", &f.memoryLock, oneOf("require", "try"))
 	t.texts("kms_connections", &f.kmsConnections)
 	t.refuse("socket", "", "/run/connfs/connfs.sock")
+}
+
+// readUser reads user, which is written as the run_as_user of a [[grant]].
+func readUser(t *table, f *file) {
+	raw, ok := t.values["user"]
+	if !ok || raw == "" {
+		return
+	}
+	var who policy.Rule
+	if message, hint := setUser(&who, raw); message != "" {
+		t.fail("user", message, hint)
+		return
+	}
+	line := t.pos.at("user").line
+	f.user = value[string]{v: who.RunAsUser, set: true, line: line,
+		origin: fmt.Sprintf("%s:%d", t.file, line)}
+	if f.uid = who.UID; f.uid != nil {
+		f.user.v = fmt.Sprintf("#%d", *f.uid)
+	}
 }
 
 func readAudit(root *table, f *file) {
@@ -256,25 +287,16 @@ func (l *loader) included(root *table, f *file) []string {
 	return paths
 }
 
+// harmless are the settings that can be taken from an airflow_home by themselves: none of them is
+// a backend, a path, a URL, a command or a key.
+var harmless = []string{"default_impersonation", "multi_team"}
+
 // readInclude reads a file that holds [[grant]] only. Whoever can write it decides who may
 // read connections, so it must be as safe from others as config.toml.
-func (l *loader) readInclude(path string, f *file) []policy.Rule {
-	text, info, err := readFile(path, syscall.O_NOFOLLOW)
+func (l *loader) readInclude(path string) []policy.Rule {
+	text, _, err := readFile(path, syscall.O_NOFOLLOW, l.process())
 	if err != nil {
-		l.add(&Error{File: path, Message: err.Error()})
-		return nil
-	}
-	if info.Mode()&writableWide != 0 {
-		l.add(&Error{File: path, Message: "others can write this file, and it grants access",
-			Hint: "run: chmod go-w " + path})
-		return nil
-	}
-	if uid := l.owner(info); uid != 0 && uid != l.owner(f.info) {
-		l.add(&Error{
-			File:    path,
-			Message: fmt.Sprintf("it belongs to uid %d, and it grants access", uid),
-			Hint:    "it must belong to root or to the owner of " + f.path,
-		})
+		l.add(refusal(path, "it grants access", err))
 		return nil
 	}
 	root := decode(path, text, &l.report)

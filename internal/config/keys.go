@@ -14,9 +14,10 @@ var keys = []struct {
 	names []string
 }{
 	{"", []string{
-		"include", "airflow_home", "order", "on_error", "ttl", "negative_ttl", "epoch", "timeout",
-		"share_names", "user", "writable", "memory_lock", "kms_connections", "socket", "metastore",
-		"environment", "secrets", "kms", "audit", "grant", "tenant", "mount",
+		"include", "airflow_home", "airflow_home_settings", "order", "on_error", "ttl",
+		"negative_ttl", "epoch", "timeout", "share_names", "user", "writable",
+		"memory_lock", "kms_connections", "socket", "metastore", "environment", "secrets", "kms", "audit",
+		"grant", "tenant", "mount",
 	}},
 	{"metastore", []string{
 		"url", "url_file", "fernet_key", "fernet_key_file", "dags", "dags_every", "dags_keep",

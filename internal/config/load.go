@@ -20,6 +20,7 @@ import (
 
 	"github.com/connfs/connfs/internal/policy"
 	"github.com/connfs/connfs/internal/settings"
+	"github.com/connfs/connfs/internal/trust"
 	"github.com/connfs/connfs/internal/users"
 	"github.com/connfs/connfs/resolve/all"
 	"github.com/connfs/connfs/resolve/backend"
@@ -30,7 +31,8 @@ import (
 type loader struct {
 	Source
 	report
-	dropped bool // the rights of root were given up
+	owners   trust.Owners // whose files are opened for this configuration
+	withheld []string     // names of variables that must not meet what a file of others says
 }
 
 // Load reads a configuration. Its error is of type [Errors], unless ctx ended or
@@ -43,14 +45,21 @@ func Load(ctx context.Context, src Source) (*Result, error) {
 	if l.LookupUID == nil {
 		l.LookupUID = users.LookupUID
 	}
-	if l.owner == nil {
-		l.owner = owner
-	}
 
-	f := l.readConfig()
-	l.chooseMounts(&f)
+	root, f := l.openConfig()
 	home := l.findHome(&f)
 	child := l.chooseChild(ctx, &f, home)
+	l.owners = l.process()
+	if child.Child != nil {
+		l.owners = l.owners.And(child.UID)
+	}
+	if l.Trust != nil {
+		l.Trust(l.owners)
+	}
+	if root != nil {
+		l.readTables(root, &f)
+	}
+	l.chooseMounts(&f)
 	if err := l.err(); err != nil {
 		return nil, err
 	}
@@ -62,7 +71,6 @@ func Load(ctx context.Context, src Source) (*Result, error) {
 		if err := l.Drop(id); err != nil {
 			return nil, fmt.Errorf("giving up the rights of root: %w", err)
 		}
-		l.dropped = true
 	}
 	a := l.readAirflow(ctx, &f, home, child)
 	if err := ctx.Err(); err != nil {
@@ -109,7 +117,10 @@ func Load(ctx context.Context, src Source) (*Result, error) {
 	if f.environmentFile.v == "" {
 		resolver.Environment.Variables = variables
 	}
-	resolver.Login = backend.Masked(l.Environ, settings.Login)
+	resolver.Login = backend.Masked(l.Environ, func(entry string) bool {
+		name, _, _ := strings.Cut(entry, "=")
+		return settings.Login(name) && !slices.Contains(l.withheld, name)
+	})
 	resolver.Environment.Spellings = f.spellings()
 	front.Path = path(&f, &a, len(resolver.Environment.Variables))
 	front.Warnings = l.warnings
@@ -120,6 +131,7 @@ func Load(ctx context.Context, src Source) (*Result, error) {
 		KMSConnections: f.kmsConnections.v,
 		Settings:       l.effective(&f, &a, home, child, front),
 		Warnings:       l.warnings,
+		Owners:         l.owners,
 	}, nil
 }
 

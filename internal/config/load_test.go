@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -20,6 +21,11 @@ import (
 	"github.com/connfs/connfs/resolve/environment"
 )
 
+func TestMain(m *testing.M) {
+	syscall.Umask(0o022) // what a group can write to, connfs does not obey
+	os.Exit(m.Run())
+}
+
 // accounts are the users of the machine that tests pretend to run on.
 var accounts = map[string]users.User{
 	"root": {Name: "root", Home: "/root"},
@@ -28,7 +34,7 @@ var accounts = map[string]users.User{
 }
 
 // source returns a source on that machine: an ordinary user with a configuration
-// file of the given text ("": none) and nothing in the environment but HOME.
+// file of the given text ("": none) and nothing in the environment but HOME. Every file is root's.
 func source(t *testing.T, text string) config.Source {
 	t.Helper()
 	src := config.Source{
@@ -49,6 +55,7 @@ func source(t *testing.T, text string) config.Source {
 			return users.User{}, fmt.Errorf("user #%d: %w", uid, users.ErrUnknown)
 		},
 	}
+	src.SetOwner(func(string) uint32 { return 0 })
 	if text != "" {
 		src.ConfigFile = filepath.Join(t.TempDir(), "config.toml")
 		src.ConfigExplicit = true

@@ -6,24 +6,31 @@ import (
 	"syscall"
 
 	"github.com/connfs/connfs/internal/regularfile"
+	"github.com/connfs/connfs/internal/trust"
 )
 
 // maxFile is the largest configuration file that is read, in bytes.
 const maxFile = 4 << 20
 
-// Permission bits.
-const (
-	othersRead   = 0o004
-	othersWrite  = 0o002
-	groupWrites  = 0o020
-	writableWide = othersWrite | groupWrites
-)
+// othersRead is the permission bit of others to read.
+const othersRead = 0o004
 
-// readFile returns the text of a regular file and what fstat says about it.
-// flags are added to those of open(2).
-func readFile(path string, flags int) (string, fs.FileInfo, error) {
-	text, info, err := regularfile.Read(path, flags, maxFile)
+// readFile returns the text of a regular file that nobody but the owners can change, and what
+// fstat says about it. flags are added to those of open(2).
+func readFile(path string, flags int, owners trust.Owners) (string, fs.FileInfo, error) {
+	text, info, err := regularfile.Read(path, flags, maxFile, owners)
 	return string(text), info, bare(err)
+}
+
+// refusal reports that a file cannot be read, or that somebody else could change it; then why
+// says why that matters, as in "it says what connfs does".
+func refusal(path, why string, err error) *Error {
+	e := &Error{File: path, Message: err.Error()}
+	var untrusted *trust.Error
+	if errors.As(err, &untrusted) {
+		e.Message, e.Hint = untrusted.Problem()+", and "+why, untrusted.Hint
+	}
+	return e
 }
 
 // bare returns the system's reason without the path, which stands before it.

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/connfs/connfs/internal/trust"
 	"github.com/connfs/connfs/resolve/metastore"
 )
 
@@ -71,8 +72,11 @@ func (l *loader) readSecretFile(t *table, name string, to *value[string]) {
 // readNamed returns the text of the file with a secret that a key names, and its path.
 func (l *loader) readNamed(t *table, key, name string) (text, path string, ok bool) {
 	path = l.find(name)
-	text, info, err := readFile(path, 0)
+	text, info, err := readFile(path, 0, l.owners)
+	var untrusted *trust.Error
 	switch text = strings.TrimSuffix(text, "\n"); {
+	case errors.As(err, &untrusted):
+		t.fail(key, untrusted.Error(), untrusted.Hint)
 	case err != nil:
 		t.fail(key, fmt.Sprintf("%s: %v", path, err), "")
 	case text == "":

@@ -75,6 +75,9 @@ func (l *loader) effective(f *file, a *airflow, h home, child account,
 
 	add("include", orEmpty(f.include.v), f.include.from())
 	add("airflow_home", h.path, cmp.Or(h.origin, "default"))
+	if f.homeSettings.set {
+		add("airflow_home_settings", orEmpty(f.homeSettings.v), f.homeSettings.from())
+	}
 	add("order", f.order.v, f.order.from())
 	add("on_error", f.onError.v, f.onError.from())
 	add("ttl", short(f.ttl.v), f.ttl.from())

@@ -10,6 +10,7 @@ import (
 	"syscall"
 
 	"github.com/connfs/connfs/internal/settings"
+	"github.com/connfs/connfs/internal/trust"
 	"github.com/connfs/connfs/internal/users"
 	"github.com/connfs/connfs/kms"
 	"github.com/connfs/connfs/resolve/all"
@@ -46,11 +47,27 @@ type Source struct {
 	// anything under airflow_home is read or any of its commands runs. Nil: stay.
 	Drop func(Identity) error
 
+	// Trust is called once, with the owners whose files may be opened for this
+	// configuration, before any file but config.toml is. Nil: nobody need know.
+	Trust func(trust.Owners)
+
+	// Withhold is called with the names of login variables that the backends of this
+	// configuration must not get, before one is opened. Nil: nobody need know.
+	Withhold func(names []string)
+
 	// LookupUser and LookupUID find accounts. Nil: those of package users.
 	LookupUser func(ctx context.Context, name string) (users.User, error)
 	LookupUID  func(ctx context.Context, uid uint32) (users.User, error)
 
-	owner func(fs.FileInfo) uint32 // of a file; nil: the real one; tests need not be root
+	ownerOf func(path string) uint32 // nil: the kernel's word; tests need not be root
+}
+
+// process returns the owners whose files say what connfs itself does: root alone where root
+// started it.
+func (s *Source) process() trust.Owners {
+	owners := trust.Process(s.EUID, os.Getegid())
+	owners.OwnerOf = s.ownerOf
+	return owners
 }
 
 // Identity is the user that a process becomes with [Source.Drop]. Uid 0 stands for root
@@ -70,6 +87,9 @@ type Result struct {
 	KMSConnections []string
 	Settings       []Setting // every effective key, in the order of the contract
 	Warnings       []string  // also in Front
+
+	// Owners are the owners whose files the children may open.
+	Owners trust.Owners
 }
 
 // FindFile returns the configuration file if neither --config nor $CONNFS_CONFIG names one, and

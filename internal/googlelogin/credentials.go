@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"time"
@@ -18,6 +19,7 @@ import (
 
 	"github.com/connfs/connfs/conn"
 	"github.com/connfs/connfs/internal/network"
+	"github.com/connfs/connfs/internal/trust"
 )
 
 // Scope is the scope that Google's own clients ask for.
@@ -114,6 +116,9 @@ func (c Credentials) find(ctx context.Context) (*google.Credentials, error) {
 		}
 	}
 	if len(content) == 0 {
+		if err := checkDefault(); err != nil {
+			return nil, err
+		}
 		found, err := google.FindDefaultCredentials(ctx, c.Scopes...)
 		if err != nil {
 			return nil, &conn.Error{
@@ -142,6 +147,21 @@ func (c Credentials) find(ctx context.Context) (*google.Credentials, error) {
 		}
 	}
 	return found, nil
+}
+
+// checkDefault reports a file of application default credentials that somebody else could change.
+// What can be trusted stays so until Google's library reads it.
+func checkDefault() error {
+	path := os.Getenv("GOOGLE_APPLICATION_CREDENTIALS")
+	if home, err := os.UserHomeDir(); path == "" && err == nil {
+		path = filepath.Join(home, ".config", "gcloud", "application_default_credentials.json")
+	}
+	if wrong := trust.Own().Check(path); wrong != nil {
+		return &conn.Error{
+			Kind: conn.Denied, Reason: wrong.Error(), Hint: wrong.Hint, Err: wrong,
+		}
+	}
+	return nil
 }
 
 // typeOf returns the type of credentials in a file; empty: it is not such a file.

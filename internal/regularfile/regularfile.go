@@ -1,5 +1,6 @@
 // Package regularfile reads files that may be anything: a path that a configuration names can
-// lead to a FIFO, whose opening waits for a writer, or to a device without an end.
+// lead to a FIFO, whose opening waits for a writer, to a device without an end, or to a file that
+// somebody put there to have it obeyed.
 package regularfile
 
 import (
@@ -8,7 +9,8 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"syscall"
+
+	"github.com/connfs/connfs/internal/trust"
 )
 
 // ErrNotRegular is the error of a directory, a FIFO, a device or a socket.
@@ -23,9 +25,10 @@ type TooLargeError struct {
 func (e *TooLargeError) Error() string { return fmt.Sprintf("larger than %d bytes", e.Limit) }
 
 // Open opens a regular file for reading, and returns what fstat says about it. It never waits.
-// flags are added to those of open(2). The error is ErrNotRegular or the system's.
-func Open(path string, flags int) (*os.File, fs.FileInfo, error) {
-	file, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK|flags, 0)
+// flags are added to those of open(2). The error is ErrNotRegular, a *[trust.Error] where somebody
+// else than the owners could change the file, or the system's.
+func Open(path string, flags int, owners trust.Owners) (*os.File, fs.FileInfo, error) {
+	file, err := owners.Open(path, flags)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -55,9 +58,9 @@ func ReadAll(file *os.File, limit int) ([]byte, error) {
 }
 
 // Read returns the content of a regular file of limit bytes at most, and what fstat says about
-// it. flags and error are those of [Open] and [ReadAll].
-func Read(path string, flags, limit int) ([]byte, fs.FileInfo, error) {
-	file, info, err := Open(path, flags)
+// it. flags, owners and error are those of [Open] and [ReadAll].
+func Read(path string, flags, limit int, owners trust.Owners) ([]byte, fs.FileInfo, error) {
+	file, info, err := Open(path, flags, owners)
 	if err != nil {
 		return nil, nil, err
 	}

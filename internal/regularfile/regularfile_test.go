@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/connfs/connfs/internal/regularfile"
+	"github.com/connfs/connfs/internal/trust"
 )
 
 func TestOnlyRegularFilesOfABoundedSizeAreRead(t *testing.T) {
@@ -42,7 +43,7 @@ func TestOnlyRegularFilesOfABoundedSizeAreRead(t *testing.T) {
 		"nothing": {dir + "/nothing", 0, 5,
 			func(err error) bool { return errors.Is(err, fs.ErrNotExist) }},
 	} {
-		content, info, err := regularfile.Read(c.path, c.flags, c.limit)
+		content, info, err := regularfile.Read(c.path, c.flags, c.limit, trust.Own())
 		if !c.want(err) {
 			t.Errorf("%s: %v", name, err)
 		}

@@ -81,5 +81,5 @@ type Child struct {
 	UID    uint32   `json:"uid"`
 	GID    uint32   `json:"gid"`
 	Groups []uint32 `json:"groups"`
-	Why    string   `json:"why"` // for the log: "user = NAME" or "owner of airflow_home"
+	Why    string   `json:"why"` // for the log: "user = NAME"
 }

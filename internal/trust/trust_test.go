@@ -60,25 +60,30 @@ func TestWhatSomebodyElseCouldChangeIsRefused(t *testing.T) {
 		ours   []string
 		want   string // what is wrong, "" for nothing: "at: reason"
 	}{
-		"a file":        {map[string]fs.FileMode{"f": plain}, "f", nil, nil, ""},
-		"our own":       {map[string]fs.FileMode{"f": 0o600}, "f", nil, []string{"f"}, ""},
-		"another's":     {map[string]fs.FileMode{"f": plain}, "f", []string{"f"}, nil, "f: it belongs to uid 5002"},
-		"for a group":   {map[string]fs.FileMode{"f": 0o664}, "f", nil, nil, "f: its group can write to it"},
-		"for all":       {map[string]fs.FileMode{"f": 0o646}, "f", nil, nil, "f: others can write to it"},
-		"in their home": {map[string]fs.FileMode{"d/e/f": plain}, "d/e/f", []string{"d"}, nil, "d: it belongs to uid 5002"},
-		"in a shared directory": {map[string]fs.FileMode{"d/": 0o777, "d/f": plain}, "d/f", nil, nil,
+		"a file":  {map[string]fs.FileMode{"f": plain}, "f", nil, nil, ""},
+		"our own": {map[string]fs.FileMode{"f": 0o600}, "f", nil, []string{"f"}, ""},
+		"another's": {map[string]fs.FileMode{"f": plain}, "f", []string{"f"}, nil,
+			"f: it belongs to uid 5002"},
+		"for a group": {map[string]fs.FileMode{"f": 0o664}, "f", nil, nil,
+			"f: its group can write to it"},
+		"for all": {map[string]fs.FileMode{"f": 0o646}, "f", nil, nil, "f: others can write to it"},
+		"in their home": {map[string]fs.FileMode{"d/e/f": plain}, "d/e/f", []string{"d"}, nil,
+			"d: it belongs to uid 5002"},
+		"in a shared directory": {map[string]fs.FileMode{"d/": 0o777, "d/f": plain}, "d/f",
+			nil, nil,
 			"d: others can write to it"},
-		"in a group's directory": {map[string]fs.FileMode{"d/": 0o775, "d/f": plain}, "d/f", nil, nil,
+		"in a group's directory": {map[string]fs.FileMode{"d/": 0o775, "d/f": plain}, "d/f",
+			nil, nil,
 			"d: its group can write to it"},
-		"in a sticky directory": {map[string]fs.FileMode{"d/": 0o777 | sticky, "d/f": plain}, "d/f",
-			nil, []string{"d/f"}, ""},
+		"in a sticky directory": {map[string]fs.FileMode{"d/": 0o777 | sticky, "d/f": plain},
+			"d/f", nil, []string{"d/f"}, ""},
 		"theirs in a sticky directory": {map[string]fs.FileMode{"d/": 0o777 | sticky, "d/f": plain},
 			"d/f", []string{"d/f"}, nil, "d/f: it belongs to uid 5002"},
 		"theirs under a sticky directory": {
 			map[string]fs.FileMode{"d/": 0o777 | sticky, "d/e/f": plain}, "d/e/f",
 			[]string{"d/e"}, nil, "d/e: it belongs to uid 5002"},
-		"their sticky directory": {map[string]fs.FileMode{"d/": 0o777 | sticky, "d/f": plain}, "d/f",
-			[]string{"d"}, nil, "d: it belongs to uid 5002"},
+		"their sticky directory": {map[string]fs.FileMode{"d/": 0o777 | sticky, "d/f": plain},
+			"d/f", []string{"d"}, nil, "d: it belongs to uid 5002"},
 
 		// Links: both where they stand and where they lead.
 		"a link": {map[string]fs.FileMode{"f": plain, "l=f": 0}, "l", nil, nil, ""},
@@ -98,12 +103,17 @@ func TestWhatSomebodyElseCouldChangeIsRefused(t *testing.T) {
 			"d/../f", []string{"d"}, nil, "d: it belongs to uid 5002"},
 
 		// What is not there is not there, unless they could put it there.
-		"nothing":                   {nil, "f", nil, nil, "no such file or directory"},
-		"nothing in their home":     {map[string]fs.FileMode{"d/": 0o755}, "d/f", []string{"d"}, nil, "d: it belongs to uid 5002"},
-		"a link to nothing":         {map[string]fs.FileMode{"l=f": 0}, "l", nil, nil, "no such file or directory"},
-		"a link to itself":          {map[string]fs.FileMode{"l=l": 0}, "l", nil, nil, "too many levels of symbolic links"},
-		"a file as a directory":     {map[string]fs.FileMode{"f": plain}, "f/g", nil, nil, "not a directory"},
-		"a link to a file, as well": {map[string]fs.FileMode{"f": plain, "l=f": 0}, "l/g", nil, nil, "not a directory"},
+		"nothing": {nil, "f", nil, nil, "no such file or directory"},
+		"nothing in their home": {map[string]fs.FileMode{"d/": 0o755}, "d/f", []string{"d"}, nil,
+			"d: it belongs to uid 5002"},
+		"a link to nothing": {map[string]fs.FileMode{"l=f": 0}, "l", nil, nil,
+			"no such file or directory"},
+		"a link to itself": {map[string]fs.FileMode{"l=l": 0}, "l", nil, nil,
+			"too many levels of symbolic links"},
+		"a file as a directory": {map[string]fs.FileMode{"f": plain}, "f/g", nil, nil,
+			"not a directory"},
+		"a link to a file, as well": {map[string]fs.FileMode{"f": plain, "l=f": 0}, "l/g", nil, nil,
+			"not a directory"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			top := tree(t, c.tree)
@@ -198,12 +208,15 @@ func TestFilesAreMadeInDirectoriesOfOursOnly(t *testing.T) {
 		return 0
 	}}
 	for path, want := range map[string][2]string{ // strictly, and with Loose
-		"own/f": {"", ""}, "sticky/f": {"", ""}, "group/f": {"group: its group can write to it", ""},
-		"all/f":         {"all: others can write to it", "all: others can write to it"},
-		"theirs/f":      {"theirs: it belongs to uid 5002", "theirs: it belongs to uid 5002"},
-		"sticky/theirs": {"sticky/theirs: it belongs to uid 5002", "sticky/theirs: it belongs to uid 5002"},
-		"group/theirs":  {"group: its group can write to it", "group/theirs: it belongs to uid 5002"},
-		"own/wide":      {"own/wide: others can write to it", "own/wide: others can write to it"},
+		"own/f": {"", ""}, "sticky/f": {"", ""},
+		"group/f":  {"group: its group can write to it", ""},
+		"all/f":    {"all: others can write to it", "all: others can write to it"},
+		"theirs/f": {"theirs: it belongs to uid 5002", "theirs: it belongs to uid 5002"},
+		"sticky/theirs": {"sticky/theirs: it belongs to uid 5002",
+			"sticky/theirs: it belongs to uid 5002"},
+		"group/theirs": {"group: its group can write to it",
+			"group/theirs: it belongs to uid 5002"},
+		"own/wide": {"own/wide: others can write to it", "own/wide: others can write to it"},
 	} {
 		for i, o := range []trust.Owners{owners, owners.Loose()} {
 			f, err := o.Create(filepath.Join(top, path), os.O_WRONLY|os.O_APPEND, 0o600)
@@ -245,7 +258,8 @@ func TestAnOrdinaryUsersGroupMayWrite(t *testing.T) {
 	gid := st.Sys().(*syscall.Stat_t).Gid
 	if gid == 0 { // the tests run as root
 		gid = 5001
-		if err := errors.Join(os.Chown(top+"/d", -1, 5001), os.Chown(top+"/d/f", -1, 5001)); err != nil {
+		err := errors.Join(os.Chown(top+"/d", -1, 5001), os.Chown(top+"/d/f", -1, 5001))
+		if err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"syscall"
 
 	"github.com/connfs/connfs/conn"
+	"github.com/connfs/connfs/internal/trust"
 )
 
 // Invalid returns the error for a stored value that is no connection.
@@ -29,17 +30,27 @@ func ContextError(name string, cause error) error {
 	return &conn.Error{Kind: conn.Timeout, Source: name, Reason: reason, Err: cause}
 }
 
-// FileError says what the system said about a path.
+// FileError says what the system said about a path. A file that somebody else could change is
+// Denied, whatever the kind.
 func FileError(kind conn.Kind, source, path string, err error) *conn.Error {
 	e := conn.Errorf(kind, source, "%s: %s", path, FileReason(err))
 	e.Err = err
+	var untrusted *trust.Error
+	if errors.As(err, &untrusted) {
+		e.Kind, e.Hint = conn.Denied, untrusted.Hint
+	}
 	return e
 }
 
-// FileReason is the system's own words for a failure, without the path.
+// FileReason is the system's own words for a failure, or who could change the file, without the
+// path.
 func FileReason(err error) string {
+	var untrusted *trust.Error
 	var errno syscall.Errno
-	if errors.As(err, &errno) {
+	switch {
+	case errors.As(err, &untrusted):
+		return untrusted.Problem()
+	case errors.As(err, &errno):
 		return errno.Error()
 	}
 	return "cannot be read"

@@ -10,6 +10,7 @@ import (
 
 	"github.com/connfs/connfs/conn"
 	"github.com/connfs/connfs/internal/regularfile"
+	"github.com/connfs/connfs/internal/trust"
 )
 
 // maxWatchedFile is the largest file of connections that is read, in bytes.
@@ -19,7 +20,8 @@ const maxWatchedFile = 16 << 20
 // later change would show: below it, two changes can carry the same time.
 const racyAge = 2 * time.Second
 
-// WatchedFile is a file whose content is parsed again when it changes.
+// WatchedFile is a file whose content is parsed again when it changes. Whenever it is read, nobody
+// but root and the user of this process may be able to change it.
 type WatchedFile[T any] struct {
 	Path   string
 	Source string // the backend, for errors
@@ -88,7 +90,7 @@ func (f *WatchedFile[T]) load() ([]byte, FileStamp, error) {
 }
 
 func (f *WatchedFile[T]) loadOnce() (text []byte, before, after FileStamp, err error) {
-	file, info, err := regularfile.Open(f.Path, 0)
+	file, info, err := regularfile.Open(f.Path, 0, trust.Own())
 	if err != nil {
 		return nil, before, after, f.failure(err)
 	}

@@ -1,12 +1,13 @@
 package exec
 
 import (
+	"errors"
 	"io/fs"
 	"os"
 	"path/filepath"
-	"syscall"
 
 	"github.com/connfs/connfs/conn"
+	"github.com/connfs/connfs/internal/trust"
 	"github.com/connfs/connfs/resolve/backend"
 )
 
@@ -19,57 +20,29 @@ func checkFiles(command []string) (string, error) {
 		if !filepath.IsAbs(path) {
 			continue
 		}
-		resolved, err := filepath.EvalSymlinks(path)
-		if err != nil {
-			if i > 0 {
-				continue // an argument need not be a path
-			}
-			return "", fileError(path, err)
-		}
-		info, err := os.Stat(resolved)
-		if err != nil {
-			return "", fileError(path, err)
-		}
-		if i == 0 {
+		resolved, _, err := trust.Own().Resolve(path)
+		switch {
+		case err == nil && i == 0:
 			program = resolved
-		} else if !info.Mode().IsRegular() {
-			continue
-		}
-		if err := checkOwner(resolved, info); err != nil {
-			return "", err
+		case err == nil, i > 0 && !names(path, err):
+		default:
+			return "", fileError(path, err)
 		}
 	}
 	return program, nil
 }
 
-// checkOwner looks at a file and at every directory above it.
-func checkOwner(path string, info fs.FileInfo) error {
-	for at := path; ; {
-		owner := info.Sys().(*syscall.Stat_t).Uid
-		// Where a directory is sticky, others cannot replace what is not theirs.
-		shared := info.Mode().Perm()&0o022 != 0 && info.Mode()&fs.ModeSticky == 0
-		if shared || owner != 0 && int(owner) != os.Geteuid() {
-			return &conn.Error{
-				Kind: conn.Denied, Source: source, Reason: at + " can be changed by others",
-				Hint: "only root and the user that runs the program may own it and the " +
-					"directories above it, and write to them",
-			}
-		}
-		parent := filepath.Dir(at)
-		if parent == at {
-			return nil
-		}
-		at = parent
-		var err error
-		if info, err = os.Stat(at); err != nil {
-			return fileError(at, err)
-		}
-	}
+// names reports whether an argument that cannot be trusted is the path of a file: it need not be
+// a path at all.
+func names(argument string, err error) bool {
+	var untrusted *trust.Error
+	info, statErr := os.Stat(argument)
+	return errors.As(err, &untrusted) && statErr == nil && info.Mode().IsRegular()
 }
 
 func fileError(path string, err error) error {
 	kind := conn.Unreachable
-	if os.IsPermission(err) {
+	if errors.Is(err, fs.ErrPermission) {
 		kind = conn.Denied
 	}
 	return backend.FileError(kind, source, path, err)

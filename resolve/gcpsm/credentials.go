@@ -4,7 +4,6 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
-	"os"
 	"strings"
 
 	"golang.org/x/oauth2/google"
@@ -12,6 +11,8 @@ import (
 	"github.com/connfs/connfs/conn"
 	"github.com/connfs/connfs/internal/arguments"
 	"github.com/connfs/connfs/internal/googlelogin"
+	"github.com/connfs/connfs/internal/regularfile"
+	"github.com/connfs/connfs/internal/trust"
 	"github.com/connfs/connfs/resolve/backend"
 )
 
@@ -68,8 +69,11 @@ func content(object map[string]any) func() ([]byte, error) {
 	return func() ([]byte, error) { return json.Marshal(object) }
 }
 
+// maxKeyFile is the largest file of credentials that is read, in bytes.
+const maxKeyFile = 1 << 20
+
 func readFile(path string) ([]byte, error) {
-	text, err := os.ReadFile(path)
+	text, _, err := regularfile.Read(path, 0, maxKeyFile, trust.Own())
 	if err != nil {
 		return nil, backend.FileError(conn.Denied, source, path, err)
 	}

@@ -15,6 +15,8 @@ import (
 	"github.com/go-sql-driver/mysql"
 
 	"github.com/connfs/connfs/conn"
+	"github.com/connfs/connfs/internal/regularfile"
+	"github.com/connfs/connfs/internal/trust"
 	"github.com/connfs/connfs/resolve/backend"
 )
 
@@ -140,6 +142,9 @@ type mysqlTLS struct {
 	checkHostname *bool // ssl_check_hostname, which PyMySQL takes as true where there is a CA
 }
 
+// maxPEM is the largest file of certificates that is read, in bytes.
+const maxPEM = 16 << 20
+
 func (t *mysqlTLS) setCheckHostname(value string) error {
 	v, err := parseBool(value)
 	t.checkHostname = &v
@@ -167,7 +172,7 @@ func (t *mysqlTLS) config(driver, host string) (c *tls.Config, plaintext bool, e
 	}
 	c = &tls.Config{ServerName: orDefault(host, "localhost"), MinVersion: tls.VersionTLS12}
 	if t.ca != "" {
-		pem, err := os.ReadFile(t.ca)
+		pem, _, err := regularfile.Read(t.ca, 0, maxPEM, trust.Own())
 		if err != nil {
 			return nil, false, fmt.Errorf(`"ssl_ca" in the database URL: the file cannot be read: %s`, backend.FileReason(err))
 		}
@@ -177,6 +182,9 @@ func (t *mysqlTLS) config(driver, host string) (c *tls.Config, plaintext bool, e
 		}
 	}
 	if t.cert != "" || t.key != "" {
+		if wrong := trust.Own().Check(t.cert, t.key); wrong != nil {
+			return nil, false, fmt.Errorf("the database URL: %w", wrong)
+		}
 		pair, err := tls.LoadX509KeyPair(t.cert, t.key)
 		if err != nil {
 			return nil, false, errors.New(`"ssl_cert" and "ssl_key" in the database URL: not a certificate and its key`)

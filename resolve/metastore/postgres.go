@@ -19,6 +19,7 @@ import (
 	"github.com/jackc/pgx/v5/stdlib"
 
 	"github.com/connfs/connfs/conn"
+	"github.com/connfs/connfs/internal/trust"
 	"github.com/connfs/connfs/resolve/backend"
 )
 
@@ -133,6 +134,9 @@ func postgresConfig(u *sqlURL) (*pgx.ConnConfig, error) {
 		return nil, err
 	}
 
+	if err := checkPasswordFiles(settings["passfile"]); err != nil {
+		return nil, err
+	}
 	var dsn strings.Builder
 	for name, value := range settings {
 		if value != "" {
@@ -190,13 +194,29 @@ func postgresHosts(settings map[string]string, given []string, havePort bool) er
 	return nil
 }
 
-// readable says in words why a file of the URL cannot be read.
+// readable says in words why a file of the URL cannot be read, or not be trusted. What can be
+// trusted stays so until pgx opens it.
 func readable(path string) error {
-	f, err := os.Open(path)
+	f, err := trust.Own().Open(path, 0)
 	if err != nil {
 		return errors.New("the file cannot be read: " + backend.FileReason(err))
 	}
 	return f.Close()
+}
+
+// checkPasswordFiles reports a file with passwords, servers or certificates that somebody else
+// could change: the one that the URL names, or those that libpq's variables do. They need not be
+// there.
+func checkPasswordFiles(passfile string) error {
+	names := []string{"PGPASSFILE", "PGSERVICEFILE", "PGSSLROOTCERT", "PGSSLCERT", "PGSSLKEY"}
+	paths := []string{passfile}
+	for _, name := range names {
+		paths = append(paths, os.Getenv(name))
+	}
+	if wrong := trust.Own().Check(paths...); wrong != nil {
+		return wrong
+	}
+	return nil
 }
 
 func (postgres) quote(name string) string { return pgx.Identifier{name}.Sanitize() }

@@ -5,12 +5,12 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"path/filepath"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/connfs/connfs/conn"
 	"github.com/connfs/connfs/internal/regularfile"
+	"github.com/connfs/connfs/internal/trust"
 	"github.com/connfs/connfs/resolve/backend"
 )
 
@@ -60,12 +60,26 @@ const (
 	sqliteSharedSize  = 510
 )
 
-func guardSQLite(path string) (*sqliteGuard, error) {
-	resolved, err := filepath.EvalSymlinks(path)
+// resolveSQLite returns the path of a database, symbolic links followed: its log lies beside that.
+// Nobody but root and the user of this process may be able to change either: whoever can would
+// have another database read with the rights of connfs, or this one with rows of their own. SQLite
+// opens its files by their names, and so in no directory where others could make them.
+func resolveSQLite(path string) (string, error) {
+	resolved, _, err := sqliteOwners().Resolve(path)
 	if err != nil {
-		return nil, sqliteFileError(path, err)
+		return "", sqliteFileError(path, err)
 	}
-	file, _, err := regularfile.Open(resolved, 0)
+	return resolved, nil
+}
+
+func sqliteOwners() trust.Owners { return trust.Own().Alone() }
+
+func guardSQLite(path string) (*sqliteGuard, error) {
+	resolved, err := resolveSQLite(path)
+	if err != nil {
+		return nil, err
+	}
+	file, _, err := regularfile.Open(resolved, 0, sqliteOwners())
 	switch {
 	case errors.Is(err, regularfile.ErrNotRegular):
 		return nil, conn.Errorf(conn.Unreachable, "metastore", "%s is not a regular file", resolved)
@@ -109,7 +123,7 @@ func (g *sqliteGuard) state() (sqliteState, error) {
 	if s.wal, err = g.wal(); err != nil {
 		return s, err
 	}
-	log, err := os.Stat(g.path + "-wal")
+	_, log, err := sqliteOwners().Resolve(g.path + "-wal")
 	switch {
 	case err == nil:
 		s.log = backend.StampOf(log)
@@ -119,7 +133,7 @@ func (g *sqliteGuard) state() (sqliteState, error) {
 	if !s.wal && s.log.Size == 0 {
 		return s, nil
 	}
-	_, err = os.Stat(g.path + "-shm")
+	_, _, err = sqliteOwners().Resolve(g.path + "-shm")
 	switch {
 	case err == nil && log != nil:
 		return s, sqliteReadable(g.path+"-wal", g.path+"-shm")

@@ -5,7 +5,6 @@ import (
 	"database/sql"
 	"errors"
 	"net/url"
-	"path/filepath"
 	"time"
 
 	"modernc.org/sqlite"
@@ -20,9 +19,9 @@ import (
 // into the database when it is the last to leave.
 func (s *sqliteFile) write(ctx context.Context, used tables,
 	f func(context.Context, *sql.Conn) error) error {
-	path, err := filepath.EvalSymlinks(s.path)
+	path, err := resolveSQLite(s.path)
 	if err != nil {
-		return sqliteFileError(s.path, err)
+		return err
 	}
 	// A file that is not a database, or may not be read, gets the error that a read gives.
 	err = s.read(ctx, used, func(context.Context, *sql.Conn) error { return nil })

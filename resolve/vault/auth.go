@@ -3,6 +3,7 @@ package vault
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -10,6 +11,8 @@ import (
 
 	"github.com/connfs/connfs/conn"
 	"github.com/connfs/connfs/internal/arguments"
+	"github.com/connfs/connfs/internal/regularfile"
+	"github.com/connfs/connfs/internal/trust"
 	"github.com/connfs/connfs/resolve/backend"
 )
 
@@ -205,15 +208,32 @@ func constant(body map[string]any) func(context.Context) (map[string]any, error)
 // readCredential returns the text of the file that an argument names, without white space
 // around it.
 func readCredential(argument, path string) (string, error) {
-	text, err := os.ReadFile(path)
+	text, err := readFile(argument, path)
+	if err != nil {
+		return "", err
+	}
 	credential := strings.TrimSpace(string(text))
-	switch {
-	case err != nil:
-		return "",
-			&conn.Error{Kind: conn.Denied, Reason: "the file of " + argument + " cannot be read",
-				Hint: "connfs's children read it as their own user", Err: err}
-	case credential == "":
+	if credential == "" {
 		return "", conn.Errorf(conn.Denied, "", "the file of %s is empty", argument)
 	}
 	return credential, nil
+}
+
+// maxCredential is the largest file that an argument may name, in bytes.
+const maxCredential = 1 << 20
+
+// readFile returns the content of the file that an argument names.
+func readFile(argument, path string) ([]byte, error) {
+	text, _, err := regularfile.Read(path, 0, maxCredential, trust.Own())
+	var untrusted *trust.Error
+	switch {
+	case errors.As(err, &untrusted):
+		return nil, &conn.Error{Kind: conn.Denied, Err: err, Hint: untrusted.Hint,
+			Reason: "the file of " + argument + ": " + untrusted.Error()}
+	case err != nil:
+		return nil, &conn.Error{Kind: conn.Denied, Err: err,
+			Reason: "the file of " + argument + " cannot be read",
+			Hint:   "connfs's children read it as their own user"}
+	}
+	return text, nil
 }

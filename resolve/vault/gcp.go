@@ -10,7 +10,6 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"encoding/pem"
-	"os"
 	"time"
 
 	"github.com/connfs/connfs/conn"
@@ -47,9 +46,8 @@ func authGoogle(a *auth, kw *arguments.Object) {
 		text := given
 		if path != "" {
 			var err error
-			if text, err = os.ReadFile(path); err != nil {
-				return nil, &conn.Error{Kind: conn.Denied,
-					Reason: "the file of gcp_key_path cannot be read", Err: err}
+			if text, err = readFile("gcp_key_path", path); err != nil {
+				return nil, err
 			}
 		}
 		jwt, err := signGoogle(text, role, time.Now())

@@ -15,6 +15,8 @@ import (
 
 	"github.com/connfs/connfs/conn"
 	"github.com/connfs/connfs/internal/arguments"
+	"github.com/connfs/connfs/internal/regularfile"
+	"github.com/connfs/connfs/internal/trust"
 )
 
 // serverAddress returns where Vault is: the argument url, VAULT_ADDR, or Airflow's default.
@@ -122,13 +124,27 @@ func tlsConfig(kw *arguments.Object) *tls.Config {
 		c.RootCAs = pool
 	}
 	if cert, key := certificate(kw); cert != "" {
-		pair, err := tls.LoadX509KeyPair(cert, cmp.Or(key, cert))
+		pair, err := keyPair(cert, cmp.Or(key, cert))
 		if err != nil {
-			kw.Fail("cert", "the certificate and its key cannot be read from there")
+			kw.Fail("cert", "%v", err)
 		}
 		c.Certificates = []tls.Certificate{pair}
 	}
 	return c
+}
+
+// keyPair reads the client's certificate and its key.
+func keyPair(cert, key string) (tls.Certificate, error) {
+	unreadable := errors.New("the certificate and its key cannot be read from there")
+	if wrong := trust.Own().Check(cert, key); wrong != nil {
+		return tls.Certificate{}, wrong
+	}
+	// What can be trusted stays so until it is read.
+	pair, err := tls.LoadX509KeyPair(cert, key)
+	if err != nil {
+		return tls.Certificate{}, unreadable
+	}
+	return pair, nil
 }
 
 // certificate returns the files of the client's certificate and of its key, empty
@@ -153,16 +169,24 @@ func certificate(kw *arguments.Object) (cert, key string) {
 	return "", ""
 }
 
+// maxCertificates is the largest file of certificates that is read, in bytes.
+const maxCertificates = 16 << 20
+
 // certificatePool reads the certificates of a PEM file, or of every file in a directory.
 func certificatePool(path string) (*x509.CertPool, error) {
 	unreadable := errors.New("no certificate can be read from there")
+	var untrusted *trust.Error
 	files := []string{path}
 	if info, err := os.Stat(path); err == nil && info.IsDir() {
 		files, _ = filepath.Glob(filepath.Join(path, "*"))
 	}
 	pool, found := x509.NewCertPool(), false
 	for _, file := range files {
-		if text, err := os.ReadFile(file); err == nil && pool.AppendCertsFromPEM(text) {
+		text, _, err := regularfile.Read(file, 0, maxCertificates, trust.Own())
+		if errors.As(err, &untrusted) {
+			return nil, untrusted
+		}
+		if err == nil && pool.AppendCertsFromPEM(text) {
 			found = true
 		}
 	}

@@ -18,6 +18,7 @@ import (
 
 	"github.com/connfs/connfs/internal/python/configparser"
 	"github.com/connfs/connfs/internal/regularfile"
+	"github.com/connfs/connfs/internal/trust"
 )
 
 // maxFile is the largest airflow.cfg that is read, in bytes.
@@ -31,11 +32,15 @@ type Config struct {
 	// and the next source counts, as in Airflow.
 	Secret func(key string) (string, bool, error)
 
-	// TrustCommand is called before a _cmd from the file is run, with the result of fstat
-	// on that file; if it returns an error, the command is not run. Nil: every
-	// command runs. It is not called for commands in variables: those who set the
-	// environment of connfs control connfs anyway.
-	TrustCommand func(fs.FileInfo) error
+	// Only says which options count where the file has them; every other option, and every
+	// _cmd and _secret, of the file is passed over, and so is Airflow's default database. Nil:
+	// all of them count.
+	Only func(section, option string) bool
+
+	// Foreign says that those who write the file must not get what whoever set the variables
+	// knows: what stands in the file, and a _cmd of it, gets AIRFLOW_HOME, AIRFLOW_CONFIG, HOME
+	// and PATH, and no other variable.
+	Foreign bool
 
 	home string
 	env  []string
@@ -101,8 +106,9 @@ type Value struct {
 // configFile, or else the one that AIRFLOW_CONFIG in env (NAME=value) names, or else
 // airflow.cfg in home. A file that does not exist counts as empty. Within the
 // configuration AIRFLOW_HOME means home, whatever env says. With an empty home
-// and an empty configFile, only variables count.
-func Open(home, configFile string, env []string) (*Config, error) {
+// and an empty configFile, only variables count. Where owners is not nil, a file that
+// somebody else could change is an error, which holds a *[trust.Error].
+func Open(home, configFile string, env []string, owners *trust.Owners) (*Config, error) {
 	c := &Config{home: home, env: slices.Clone(env)}
 	if home != "" {
 		c.env = slices.DeleteFunc(c.env, func(entry string) bool {
@@ -125,7 +131,10 @@ func Open(home, configFile string, env []string) (*Config, error) {
 	if configFile == "" {
 		return c, nil
 	}
-	text, info, err := regularfile.Read(configFile, 0, maxFile)
+	if owners == nil {
+		owners = trust.Anybody()
+	}
+	text, info, err := regularfile.Read(configFile, 0, maxFile, *owners)
 	var large *regularfile.TooLargeError
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -256,19 +265,52 @@ func (c *Config) fromVariables(ctx context.Context, n name, secret bool) (Value,
 
 // fromFile reads the value itself from the file. An empty one counts as set.
 func (c *Config) fromFile(_ context.Context, n name, _ bool) (Value, error) {
+	if c.Only != nil && !c.Only(n.section, n.option) {
+		return Value{}, nil
+	}
 	text, line, ok, err := c.doc.Get(n.section, n.option)
 	origin := Origin{Kind: File, File: c.doc.File, Line: line}
 	if err != nil || !ok {
 		return Value{Origin: origin}, reason(err)
 	}
-	text, err = expand(text, c.get)
+	text, err = c.expandForeign(text)
 	return Value{Text: text, Set: true, Origin: origin}, err
+}
+
+// ofFile are the variables that a foreign file gets.
+var ofFile = []string{"AIRFLOW_HOME", "AIRFLOW_CONFIG", "HOME", "PATH"}
+
+// expandForeign expands what stands in the file.
+func (c *Config) expandForeign(text string) (string, error) {
+	whole, err := expand(text, c.get)
+	if err != nil || !c.Foreign {
+		return whole, err
+	}
+	some, err := expand(text, lookup(c.fileEnv()))
+	if err == nil && some != whole {
+		err = errForeign
+	}
+	return some, err
+}
+
+var errForeign = errors.New("it names a variable of connfs's environment, which only a file " +
+	"of root's gets")
+
+// fileEnv returns the variables that what stands in the file gets.
+func (c *Config) fileEnv() []string {
+	if !c.Foreign {
+		return c.env
+	}
+	return slices.DeleteFunc(slices.Clone(c.env), func(entry string) bool {
+		name, _, _ := strings.Cut(entry, "=")
+		return !slices.Contains(ofFile, name)
+	})
 }
 
 // fromFileCommand runs the command that the file names. Unlike that of a
 // variable, its empty output counts as not set.
 func (c *Config) fromFileCommand(ctx context.Context, n name, secret bool) (Value, error) {
-	if !secret {
+	if !secret || c.Only != nil {
 		return Value{}, nil
 	}
 	line, number, ok, err := c.doc.Get(n.section, n.option+"_cmd")
@@ -276,19 +318,14 @@ func (c *Config) fromFileCommand(ctx context.Context, n name, secret bool) (Valu
 	if err != nil || !ok {
 		return v, reason(err)
 	}
-	if c.TrustCommand != nil {
-		if err := c.TrustCommand(c.info); err != nil {
-			return v, err
-		}
-	}
-	v.Text, err = run(ctx, line, c.env, narrow(c.env))
+	v.Text, err = run(ctx, line, c.env, narrow(c.fileEnv()))
 	v.Set = v.Text != ""
 	return v, err
 }
 
 // fromFileSecret asks the secrets backend for what the file names.
 func (c *Config) fromFileSecret(_ context.Context, n name, secret bool) (Value, error) {
-	if !secret {
+	if !secret || c.Only != nil {
 		return Value{}, nil
 	}
 	key, number, ok, err := c.doc.Get(n.section, n.option+"_secret")
@@ -303,8 +340,8 @@ func (c *Config) fromFileSecret(_ context.Context, n name, secret bool) (Value, 
 
 func (c *Config) fromDefault(n name) (Value, error) {
 	text := defaults[n]
-	if n == (name{"database", "sql_alchemy_conn"}) && c.home == "" {
-		text = "" // no home, no file in it
+	if n == (name{"database", "sql_alchemy_conn"}) && (c.home == "" || c.Only != nil) {
+		text = "" // no home, or none whose files count
 	}
 	text, err := expand(text, c.get)
 	return Value{Text: text}, err

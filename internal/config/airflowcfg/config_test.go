@@ -73,7 +73,7 @@ func TestGetAnswersAsAirflow(t *testing.T) {
 // get reads the case's option, with a secrets backend that answers from the
 // values argument of the case, where it configures one.
 func get(t *testing.T, home string, env []string, tc airflowCase) (airflowcfg.Value, error) {
-	c, err := airflowcfg.Open(home, "", env)
+	c, err := airflowcfg.Open(home, "", env, nil)
 	if err != nil {
 		return airflowcfg.Value{}, err
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/connfs/connfs/internal/config/airflowcfg"
+	"github.com/connfs/connfs/internal/trust"
 )
 
 // hidden is a secret that no message may show.
@@ -24,7 +25,7 @@ func open(t *testing.T, cfg string, env ...string) *airflowcfg.Config {
 	home := t.TempDir()
 	write(t, filepath.Join(home, "airflow.cfg"), cfg, 0o600)
 	env = append([]string{"HOME=" + home, "PATH=" + os.Getenv("PATH")}, env...)
-	c, err := airflowcfg.Open(home, "", env)
+	c, err := airflowcfg.Open(home, "", env, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -223,7 +224,7 @@ func TestFilesThatStopTheStart(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			file := filepath.Join(t.TempDir(), "airflow.cfg")
 			write(t, file, tc.cfg, 0o600)
-			_, err := airflowcfg.Open("", file, nil)
+			_, err := airflowcfg.Open("", file, nil, nil)
 			if err == nil {
 				t.Fatal("the file is read")
 			}
@@ -241,7 +242,7 @@ func TestCommandGetsNothingButItsOwnEnvironment(t *testing.T) {
 	c, err := airflowcfg.Open(home, "", []string{
 		"HOME=/h", "PATH=" + os.Getenv("PATH"), "AIRFLOW_HOME=/elsewhere", "AIRFLOW__CORE__X=1",
 		"AWS_SECRET_ACCESS_KEY=k", "NOTIFY_SOCKET=/run/n",
-	})
+	}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -276,31 +277,52 @@ func TestCommandEndsWithItsContext(t *testing.T) {
 	}
 }
 
-func TestUntrustedFileRunsNoCommand(t *testing.T) {
-	ran := filepath.Join(t.TempDir(), "ran")
-	c := open(t, "[core]\nfernet_key_cmd = touch "+ran+
-		"\n[database]\nsql_alchemy_conn = sqlite:////a.db\n")
-	c.TrustCommand = func(info fs.FileInfo) error {
-		if info.Name() != "airflow.cfg" {
-			t.Errorf("asked about %s", info.Name())
+func TestFileOfOthersIsRefused(t *testing.T) {
+	home := t.TempDir()
+	file := filepath.Join(home, "airflow.cfg")
+	owners := &trust.Owners{OwnerOf: func(path string) uint32 {
+		if path == home {
+			return 5001
 		}
-		return errors.New("not this one")
+		return 0
+	}}
+	for _, made := range []bool{false, true} {
+		if made {
+			write(t, file, "[core]\nfernet_key = x\n", 0o600)
+		}
+		_, err := airflowcfg.Open(home, "", nil, owners)
+		var untrusted *trust.Error
+		if !errors.As(err, &untrusted) || untrusted.Path != file || untrusted.At != home {
+			t.Errorf("the file is there: %v; got %v", made, err)
+		}
 	}
-	_, err := getOption(t, c, "core.fernet_key")
-	if err == nil || !strings.HasSuffix(err.Error(), ": not this one") {
-		t.Errorf("got %v", err)
+}
+
+// Neither a command nor a default nor another option of the file counts.
+func TestOnlyWhatIsAskedForCounts(t *testing.T) {
+	ran := filepath.Join(t.TempDir(), "ran")
+	c := open(t, "[core]\nfernet_key_cmd = touch "+ran+"\ndefault_impersonation = billing\n"+
+		"[database]\nsql_alchemy_conn_secret = there\n[secrets]\nbackend = a.b\n")
+	c.Only = func(section, option string) bool {
+		return section+"."+option == "core.default_impersonation"
+	}
+	c.Secret = func(string) (string, bool, error) { return "sqlite:////theirs.db", true, nil }
+	for option, want := range map[string]string{
+		"core.fernet_key": "", "core.default_impersonation": "billing",
+		"database.sql_alchemy_conn": "", "secrets.backend": "",
+	} {
+		if got, err := getOption(t, c, option); err != nil || got.Text != want {
+			t.Errorf("%s: %q, %v, want %q", option, got.Text, err, want)
+		}
 	}
 	if _, err := os.Stat(ran); !errors.Is(err, fs.ErrNotExist) {
 		t.Error("the command ran")
-	}
-	if _, err := getOption(t, c, "database.sql_alchemy_conn"); err != nil {
-		t.Errorf("an ordinary value: %v", err)
 	}
 }
 
 func TestOpenWithoutAFile(t *testing.T) {
 	home := t.TempDir()
-	c, err := airflowcfg.Open(home, "", []string{"HOME=/h"})
+	c, err := airflowcfg.Open(home, "", []string{"HOME=/h"}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -312,7 +334,7 @@ func TestOpenWithoutAFile(t *testing.T) {
 		t.Errorf("got %q, set %v, %v", got.Text, got.Set, err)
 	}
 
-	c, err = airflowcfg.Open("", "", []string{"AIRFLOW_CONFIG=/nonexistent"})
+	c, err = airflowcfg.Open("", "", []string{"AIRFLOW_CONFIG=/nonexistent"}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -322,14 +344,14 @@ func TestOpenWithoutAFile(t *testing.T) {
 }
 
 func TestOpenRefusesWhatIsNoFile(t *testing.T) {
-	if _, err := airflowcfg.Open("", t.TempDir(), nil); err == nil {
+	if _, err := airflowcfg.Open("", t.TempDir(), nil, nil); err == nil {
 		t.Error("a directory is read")
 	}
 	fifo := filepath.Join(t.TempDir(), "airflow.cfg")
 	if err := syscall.Mkfifo(fifo, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := airflowcfg.Open("", fifo, nil); err == nil {
+	if _, err := airflowcfg.Open("", fifo, nil, nil); err == nil {
 		t.Error("a FIFO is read")
 	}
 }

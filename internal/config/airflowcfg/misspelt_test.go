@@ -18,7 +18,7 @@ func TestNamesThatWereProbablyMisspelt(t *testing.T) {
 		"AIRFLOW__SECRETS__BACKEND=x", "AIRFLOW__SECRETS_BACKEND=SECRET",
 		"AIRFLOW_CORE_FERNET_KEY_CMD=SECRET", "airflow__core__multi_team=true",
 		"AIRFLOW__CORE__PARALLELISM=1", "AIRFLOW_CONN_X=SECRET", "PATH=/bin",
-	})
+	}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -19,6 +19,7 @@ import (
 	"github.com/connfs/connfs/internal/harden"
 	"github.com/connfs/connfs/internal/network"
 	"github.com/connfs/connfs/internal/resolver"
+	"github.com/connfs/connfs/internal/trust"
 	"github.com/connfs/connfs/kms"
 	"github.com/connfs/connfs/resolve"
 	"github.com/connfs/connfs/resolve/all"
@@ -92,6 +93,7 @@ func (s *server) init(key, blob []byte) {
 			return
 		}
 	}
+	trust.Set(settings.Owners)
 	setLogin(settings.Path.Login)
 	fernet := ""
 	if settings.Path.Metastore != nil {

@@ -13,6 +13,7 @@ import (
 	"github.com/connfs/connfs/internal/harden"
 	"github.com/connfs/connfs/internal/resolver"
 	"github.com/connfs/connfs/internal/settings"
+	"github.com/connfs/connfs/internal/trust"
 	"github.com/connfs/connfs/resolve/backend"
 )
 
@@ -36,6 +37,8 @@ func Configure(
 		Environ:        environ,
 		EUID:           req.EUID,
 		Drop:           become,
+		Trust:          trust.Set,
+		Withhold:       unsetLogin,
 	})
 	if err != nil {
 		var wrong config.Errors
@@ -63,6 +66,7 @@ func Configure(
 	} else {
 		body, err = (&Settings{
 			Path: r.Resolver, KMS: r.KMS, KMSConnections: r.KMSConnections,
+			Owners: r.Owners,
 		}).Encode()
 	}
 	return front, body, err
@@ -73,6 +77,13 @@ func setLogin(variables []backend.Variable) {
 	for _, v := range variables {
 		// This cannot fail for a name and a value that came out of an environment.
 		_ = os.Setenv(v.Name, v.Value())
+	}
+}
+
+// unsetLogin takes such variables away from this process again.
+func unsetLogin(names []string) {
+	for _, name := range names {
+		_ = os.Unsetenv(name) // it came out of an environment
 	}
 }
 

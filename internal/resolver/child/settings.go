@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/gob"
 
+	"github.com/connfs/connfs/internal/trust"
 	"github.com/connfs/connfs/kms"
 	"github.com/connfs/connfs/resolve/all"
 )
@@ -15,6 +16,9 @@ type Settings struct {
 	KMS  map[string]kms.Settings // by the NAME of their [kms.NAME]
 	// KMSConnections are the ids of the Airflow connections that may be a KMS too.
 	KMSConnections []string
+
+	// Owners are the owners whose files the child may open.
+	Owners trust.Owners
 }
 
 // programs reports whether a child with these settings may have to start a program: a backend, or
