@@ -15,8 +15,8 @@ var keys = []struct {
 }{
 	{"", []string{
 		"include", "airflow_home", "airflow_home_settings", "order", "on_error", "ttl",
-		"negative_ttl", "epoch", "timeout", "share_names", "user", "writable",
-		"memory_lock", "kms_connections", "socket", "metastore", "environment", "secrets", "kms", "audit",
+		"negative_ttl", "epoch", "timeout", "share_names", "user", "writable", "memory_lock",
+		"kms_connections", "socket", "metastore", "environment", "secrets", "kms", "audit",
 		"grant", "tenant", "mount",
 	}},
 	{"metastore", []string{

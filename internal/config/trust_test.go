@@ -336,8 +336,8 @@ func TestNamedFilesBelongToRootOrTheChildren(t *testing.T) {
 			continue
 		}
 		want := src.ConfigFile + ":3: metastore.url_file: " + path + ": somebody else could " +
-			"change it: it belongs to uid 61234 (it, and every directory above it, must belong to " +
-			"root or uid 50000)"
+			"change it: it belongs to uid 61234 (it, and every directory above it, must " +
+			"belong to root or uid 50000)"
 		if diff := cmp.Diff(want, loadError(t, src)); diff != "" {
 			t.Errorf("message (-want +got):\n%s", diff)
 		}
