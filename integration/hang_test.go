@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -139,6 +140,24 @@ func hangingSite(t *testing.T, required bool) (*daemon, *disk, string) {
 	return d, disk, text
 }
 
+// hangs lets the disk hang once the daemon has both of its children. A process that it starts
+// afterwards waits for the disk: the kernel flushes the audit file there as the new process leaves
+// it behind, and file systems like this one wait for the line that is being written.
+func (d *disk) hangs(t *testing.T, of *daemon) {
+	t.Helper()
+	eventually(t, "there is a resolver child, and a spare one", func() bool {
+		resolvers := 0
+		for _, child := range processChildren(t, of.cmd.Process.Pid) {
+			text, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", child))
+			if strings.Contains(string(text), "\x00resolver") {
+				resolvers++
+			}
+		}
+		return resolvers == 2
+	})
+	d.hang()
+}
+
 // A disk that hangs holds up the readers whose lines it was writing, and nobody who comes
 // later. The lines that it could not take are counted.
 func TestADiskThatHangsHoldsUpNobodyWhoComesLater(t *testing.T) {
@@ -146,7 +165,7 @@ func TestADiskThatHangsHoldsUpNobodyWhoComesLater(t *testing.T) {
 	d, disk, text := hangingSite(t, false)
 	a, b := as(t, alice), as(t, alice)
 	a.reads(d.file("x"), text)
-	disk.hang()
+	disk.hangs(t, d)
 	a.send(request{Op: "read", Path: d.file("x")})
 	eventually(t, "a line is being written", func() bool { return disk.waiting() > 0 })
 	// Whoever comes within patience of audit.Log may be held up too: each such line is
@@ -182,7 +201,7 @@ func TestADiskThatHangsDeniesWhatMustBeAudited(t *testing.T) {
 	d, disk, text := hangingSite(t, true)
 	a := as(t, alice)
 	a.reads(d.file("x"), text)
-	disk.hang()
+	disk.hangs(t, d)
 	for range 3 {
 		if got := a.fails(d.file("x"), "EACCES"); got.Elapsed > 5*time.Second {
 			t.Errorf("denied after %v", got.Elapsed)
@@ -201,7 +220,7 @@ func TestADiskThatHangsDoesNotKeepTheMount(t *testing.T) {
 		d, disk, text := hangingSite(t, required)
 		a := as(t, alice)
 		a.reads(d.file("x"), text)
-		disk.hang()
+		disk.hangs(t, d)
 		a.send(request{Op: "read", Path: d.file("x")})
 		eventually(t, "a line is being written", func() bool { return disk.waiting() > 0 })
 		must(t, d.cmd.Process.Signal(syscall.SIGTERM))
