@@ -349,7 +349,10 @@ func TestAPlainConnectionInPlaceOfASealedOneIsRefused(t *testing.T) {
 	s := newSite(t)
 	key, _, err := kms.GenerateLocalKey()
 	must(t, err)
-	settings := kmstest.Settings("local", "key", s.write("kek", string(key)))
+	// This test reads the file as root, to which it must belong then.
+	path := filepath.Join(s.dir, "kek")
+	must(t, os.WriteFile(path, key, 0o400))
+	settings := kmstest.Settings("local", "key", path)
 	keyring, err := kms.NewKeyring(map[string]kms.Settings{"main": settings, "other": settings})
 	must(t, err)
 	t.Cleanup(func() { keyring.Close() })
@@ -363,7 +366,7 @@ func TestAPlainConnectionInPlaceOfASealedOneIsRefused(t *testing.T) {
 	}
 	tables := ""
 	for _, name := range []string{"main", "other"} {
-		tables += fmt.Sprintf("[kms.%s]\ntype = \"local\"\nkey = %q\n", name, s.home+"/kek")
+		tables += fmt.Sprintf("[kms.%s]\ntype = \"local\"\nkey = %q\n", name, path)
 	}
 	plain := func(password string) string { return `{"password": "` + password + `"}` }
 	content := func(password string) string {

@@ -271,7 +271,7 @@ func TestMountThatLeavesItsNamespaceIsServed(t *testing.T) {
 	cmd.Env = append(cmd.Env, "NOTIFY_SOCKET=/nowhere/notify")
 	d := s.launch(cmd)
 	as(t, alice).reads(s.file("a"), text)
-	if strings.Contains(d.log(), "namespace") {
+	if strings.Contains(d.log(), "mount namespace") {
 		t.Errorf("the log:\n%s", d.log())
 	}
 	if code := d.stop(); code != 0 || mounted(t, s.mount) {

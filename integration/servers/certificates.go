@@ -23,7 +23,8 @@ type Certificates struct {
 	Key     string
 }
 
-// newCertificates writes them to dir. A client that checks the name must use "localhost".
+// newCertificates writes the key to dir, and the rest to a directory of root's, from which a client
+// takes them. A client that checks the name must use "localhost".
 func newCertificates(t testing.TB, a *account, dir string) Certificates {
 	t.Helper()
 	ca, caKey := authority(t, "connfs test authority")
@@ -43,9 +44,17 @@ func newCertificates(t testing.TB, a *account, dir string) Certificates {
 	if err != nil {
 		t.Fatal(err)
 	}
+	public, err := os.MkdirTemp("", "connfs-ca")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(public) })
+	if err := os.Chmod(public, 0o755); err != nil {
+		t.Fatal(err)
+	}
 	c := Certificates{
-		CA: filepath.Join(dir, "ca.pem"), OtherCA: filepath.Join(dir, "other-ca.pem"),
-		Cert: filepath.Join(dir, "server.pem"), Key: filepath.Join(dir, "server.key"),
+		CA: filepath.Join(public, "ca.pem"), OtherCA: filepath.Join(public, "other-ca.pem"),
+		Cert: filepath.Join(public, "server.pem"), Key: filepath.Join(dir, "server.key"),
 	}
 	for path, block := range map[string]*pem.Block{
 		c.CA:      {Type: "CERTIFICATE", Bytes: ca.Raw},
