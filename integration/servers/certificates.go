@@ -48,7 +48,7 @@ func newCertificates(t testing.TB, a *account, dir string) Certificates {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { os.RemoveAll(public) })
+	t.Cleanup(func() { _ = os.RemoveAll(public) })
 	if err := os.Chmod(public, 0o755); err != nil {
 		t.Fatal(err)
 	}
