@@ -56,12 +56,13 @@ func (t *tree) Read(
 	}
 	for {
 		h := handle{in.NodeId, in.Fh}
+		opened := t.handles.version(h)
 		data, version, release, err := t.Provider.Read(
-			cancel, c, id, t.handles.version(h), int(in.Offset), int(in.Size))
+			cancel, c, id, opened, int(in.Offset), int(in.Size))
 		switch {
 		case err != nil:
 			return nil, status(err)
-		case !t.handles.read(h, version):
+		case opened == 0 && !t.handles.read(h, version):
 			// Two first READs at once have met two versions. This one has to serve the other's.
 			if release != nil {
 				release()
