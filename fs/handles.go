@@ -36,7 +36,7 @@ func (h *handles) table(fh uint64) *handleTable { return &h.tables[fh%handleTabl
 // handle is one open of a node.
 type handle struct{ node, fh uint64 }
 
-// maxHandles bounds the handles of each kind. A handle that is forgotten stands for what was opened.
+// maxHandles bounds the handles of each kind. One that is forgotten stands for what was opened.
 const maxHandles = 1 << 16
 
 // add returns the handle of an open of this version.
